@@ -1,0 +1,83 @@
+"""The front door: it parses, calls one function of the library, and hands the record to a renderer.
+
+A command is a module with a ``command``, registered in ``COMMANDS``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+
+import click
+
+from gpt2ln_cli import __version__
+from gpt2ln_cli.cli import count, inspect, params, stats
+from gpt2ln_cli.cli.options import DEBUG
+from gpt2ln_cli.errors import Gpt2lnError, UsageError
+
+COMMANDS = (inspect, stats, params, count)
+INTERRUPTED = 130
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, "-V", "--version", prog_name="gpt2ln")
+def gpt2ln() -> None:
+    """See what the LayerNorms of a GPT-2 checkpoint compute.
+
+    Start with: gpt2ln inspect "The war was over, but the hatred was not."
+    """
+
+
+for _module in COMMANDS:
+    gpt2ln.add_command(_module.command)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code.
+
+    Args:
+        arguments: the words after ``gpt2ln``; None takes them from ``sys.argv``.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    context: click.Context | None = None
+    try:
+        try:
+            with gpt2ln.make_context("gpt2ln", words) as context:
+                gpt2ln.invoke(context)
+        finally:
+            if sys.stdout is not None:
+                sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader has left, as `head` does: what remains in the buffer must not raise again at exit.
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (KeyboardInterrupt, click.exceptions.Abort):
+        click.echo("gpt2ln: interrupted.", err=True)
+        return INTERRUPTED
+    except click.exceptions.Exit as end:
+        return end.exit_code
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        return UsageError.exit_code
+    except Exception as error:
+        return _report(error, debug=bool(context and context.meta.get(DEBUG)))
+    return 0
+
+
+def _report(error: Exception, *, debug: bool) -> int:
+    """Say in one line what went wrong; return the exit code."""
+    if debug:
+        traceback.print_exception(error)
+    if isinstance(error, Gpt2lnError):
+        message, code = str(error), error.exit_code
+    elif isinstance(error, click.ClickException):
+        path = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "gpt2ln"
+        message, code = f"{error.format_message()} See {path} --help.", UsageError.exit_code
+    else:
+        message, code = f"internal error: {type(error).__name__}: {error}; --debug shows where.", 1
+    click.echo("gpt2ln: " + " ".join(message.split()), err=True)
+    return code

@@ -1,0 +1,62 @@
+"""``gpt2ln inspect``."""
+
+from __future__ import annotations
+
+import click
+
+from gpt2ln_cli.cli import options, running
+
+EXAMPLE = """\b
+Examples:
+  gpt2ln inspect "The war was over, but the hatred was not."
+  gpt2ln inspect "war violence hate fear" --json | jq .counts.total
+"""
+
+
+@click.command("inspect", epilog=EXAMPLE)
+@options.prompt_options
+@options.layer_option()
+@options.site_option
+@click.option("--per-token", is_flag=True, help="Add one row for each site, sequence and token.")
+@options.model_options
+@options.output_options
+def command(
+    prompt: tuple[str, ...],
+    files: tuple[str, ...],
+    whole_file: bool,
+    token_ids: tuple[str, ...],
+    bos: bool,
+    overflow: str,
+    batch_size: int | None,
+    layers: str | None,
+    kinds: tuple[str, ...],
+    per_token: bool,
+    model: str,
+    revision: str | None,
+    output_format: str,
+    as_json: bool,
+    output: str | None,
+) -> None:
+    """Run prompts and show what every LayerNorm computed.
+
+    PROMPT is text; '-' reads prompts from standard input, one a line. Without any, a bundled sample is used.
+    """
+    running.check_output(output)
+    prompts = running.gather_prompts(prompt, files, whole_file, token_ids)
+    from gpt2ln_cli import api
+
+    with running.progress_bar() as progress:
+        record = api.inspect(
+            prompts,
+            model=model,
+            revision=revision,
+            layers=layers,
+            sites=kinds,
+            per_token=per_token,
+            bos=bos,
+            overflow=overflow,
+            batch_size=batch_size,
+            progress=progress,
+        )
+    running.note_model(record.model)
+    running.emit(record, output_format=output_format, as_json=as_json, output=output)

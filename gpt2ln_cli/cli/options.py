@@ -1,0 +1,106 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+DEBUG = "gpt2ln.debug"
+
+
+def _together(*decorators: Callable[[Any], Any]) -> Callable[[F], F]:
+    def decorate(function: F) -> F:
+        for decorator in reversed(decorators):
+            function = decorator(function)
+        return function
+
+    return decorate
+
+
+def _remember_debug(context: click.Context, _: click.Parameter, value: bool) -> None:
+    context.meta[DEBUG] = value
+
+
+model_options = _together(
+    click.option(
+        "-m",
+        "--model",
+        default="demo",
+        envvar="GPT2LN_MODEL",
+        show_default=True,
+        show_envvar=True,
+        metavar="NAME",
+        help="The bundled 'demo', a folder, or a Hub id such as 'gpt2'.",
+    ),
+    click.option("--revision", metavar="REV", help="Branch, tag or commit of a Hub id."),
+)
+
+site_option = click.option(
+    "--site",
+    "kinds",
+    multiple=True,
+    type=click.Choice(["ln_1", "ln_2", "ln_f"]),
+    help="Only LayerNorms of this kind; may be given again.",
+)
+
+
+def layer_option(*, required: bool = False) -> Callable[[F], F]:
+    """The ``--layer`` option."""
+    return click.option(
+        "-l",
+        "--layer",
+        "layers",
+        required=required,
+        metavar="LAYERS",
+        help="Layers from 0: 5, or 0-3,11; 'final' is ln_f.",
+    )
+
+
+prompt_options = _together(
+    click.argument("prompt", nargs=-1),
+    click.option(
+        "--prompts",
+        "files",
+        multiple=True,
+        metavar="FILE",
+        help="Prompts from a file: text, one a line, or .jsonl with a 'text' field; '-' is standard input.",
+    ),
+    click.option("--whole-file", is_flag=True, help="Make one prompt of each text file."),
+    click.option("--token-ids", multiple=True, metavar="IDS", help='A prompt as token ids: "464,3290".'),
+    click.option("--bos", is_flag=True, help="Begin every sequence with <|endoftext|>."),
+    click.option(
+        "--overflow",
+        type=click.Choice(["error", "truncate", "window"]),
+        default="error",
+        show_default=True,
+        help="What becomes of a prompt longer than the context.",
+    ),
+    click.option(
+        "--batch-size", type=click.IntRange(min=1), metavar="N", help="Most sequences in a forward pass."
+    ),
+)
+
+output_options = _together(
+    click.option(
+        "-f",
+        "--format",
+        "output_format",
+        type=click.Choice(["table", "json"]),
+        default="table",
+        show_default=True,
+        help="How to write the record.",
+    ),
+    click.option("--json", "as_json", is_flag=True, help="Short for --format json."),
+    click.option("-o", "--output", metavar="FILE", help="Write to a file, whole or not at all."),
+    click.option(
+        "--debug",
+        is_flag=True,
+        expose_value=False,
+        is_eager=True,
+        callback=_remember_debug,
+        help="Show the traceback of an error.",
+    ),
+)

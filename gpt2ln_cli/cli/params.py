@@ -1,0 +1,41 @@
+"""``gpt2ln params``."""
+
+from __future__ import annotations
+
+import click
+
+from gpt2ln_cli.cli import options, running
+
+EXAMPLE = """\b
+Examples:
+  gpt2ln params
+  gpt2ln params --model gpt2 --site ln_f --top 5
+"""
+
+
+@click.command("params", epilog=EXAMPLE)
+@options.layer_option()
+@options.site_option
+@click.option("--top", type=click.IntRange(min=1), metavar="N", help="List the N most extreme features by index.")
+@options.model_options
+@options.output_options
+def command(
+    layers: str | None,
+    kinds: tuple[str, ...],
+    top: int | None,
+    model: str,
+    revision: str | None,
+    output_format: str,
+    as_json: bool,
+    output: str | None,
+) -> None:
+    """Show the learned gain and bias of every LayerNorm.
+
+    No forward pass is run, and neither torch nor transformers is loaded.
+    """
+    running.check_output(output)
+    from gpt2ln_cli import api
+
+    record = api.params(model=model, revision=revision, layers=layers, sites=kinds, top=top)
+    running.note_model(record.model)
+    running.emit(record, output_format=output_format, as_json=as_json, output=output)

@@ -1,0 +1,144 @@
+"""What the commands do around their library call: gather prompts, show progress, write the record."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+import click
+
+from gpt2ln_cli.errors import PromptError, UsageError
+
+if TYPE_CHECKING:
+    from gpt2ln_cli.records import ModelInfo, Record
+
+
+def note(text: str) -> None:
+    """Say something beside the data, on standard error."""
+    click.echo(f"gpt2ln: {text}", err=True)
+
+
+def note_model(model: ModelInfo) -> None:
+    """While the bundled miniature is used, say so and how to get OpenAI's GPT-2."""
+    if model.source == "bundled":
+        note(
+            f"'{model.name}' is the bundled miniature GPT-2; for OpenAI's use --model gpt2 (fetched once), "
+            "or set GPT2LN_MODEL."
+        )
+
+
+def gather_prompts(
+    arguments: Sequence[str], files: Sequence[str], whole_file: bool, token_ids: Sequence[str]
+) -> list[str | Sequence[int]] | None:
+    """Everything the call gave as a prompt, in the order arguments, files, ids; None where it gave nothing."""
+    from gpt2ln_cli.prompts import STANDARD_INPUT, parse_token_ids, read_prompts
+
+    if [*arguments, *files].count(STANDARD_INPUT) > 1:
+        raise UsageError("standard input ('-') can be read only once.")
+    if whole_file and not files and STANDARD_INPUT not in arguments:
+        raise UsageError("--whole-file goes with --prompts FILE or '-'.")
+    prompts: list[str | Sequence[int]] = []
+    for argument in arguments:
+        if argument == STANDARD_INPUT:
+            prompts += read_prompts(argument, whole_file=whole_file)
+        elif argument:
+            prompts.append(argument)
+        else:
+            raise PromptError("an empty prompt was given: there is no token to normalize.")
+    for file in files:
+        prompts += read_prompts(file, whole_file=whole_file)
+    prompts += [parse_token_ids(text) for text in token_ids]
+    if prompts:
+        return prompts
+    from gpt2ln_cli.prompts import sample_prompt
+
+    note(f'no prompt given; using the bundled sample "{sample_prompt()}"')
+    return None
+
+
+@contextlib.contextmanager
+def progress_bar() -> Iterator[Callable[[int, int], None] | None]:
+    """A progress bar on standard error, only where that is a terminal."""
+    if not sys.stderr or not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[done]}"))
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("loading", total=None, done="")
+
+        def advance(done: int, total: int) -> None:
+            progress.update(
+                task, description="running", completed=done, total=total, done=f"{done:,} of {total:,} tokens"
+            )
+
+        yield advance
+
+
+def check_output(output: str | None) -> None:
+    """Find out before the work whether the output file can be written.
+
+    Raises:
+        UsageError: it can't.
+    """
+    if output is None:
+        return
+    path = Path(output)
+    if path.is_dir():
+        raise UsageError(f"can't write {output}: it is a folder.")
+    if not path.parent.is_dir():
+        raise UsageError(f"can't write {output}: there is no folder {path.parent}.")
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise UsageError(f"can't write {output}: permission denied.")
+
+
+def emit(record: Record, *, output_format: str, as_json: bool, output: str | None) -> None:
+    """Write the record to the output file, whole or not at all, or to standard output.
+
+    Raises:
+        UsageError: the file or standard output can't be written.
+    """
+    from gpt2ln_cli.render import write
+
+    chosen = "json" if as_json else output_format
+    if output is not None:
+        with _whole_file(Path(output)) as stream:
+            write(record, chosen, stream)
+        return
+    if sys.stdout is None:
+        raise UsageError("standard output is closed; use --output FILE.")
+    if chosen == "json":
+        sys.stdout.reconfigure(encoding="utf-8")  # type: ignore[union-attr]
+    else:
+        sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    try:
+        write(record, chosen, sys.stdout)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise UsageError(f"can't write to standard output: {error.strerror}.") from error
+
+
+@contextlib.contextmanager
+def _whole_file(path: Path) -> Iterator[TextIO]:
+    # A device or a pipe can't be replaced; everything else is written beside the file and moved into its place.
+    special = path.exists() and not path.is_file()
+    target = path.resolve()
+    partial = target if special else target.with_name(f".{target.name}.{os.getpid()}.partial")
+    try:
+        with partial.open("w", encoding="utf-8", newline="\n") as stream:
+            yield stream
+        if not special:
+            partial.replace(target)
+    except OSError as error:
+        raise UsageError(f"can't write {path}: {error.strerror}.") from error
+    finally:
+        if not special:
+            partial.unlink(missing_ok=True)

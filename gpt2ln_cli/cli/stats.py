@@ -1,0 +1,80 @@
+"""``gpt2ln stats``."""
+
+from __future__ import annotations
+
+import click
+
+from gpt2ln_cli.cli import options, running
+
+# The fields of a row that can order it; gpt2ln_cli.api.SORT_KEYS, repeated so that --help need not import the library.
+SORT = [
+    "position",
+    "mean",
+    "sigma",
+    "pre_norm",
+    "normalized_norm",
+    "post_norm",
+    "max_deviation",
+    "excess_kurtosis",
+    "mean_share",
+]
+EXAMPLE = """\b
+Examples:
+  gpt2ln stats --layer 5
+  gpt2ln stats --layer 5 --sort sigma --top 10 --prompts book.txt --whole-file --overflow window
+"""
+
+
+@click.command("stats", epilog=EXAMPLE)
+@options.prompt_options
+@options.layer_option(required=True)
+@options.site_option
+@click.option(
+    "--sort", type=click.Choice(SORT), default="position", show_default=True, help="Greatest first, at each site."
+)
+@click.option("--top", type=click.IntRange(min=1), metavar="N", help="Only the first N rows of each site.")
+@options.model_options
+@options.output_options
+def command(
+    prompt: tuple[str, ...],
+    files: tuple[str, ...],
+    whole_file: bool,
+    token_ids: tuple[str, ...],
+    bos: bool,
+    overflow: str,
+    batch_size: int | None,
+    layers: str,
+    kinds: tuple[str, ...],
+    sort: str,
+    top: int | None,
+    model: str,
+    revision: str | None,
+    output_format: str,
+    as_json: bool,
+    output: str | None,
+) -> None:
+    """Show every token's statistics at the LayerNorms of a layer.
+
+    PROMPT is text; '-' reads prompts from standard input, one a line. Without any, a bundled sample is used. The
+    forward pass stops after the last wanted LayerNorm.
+    """
+    running.check_output(output)
+    prompts = running.gather_prompts(prompt, files, whole_file, token_ids)
+    from gpt2ln_cli import api
+
+    with running.progress_bar() as progress:
+        record = api.stats(
+            prompts,
+            layers=layers,
+            sites=kinds,
+            sort=sort,
+            top=top,
+            model=model,
+            revision=revision,
+            bos=bos,
+            overflow=overflow,
+            batch_size=batch_size,
+            progress=progress,
+        )
+    running.note_model(record.model)
+    running.emit(record, output_format=output_format, as_json=as_json, output=output)

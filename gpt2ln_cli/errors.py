@@ -1,0 +1,27 @@
+"""The errors that gpt2ln raises on purpose; each carries the exit code of the command line."""
+
+from __future__ import annotations
+
+
+class Gpt2lnError(Exception):
+    """Something the user can mend. The message is one line: what was wrong, where, and what to do."""
+
+    exit_code = 1
+
+
+class UsageError(Gpt2lnError):
+    """The words of the call are off: an unknown layer, an option out of range, an output that can't be written."""
+
+    exit_code = 2
+
+
+class CheckpointError(Gpt2lnError):
+    """The checkpoint can't be found, read or trusted."""
+
+    exit_code = 3
+
+
+class PromptError(Gpt2lnError):
+    """The prompt can't be used: empty, not text, ids out of range, longer than the context."""
+
+    exit_code = 4

@@ -1,0 +1,318 @@
+"""The record as tables for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, TextIO
+
+from rich.table import Table
+from rich.text import Text
+
+from gpt2ln_cli.records import Arithmetic, Gain, Inspection, ModelInfo, Parameters, Spread, Summary, Vector
+from gpt2ln_cli.render.layout import Group, PipeConsole, integer, number, packed, percent, plain_table, quoted, visible
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from gpt2ln_cli.records import Record, Row
+
+WIDE = 100
+QUANTITIES = (
+    ("sigma before", "sigma"),
+    ("||x|| before", "pre_norm"),
+    ("||xhat|| normalized", "normalized_norm"),
+    ("||y|| after", "post_norm"),
+)
+
+
+def write(record: Record, stream: TextIO) -> None:
+    """Write the record as tables; they adapt to the width, and colours go to a terminal only."""
+    console = PipeConsole(file=stream, highlight=False, soft_wrap=False)
+    if isinstance(record, Inspection):
+        _inspection(console, record)
+    elif isinstance(record, Parameters):
+        _parameters(console, record)
+    else:
+        _arithmetic(console, record)
+
+
+def _inspection(console: Console, record: Inspection) -> None:
+    _header(console, record.model, _prompt_lines(record))
+    if record.command == "inspect":
+        _counts(console, record)
+        _site_table(console, record)
+    if record.rows is not None:
+        _rows(console, record, record.rows)
+    if record.nonfinite:
+        _say(console, f"{record.nonfinite:,} numbers were NaN or infinite and are shown as a dash.")
+
+
+def _header(console: Console, model: ModelInfo, more: Sequence[tuple[str, str]]) -> None:
+    revision = f", revision {model.revision}" if model.revision else ""
+    device = f" on {model.device}" if model.device else " as stored; no forward pass was run"
+    lines = [
+        ("model", f"{model.name} ({model.source}{revision})"),
+        ("from", model.location),
+        (
+            "shape",
+            f"{model.n_layer} layers, {model.n_head} heads, width {model.n_embd}, context {model.n_positions}, "
+            f"eps {model.eps:g}",
+        ),
+        ("dtype", f"{model.dtype}{device}"),
+        *more,
+    ]
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    grid.add_column(style="bold")
+    grid.add_column(overflow="fold")
+    for name, value in lines:
+        grid.add_row(name, Text(visible(value)))
+    console.print(grid)
+
+
+def _prompt_lines(record: Inspection) -> list[tuple[str, str]]:
+    counts = record.counts
+    longest = max(prompt.length for prompt in record.prompts)
+    sequences = "1 sequence" if counts.sequences == 1 else f"{counts.sequences:,} sequences"
+    tokens = f"{longest:,} tokens" if counts.sequences == 1 else f"up to {longest:,} = {counts.tokens:,} tokens"
+    padding = f"padded positions: {counts.padding:,}" if counts.padding else "no padding"
+    bos = "<|endoftext|> prepended to each" if record.bos else "no <|endoftext|> prepended"
+    lines = [("prompts", f"{sequences} x {tokens}; {padding}; {bos}")]
+    pieces = len({prompt.prompt for prompt in record.prompts})
+    if pieces < counts.sequences:
+        lines.append(("windows", f"{pieces:,} prompts, the long ones in consecutive windows with positions from 0"))
+    dropped = sum(prompt.dropped for prompt in record.prompts)
+    if dropped:
+        lines.append(("truncated", f"{dropped:,} tokens beyond the context were left out"))
+    return lines
+
+
+def _counts(console: Console, record: Inspection) -> None:
+    counts, model = record.counts, record.model
+    console.print()
+    console.print(Text("Statistics, as counted in the kernel's own tensors", style="bold"))
+    console.print()
+    table = plain_table("", "sites", "sequences", "tokens in all", "statistics")
+    for kind in counts.by_kind:
+        table.add_row(
+            kind.kind, integer(kind.sites), integer(counts.sequences), integer(counts.tokens), integer(kind.statistics)
+        )
+    table.add_row(
+        "total", integer(counts.sites), integer(counts.sequences), integer(counts.tokens), integer(counts.total),
+        style="bold",
+    )
+    console.print(table)
+    console.print()
+    agrees = "agrees" if counts.formula_agrees else "DISAGREES"
+    whole = counts.sites == 2 * model.n_layer + 1
+    sites = f"(2 x {model.n_layer} + 1) sites" if whole else f"{counts.sites} chosen sites"
+    block = f"{integer(counts.per_block)} in each block; " if counts.per_block is not None else ""
+    _say(
+        console,
+        f"{integer(counts.per_site)} at each site; {block}"
+        f"formula: {sites} x {counts.tokens:,} tokens = {counts.formula:,}, {agrees}.",
+    )
+    if counts.padding:
+        _say(
+            console,
+            f"Padding apart: the kernel also returned {counts.padding_statistics:,} statistics at {counts.padding:,} "
+            "padded positions, which count nowhere here.",
+        )
+    _say(
+        console,
+        f"One statistic is one (mean, sigma) pair of one token at one site, over its {counts.features} features. The "
+        f"{model.n_head} heads and the width do not enter the count: LayerNorm runs before the split into heads.",
+    )
+
+
+def _site_table(console: Console, record: Inspection) -> None:
+    console.print()
+    console.print(Text("What each LayerNorm computed, in forward order", style="bold"))
+    console.print()
+    sites = record.sites
+    several = record.counts.sequences > 1
+    groups = []
+    for title, name in QUANTITIES:
+        first = [_spread(site.first, name) for site in sites]
+        rest = [_spread(site.rest, name) for site in sites]
+        groups.append(
+            Group(
+                title,
+                ["pos 0", *(["min", "max"] if several else []), "later", "min", "max"],
+                [
+                    [*(_three(a) if several else _three(a)[:1]), *_three(b)]
+                    for a, b in zip(first, rest, strict=True)
+                ],
+            )
+        )
+    groups += _learned_groups([site.gain for site in sites], [site.bias for site in sites])
+    for table in packed(console, Group("", ["site"], [[site.name] for site in sites]), groups):
+        console.print(table)
+        console.print()
+    _say(
+        console,
+        "sigma divides by d. 'pos 0' is the first token of each sequence, 'later' all others: arithmetic mean over "
+        "tokens (of sigma, not its root mean square), then least and greatest. xhat = (x - mu) / sqrt(sigma^2 + eps) "
+        "is before gain and bias, y = gain * xhat + bias after. Norms are L2.",
+    )
+
+
+def _learned_groups(gains: Sequence[Gain | None], biases: Sequence[Vector | None]) -> list[Group]:
+    four = ("mean", "std", "min", "max")
+    return [
+        Group("learned gain", four, [_fields(gain, four) for gain in gains]),
+        Group("learned bias", [*four, "norm"], [_fields(bias, [*four, "norm"]) for bias in biases]),
+    ]
+
+
+def _fields(vector: Vector | None, names: Sequence[str]) -> list[str]:
+    return [number(None if vector is None else getattr(vector, name)) for name in names]
+
+
+def _spread(summary: Summary | None, name: str) -> Spread | None:
+    return None if summary is None else getattr(summary, name)
+
+
+def _three(spread: Spread | None) -> list[str]:
+    values = (None, None, None) if spread is None else (spread.mean, spread.min, spread.max)
+    return [number(value) for value in values]
+
+
+def _rows(console: Console, record: Inspection, rows: Sequence[Row]) -> None:
+    several = record.counts.sequences > 1
+    headings = ["pos", "token", "mu", "sigma", "||x||", "||xhat||", "||y||", "max\ndev", "excess\nkurt.", "mean\nshare"]
+    by_site: dict[str, list[Row]] = {}
+    for row in rows:
+        by_site.setdefault(row.site, []).append(row)
+    for site, chosen in by_site.items():
+        console.print()
+        console.print(Text(site, style="bold"))
+        console.print()
+        table = plain_table(*(["seq"] if several else []), *headings, left=2 + several, dense=console.width < WIDE)
+        for row in chosen:
+            table.add_row(
+                *([str(row.sequence)] if several else []),
+                str(row.position),
+                quoted(row.token) if row.token is not None else Text(f"id {row.token_id}"),
+                number(row.mean),
+                number(row.sigma),
+                number(row.pre_norm),
+                number(row.normalized_norm),
+                number(row.post_norm),
+                number(row.max_deviation),
+                number(row.excess_kurtosis),
+                percent(row.mean_share),
+            )
+        console.print(table)
+    console.print()
+    _say(
+        console,
+        "mu and sigma are over the features of x (sigma divides by d); max dev is max|x - mu| / sigma; mean share is "
+        "d mu^2 / ||x||^2, the share of ||x||^2 that the mean direction held. ||x|| is before, ||xhat|| normalized "
+        "(before gain and bias), ||y|| after. Norms are L2.",
+    )
+
+
+def _parameters(console: Console, record: Parameters) -> None:
+    _header(console, record.model, [])
+    console.print()
+    sites = record.sites
+    gains, biases = [site.gain for site in sites], [site.bias for site in sites]
+    six = ("mean", "std", "min", "median", "max", "norm")
+    groups = [
+        Group(
+            "learned gain",
+            [*six, "rms from 1", "< 0", "off"],
+            [
+                [*_fields(gain, [*six, "rms_distance"]), *([str(gain.negative), str(gain.switched_off)] if gain else "--")]
+                for gain in gains
+            ],
+        ),
+        Group("learned bias", [*six, "rms from 0"], [_fields(bias, [*six, "rms_distance"]) for bias in biases]),
+    ]
+    for table in packed(console, Group("", ["site"], [[site.name] for site in sites]), groups):
+        console.print(table)
+        console.print()
+    if any(vector is not None and vector.extremes for vector in [*gains, *biases]):
+        _extremes(console, record)
+    _say(
+        console,
+        "std divides by d. '< 0' counts negative gains, 'off' features whose gain is at most 1% of the gains' root mean "
+        "square: all but switched off.",
+    )
+    if record.nonfinite:
+        _say(console, f"{record.nonfinite:,} numbers were NaN or infinite and are shown as a dash.")
+    _say(console, _answer(record), style="bold")
+
+
+def _extremes(console: Console, record: Parameters) -> None:
+    console.print(Text("Features farthest from 1 (gain) and from 0 (bias), as feature:value", style="bold"))
+    console.print()
+    table = plain_table("site", "gain", "bias", left=3)
+    for site in record.sites:
+        table.add_row(
+            site.name,
+            *(
+                "  ".join(f"{feature.index}:{number(feature.value)}" for feature in (vector.extremes or ()))
+                if vector
+                else "-"
+                for vector in (site.gain, site.bias)
+            ),
+        )
+    console.print(table)
+    console.print()
+
+
+def _answer(record: Parameters) -> str:
+    verdict = record.verdict
+    distances = [
+        site.gain.rms_distance for site in record.sites if site.gain is not None and site.gain.rms_distance is not None
+    ]
+    spread = f", its rms distance from 1 between {number(min(distances))} and {number(max(distances))}" if distances else ""
+    if not verdict.uses_gain_and_bias:
+        return (
+            f"No: at all {verdict.sites} sites the gain is 1 and the bias 0 (or absent), so each token leaves LayerNorm "
+            "with mean 0 and standard deviation 1."
+        )
+    return (
+        f"Yes: this checkpoint uses a learned gain at {verdict.learned_gain} of {verdict.sites} sites{spread}, and a "
+        f"learned bias at {verdict.learned_bias}; tokens do not keep mean 0 and standard deviation 1."
+    )
+
+
+def _arithmetic(console: Console, record: Arithmetic) -> None:
+    source = f" (the shape of {visible(record.model)})" if record.model else ""
+    _say(
+        console,
+        f"{record.n_layer} layers, width {record.n_embd}, {record.n_head} heads{source}; {record.batch:,} x "
+        f"{record.tokens:,} tokens. {record.sites} LayerNorms: two in each block, and ln_f.",
+    )
+    console.print()
+    table = plain_table("", "statistics")
+    table.add_row("each site", integer(record.per_site))
+    table.add_row("each block", integer(record.per_block))
+    table.add_row("whole model", integer(record.total), style="bold")
+    console.print(table)
+    console.print()
+    _say(
+        console,
+        f"One statistic is one (mean, standard deviation) pair over the {record.features} features of one token. The "
+        "heads and the width do not enter the count.",
+    )
+    console.print()
+    table = plain_table("if it normalized ...", "each site", "each block", "whole model", "GPT-2?")
+    for reading in record.readings:
+        table.add_row(
+            reading.name,
+            integer(reading.per_site),
+            integer(reading.per_block),
+            integer(reading.total),
+            "yes" if reading.is_gpt2 else "no",
+            style="bold" if reading.is_gpt2 else "",
+        )
+    console.print(table)
+    console.print()
+    _say(console, "The rows marked 'no' are not what GPT-2 does.")
+
+
+def _say(console: Console, text: str, style: str = "") -> None:
+    console.print(Text(text, style=style))

@@ -1,0 +1,238 @@
+"""From the kernel's readings to statistics by token, and from those to summaries.
+
+With mu and rstd = 1 / sqrt(sigma^2 + eps) from the kernel and d features, the rest follows without touching x again:
+
+    sigma^2    = 1 / rstd^2 - eps
+    ||x||^2    = d (sigma^2 + mu^2)
+    ||xhat||^2 = d sigma^2 / (sigma^2 + eps)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from gpt2ln_cli.probe import Probe, SiteReading
+from gpt2ln_cli.prompts import Context
+from gpt2ln_cli.records import Counts, KindCount, Spread, Summary
+from gpt2ln_cli.sites import KINDS, Site
+
+if TYPE_CHECKING:
+    from transformers import GPT2Model
+
+Floats = NDArray[np.float64]
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Quantities:
+    """float64 arrays of shape (sites, tokens), the tokens of all sequences in order, padding left out."""
+
+    mean: Floats
+    sigma: Floats
+    pre_norm: Floats
+    normalized_norm: Floats
+    post_norm: Floats
+    mean_share: Floats
+    max_deviation: Floats | None
+    """max|x - mu| / sigma."""
+    excess_kurtosis: Floats | None
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Everything a run measured."""
+
+    sites: Sequence[Site]
+    sequence: NDArray[np.int64]
+    """(tokens,): which sequence each token is of."""
+    position: NDArray[np.int64]
+    """(tokens,): its position in it."""
+    quantities: Quantities
+    statistics: Sequence[int]
+    """By site: (mu, sigma) pairs that the kernel returned for real tokens."""
+    counts: Counts
+
+
+def measure(
+    body: GPT2Model,
+    contexts: Sequence[Context],
+    batches: Sequence[Sequence[int]],
+    sites: Sequence[Site],
+    *,
+    shape: bool = False,
+    progress: Progress | None = None,
+) -> Measured:
+    """Run the contexts through the model and measure the wanted sites.
+
+    Args:
+        body: the model.
+        contexts: the sequences, none longer than the model's context.
+        batches: which of them to run together, each in exactly one batch.
+        sites: the sites to read, in forward order; the forward pass stops after the last.
+        shape: also the largest deviation and the kurtosis.
+        progress: called with (tokens done, tokens in all) after every forward pass.
+    """
+    lengths = [len(context.token_ids) for context in contexts]
+    starts = np.concatenate([[0], np.cumsum(lengths)])
+    tally = _Tally(sites)
+    parts: list[Quantities] = []
+    places: list[NDArray[np.int64]] = []
+    done = 0
+    with Probe(body, sites, shape=shape) as probe:
+        for batch in batches:
+            ids, mask, positions = _pad([contexts[i].token_ids for i in batch], body.device)
+            readings = probe.run(ids, mask, positions)
+            real = mask.bool()
+            tally.add(readings, real)
+            parts.append(_derive(readings, real.cpu().numpy(), body.config.n_embd, body.config.layer_norm_epsilon))
+            places += [np.arange(starts[i], starts[i + 1]) for i in batch]
+            done += int(real.sum())
+            if progress is not None:
+                progress(done, int(starts[-1]))
+    order = np.argsort(np.concatenate(places))
+    return Measured(
+        sites=sites,
+        sequence=np.repeat(np.arange(len(lengths)), lengths),
+        position=np.concatenate([np.arange(length) for length in lengths]),
+        quantities=_join(parts, order),
+        statistics=list(tally.real.values()),
+        counts=tally.counts(len(lengths), sum(lengths), body.config.n_embd, len(batches)),
+    )
+
+
+def _pad(
+    sequences: Sequence[Sequence[int]], device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Token ids, mask and positions, each (sequences, longest), padded on the right.
+
+    GPT-2's positions are absolute, so padding on the left would move them. The padding's id does not matter: no real
+    token attends to a later position.
+    """
+    longest = max(map(len, sequences))
+    ids = torch.zeros((len(sequences), longest), dtype=torch.int64)
+    mask = torch.zeros_like(ids)
+    for row, sequence in enumerate(sequences):
+        ids[row, : len(sequence)] = torch.tensor(sequence)
+        mask[row, : len(sequence)] = 1
+    positions = torch.arange(longest).expand_as(ids)
+    return ids.to(device), mask.to(device), positions.to(device)
+
+
+class _Tally:
+    """Counts the statistics in the kernel's own tensors."""
+
+    def __init__(self, sites: Sequence[Site]) -> None:
+        self.real = dict.fromkeys(sites, 0)
+        self.padded = dict.fromkeys(sites, 0)
+        self.positions = 0
+
+    def add(self, readings: Sequence[SiteReading], real: torch.Tensor) -> None:
+        for reading in readings:
+            inside = reading.rstd[real].numel()
+            self.real[reading.site] += inside
+            self.padded[reading.site] += reading.rstd.numel() - inside
+        self.positions += int((~real).sum())
+
+    def counts(self, sequences: int, tokens: int, features: int, batches: int) -> Counts:
+        sites = list(self.real)
+        blocks: dict[int, int] = {}
+        for site, count in self.real.items():
+            if site.layer is not None:
+                blocks[site.layer] = blocks.get(site.layer, 0) + count
+        total = sum(self.real.values())
+        per_site = set(self.real.values())
+        return Counts(
+            sites=len(sites),
+            sequences=sequences,
+            tokens=tokens,
+            per_site=max(per_site),
+            per_block=next(iter(blocks.values())) if len(set(blocks.values())) == 1 else None,
+            total=total,
+            by_kind=[
+                KindCount(
+                    kind=kind,
+                    sites=sum(site.kind == kind for site in sites),
+                    statistics=sum(count for site, count in self.real.items() if site.kind == kind),
+                )
+                for kind in KINDS
+                if any(site.kind == kind for site in sites)
+            ],
+            padding=self.positions,
+            padding_statistics=sum(self.padded.values()),
+            features=features,
+            batches=batches,
+            formula=len(sites) * tokens,
+            formula_agrees=len(per_site) == 1 and total == len(sites) * tokens,
+        )
+
+
+def _derive(readings: Sequence[SiteReading], real: NDArray[np.bool_], features: int, eps: float) -> Quantities:
+    """The quantities of one forward pass, each (sites, real tokens)."""
+
+    def stack(tensors: Sequence[torch.Tensor]) -> Floats:
+        values: Floats = torch.stack(list(tensors)).double().cpu().numpy()[:, real]
+        return values
+
+    mean = stack([reading.mean for reading in readings])
+    rstd = stack([reading.rstd for reading in readings])
+    shapes = [reading.shape for reading in readings if reading.shape is not None]
+    max_deviation = stack([shape.max_deviation for shape in shapes]) if shapes else None
+    fourth_moment = stack([shape.fourth_moment for shape in shapes]) if shapes else None
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        variance = np.maximum(1.0 / rstd**2 - eps, 0.0)
+        for index, reading in enumerate(readings):
+            if reading.exact is None:
+                continue
+            # Among the real tokens, those that were read from x; and of those, where their values stand.
+            chosen = reading.exact.rows.cpu().numpy()
+            here, kept = chosen[real], real[chosen]
+            mean[index, here] = reading.exact.mean.cpu().numpy()[kept]
+            variance[index, here] = reading.exact.variance.cpu().numpy()[kept]
+            if max_deviation is not None and fourth_moment is not None:
+                max_deviation[index, here] = reading.exact.max_deviation.cpu().numpy()[kept]
+                fourth_moment[index, here] = reading.exact.fourth_moment.cpu().numpy()[kept]
+        sigma = np.sqrt(variance)
+        square_norm = features * (variance + mean**2)
+        return Quantities(
+            mean=mean,
+            sigma=sigma,
+            pre_norm=np.sqrt(square_norm),
+            normalized_norm=np.sqrt(features * variance / (variance + eps)),
+            post_norm=stack([reading.post_norm for reading in readings]),
+            mean_share=features * mean**2 / square_norm,
+            max_deviation=max_deviation / sigma if max_deviation is not None else None,
+            excess_kurtosis=fourth_moment / variance**2 - 3.0 if fourth_moment is not None else None,
+        )
+
+
+def _join(parts: Sequence[Quantities], order: NDArray[np.int64]) -> Quantities:
+    joined: dict[str, Floats | None] = {}
+    for quantity in fields(Quantities):
+        arrays = [getattr(part, quantity.name) for part in parts]
+        joined[quantity.name] = None if arrays[0] is None else np.concatenate(arrays, axis=1)[:, order]
+    return Quantities(**joined)  # type: ignore[arg-type]
+
+
+def summarize(quantities: Quantities, site: int, tokens: NDArray[np.bool_]) -> Summary | None:
+    """The site's quantities over the marked tokens; None where no token is marked."""
+    if not tokens.any():
+        return None
+
+    def spread(values: Floats) -> Spread:
+        chosen = values[site, tokens]
+        return Spread(mean=float(chosen.mean()), min=float(chosen.min()), max=float(chosen.max()))
+
+    return Summary(
+        tokens=int(tokens.sum()),
+        mean=spread(quantities.mean),
+        sigma=spread(quantities.sigma),
+        pre_norm=spread(quantities.pre_norm),
+        normalized_norm=spread(quantities.normalized_norm),
+        post_norm=spread(quantities.post_norm),
+    )
