@@ -236,8 +236,18 @@ def main(
     learning_rate: float,
     seed: int,
 ) -> None:
+    work = output / ".training"
+    work.mkdir(parents=True, exist_ok=True)
+    tokenizer_file, tokens_file = work / "tokenizer.json", work / "tokens.npz"
+    if tokens_file.exists():
+        tokenizer = Tokenizer.from_file(str(tokenizer_file))
+    else:
+        train_works, valid_works = read_corpus(corpus)
+        tokenizer = train_tokenizer(train_works, vocab_size)
+        tokenizer.save(str(tokenizer_file))
+        np.savez(tokens_file, train=encode(tokenizer, train_works), valid=encode(tokenizer, valid_works))
     recipe = Recipe(
-        vocab_size=vocab_size,
+        vocab_size=tokenizer.get_vocab_size(),  # a small corpus may yield fewer than asked for,
         n_embd=width,
         n_layer=layers,
         n_head=heads,
@@ -251,19 +261,9 @@ def main(
         weight_decay=0.1,
         seed=seed,
     )
-    work = output / ".training"
-    work.mkdir(parents=True, exist_ok=True)
-    tokenizer_file, tokens_file = work / "tokenizer.json", work / "tokens.npz"
-    if tokens_file.exists():
-        tokenizer = Tokenizer.from_file(str(tokenizer_file))
-    else:
-        train_works, valid_works = read_corpus(corpus)
-        tokenizer = train_tokenizer(train_works, vocab_size)
-        tokenizer.save(str(tokenizer_file))
-        np.savez(tokens_file, train=encode(tokenizer, train_works), valid=encode(tokenizer, valid_works))
     with np.load(tokens_file) as tokens:
         stream, valid = tokens["train"], tokens["valid"]
-    baseline = unigram_loss(stream, valid, vocab_size)
+    baseline = unigram_loss(stream, valid, recipe.vocab_size)
     click.echo(f"{len(stream):,} tokens to train on, {len(valid):,} held out; unigram {baseline:.4f} nats", err=True)
 
     model = train(recipe, stream, valid, work / "state.pt")

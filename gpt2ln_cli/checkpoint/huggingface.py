@@ -52,6 +52,7 @@ class HuggingFaceFolder(Checkpoint):
         return DTYPE_NAMES.get(stored, stored)
 
     def layer_norms(self) -> dict[str, LayerNormParameters]:
+        import ml_dtypes  # noqa: F401  (gives NumPy, and so safetensors, the bfloat16 type)
         import numpy as np
 
         found: dict[str, LayerNormParameters] = {}

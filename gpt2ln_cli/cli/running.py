@@ -46,7 +46,7 @@ def gather_prompts(
         if argument == STANDARD_INPUT:
             prompts += read_prompts(argument, whole_file=whole_file)
         elif argument:
-            prompts.append(argument)
+            prompts.append(_as_utf8(argument))
         else:
             raise PromptError("an empty prompt was given: there is no token to normalize.")
     for file in files:
@@ -58,6 +58,14 @@ def gather_prompts(
 
     note(f'no prompt given; using the bundled sample "{sample_prompt()}"')
     return None
+
+
+def _as_utf8(argument: str) -> str:
+    """The argument's bytes read as UTF-8, whatever the locale made of them."""
+    try:
+        return os.fsencode(argument).decode("utf-8")
+    except UnicodeError as error:
+        raise PromptError("a prompt is not UTF-8 text.") from error
 
 
 @contextlib.contextmanager

@@ -7,46 +7,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 MISSING = "-"
-GAP = 3
-# rich's SIMPLE_HEAD with the one space between columns as its only separation.
-DENSE = box.Box("\n".join(["    ", "    ", " ── ", "    ", "    ", "    ", "    ", "    "]))
-
-
-def number(value: float | None) -> str:
-    """Four significant digits; a missing or non-finite number is a dash."""
-    if value is None:
-        return MISSING
-    if value == 0:
-        return "0"
-    magnitude = math.floor(math.log10(abs(value)))
-    if not -4 <= magnitude < 7:
-        return f"{value:.3e}"
-    return f"{value:.{max(0, 3 - magnitude)}f}"
-
-
-def integer(value: int | None) -> str:
-    """Digits in groups of three; a missing number is a dash."""
-    return MISSING if value is None else f"{value:,}"
-
-
-def percent(value: float | None) -> str:
-    """A share as a percentage with four significant digits."""
-    return MISSING if value is None else f"{number(100 * value)}%"
-
-
-def visible(text: str) -> str:
-    """Text from a checkpoint or a prompt, with everything that is not printable escaped."""
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
-
-
-def quoted(text: str) -> Text:
-    """A token in quotation marks, so that its spaces show."""
-    return Text(f'"{visible(text)}"')
+GAP = 2
+WIDE = 100
+KEY_WIDTH = 12
+# A rule under the headings and nothing else; rich's own boxes keep three spaces between columns.
+RULE = box.Box("\n".join(["    ", "    ", " ── ", "    ", "    ", "    ", "    ", "    "]))
 
 
 class PipeConsole(Console):
@@ -66,39 +37,83 @@ class Group:
     rows: Sequence[Sequence[str]]
 
 
-def packed(console: Console, key: Group, groups: Sequence[Group]) -> Iterator[RenderableType]:
-    """Set the groups side by side, as many as fit, each time beside the key column; nothing is cut.
+def side_by_side(console: Console, key: Group, groups: Sequence[Group]) -> Iterator[RenderableType]:
+    """Set groups beside the key column, as many as fit, and repeat the key for the next ones; nothing is cut.
 
     Args:
         console: whose width counts.
-        key: the leftmost column, repeated.
+        key: the leftmost column, whose cells take one line each.
         groups: each with as many rows as the key.
     """
-    key_table = _table(key, justify="left")
+    key_table = _titled_table(key, left=len(key.headings))
     room = console.width - console.measure(key_table).maximum
     line: list[Table] = []
     used = 0
-    for group in groups:
-        table = _table(group, justify="right")
+    for table in (table for group in groups for table in _fitting(console, group, room)):
         needed = console.measure(table).maximum + GAP
         if line and used + needed > room:
-            yield _side_by_side([key_table, *line])
+            yield _row([key_table, *line])
             line, used = [], 0
         line.append(table)
         used += needed
-    yield _side_by_side([key_table, *line])
+    yield _row([key_table, *line])
 
 
-def plain_table(*headings: str, left: int = 1, dense: bool = False) -> Table:
+def _fitting(console: Console, group: Group, room: int) -> Iterator[Table]:
+    """The group as one table, or halved until each part fits the room."""
+    table = _titled_table(group)
+    if console.measure(table).maximum + GAP <= room or len(group.headings) == 1:
+        yield table
+        return
+    half = (len(group.headings) + 1) // 2
+    for part in (slice(None, half), slice(half, None)):
+        yield from _fitting(console, Group(group.title, group.headings[part], [row[part] for row in group.rows]), room)
+
+
+def stacked(console: Console, key: Group, numbers: Group) -> Iterator[Table]:
+    """One table where the width allows, else several with the key repeated; only the key's last column may fold.
+
+    Args:
+        console: whose width counts.
+        key: the leftmost columns, the last of them text of any length.
+        numbers: the other columns, with as many rows as the key.
+    """
+    gap = GAP if console.width >= WIDE else 1
+    text_width = min(KEY_WIDTH, _widths(key)[-1])
+    room = console.width - sum(width + gap for width in _widths(key)[:-1]) - text_width
+    chunks: list[list[int]] = [[]]
+    used = 0
+    for index, width in enumerate(_widths(numbers)):
+        if chunks[-1] and used + gap + width > room:
+            chunks.append([])
+            used = 0
+        chunks[-1].append(index)
+        used += gap + width
+    for chunk in chunks:
+        headings = [numbers.headings[index] for index in chunk]
+        table = plain_table(*key.headings, *headings, left=len(key.headings), gap=gap)
+        for names, values in zip(key.rows, numbers.rows, strict=True):
+            table.add_row(*map(Text, names), *(Text(values[index]) for index in chunk))
+        yield table
+
+
+def _widths(group: Group) -> list[int]:
+    columns = zip(*group.rows, strict=True)
+    return [
+        max(cell_len(line) for line in [*heading.split("\n"), *cells])
+        for heading, cells in zip(group.headings, columns, strict=True)
+    ]
+
+
+def plain_table(*headings: str, left: int = 1, gap: int = GAP) -> Table:
     """An empty table with a rule under its headings.
 
     Args:
         headings: one for each column.
         left: how many columns, from the first, are aligned left; the others hold numbers, aligned right.
-        dense: one space between columns instead of three.
+        gap: spaces between columns.
     """
-    style = {"box": DENSE, "padding": 0} if dense else {"box": box.SIMPLE_HEAD}
-    table = Table(show_edge=False, pad_edge=False, header_style="bold", **style)  # type: ignore[arg-type]
+    table = Table(box=RULE, padding=(0, gap - 1, 0, 0), show_edge=False, pad_edge=False, header_style="bold")
     for index, heading in enumerate(headings):
         # A number is never broken over two lines; a name may be.
         is_number = index >= left
@@ -106,25 +121,23 @@ def plain_table(*headings: str, left: int = 1, dense: bool = False) -> Table:
             heading,
             justify="right" if is_number else "left",
             no_wrap=is_number,
-            overflow="fold",
+            overflow="ellipsis" if is_number else "fold",
             vertical="bottom",
         )
     return table
 
 
-def _table(group: Group, *, justify: str) -> Table:
-    table = plain_table(*group.headings, left=len(group.headings) if justify == "left" else 0)
-    table.title = Text(group.title or " ")  # an empty title would take no line, and the rows must stay level
-    table.title_style = "bold cyan"
+def _titled_table(group: Group, *, left: int = 0) -> Table:
+    table = plain_table(*group.headings, left=left)
+    # An empty title would take no line, and the rows must stay level.
+    table.title = Text(group.title or " ", style="bold cyan")
     table.title_justify = "left"
-    for column in table.columns:
-        column.no_wrap = True  # the key too: rows of neighbouring tables stay level
     for row in group.rows:
         table.add_row(*map(Text, row))
     return table
 
 
-def _side_by_side(tables: Sequence[Table]) -> Table:
+def _row(tables: Sequence[Table]) -> Table:
     grid = Table.grid(padding=(0, GAP, 0, 0), pad_edge=False)
     grid.add_row(*tables)
     return grid

@@ -9,14 +9,13 @@ from rich.table import Table
 from rich.text import Text
 
 from gpt2ln_cli.records import Arithmetic, Gain, Inspection, ModelInfo, Parameters, Spread, Summary, Vector
-from gpt2ln_cli.render.layout import Group, PipeConsole, integer, number, packed, percent, plain_table, quoted, visible
+from gpt2ln_cli.render.layout import Group, PipeConsole, integer, number, percent, plain_table, quoted, side_by_side, stacked, visible
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from gpt2ln_cli.records import Record, Row
 
-WIDE = 100
 QUANTITIES = (
     ("sigma before", "sigma"),
     ("||x|| before", "pre_norm"),
@@ -145,7 +144,7 @@ def _site_table(console: Console, record: Inspection) -> None:
             )
         )
     groups += _learned_groups([site.gain for site in sites], [site.bias for site in sites])
-    for table in packed(console, Group("", ["site"], [[site.name] for site in sites]), groups):
+    for table in side_by_side(console, Group("", ["site"], [[site.name] for site in sites]), groups):
         console.print(table)
         console.print()
     _say(
@@ -179,20 +178,17 @@ def _three(spread: Spread | None) -> list[str]:
 
 def _rows(console: Console, record: Inspection, rows: Sequence[Row]) -> None:
     several = record.counts.sequences > 1
-    headings = ["pos", "token", "mu", "sigma", "||x||", "||xhat||", "||y||", "max\ndev", "excess\nkurt.", "mean\nshare"]
     by_site: dict[str, list[Row]] = {}
     for row in rows:
         by_site.setdefault(row.site, []).append(row)
     for site, chosen in by_site.items():
         console.print()
         console.print(Text(site, style="bold"))
-        console.print()
-        table = plain_table(*(["seq"] if several else []), *headings, left=2 + several, dense=console.width < WIDE)
-        for row in chosen:
-            table.add_row(
-                *([str(row.sequence)] if several else []),
-                str(row.position),
-                quoted(row.token) if row.token is not None else Text(f"id {row.token_id}"),
+        places = [
+            [*([str(row.sequence)] if several else []), str(row.position), _token(row)] for row in chosen
+        ]
+        numbers = [
+            [
                 number(row.mean),
                 number(row.sigma),
                 number(row.pre_norm),
@@ -201,8 +197,14 @@ def _rows(console: Console, record: Inspection, rows: Sequence[Row]) -> None:
                 number(row.max_deviation),
                 number(row.excess_kurtosis),
                 percent(row.mean_share),
-            )
-        console.print(table)
+            ]
+            for row in chosen
+        ]
+        headings = ["mu", "sigma", "||x||", "||xhat||", "||y||", "max\ndev", "excess\nkurt.", "mean\nshare"]
+        key = Group("", [*(["seq"] if several else []), "pos", "token"], places)
+        for table in stacked(console, key, Group("", headings, numbers)):
+            console.print()
+            console.print(table)
     console.print()
     _say(
         console,
@@ -210,6 +212,10 @@ def _rows(console: Console, record: Inspection, rows: Sequence[Row]) -> None:
         "d mu^2 / ||x||^2, the share of ||x||^2 that the mean direction held. ||x|| is before, ||xhat|| normalized "
         "(before gain and bias), ||y|| after. Norms are L2.",
     )
+
+
+def _token(row: Row) -> str:
+    return f"id {row.token_id}" if row.token is None else quoted(row.token)
 
 
 def _parameters(console: Console, record: Parameters) -> None:
@@ -229,7 +235,7 @@ def _parameters(console: Console, record: Parameters) -> None:
         ),
         Group("learned bias", [*six, "rms from 0"], [_fields(bias, [*six, "rms_distance"]) for bias in biases]),
     ]
-    for table in packed(console, Group("", ["site"], [[site.name] for site in sites]), groups):
+    for table in side_by_side(console, Group("", ["site"], [[site.name] for site in sites]), groups):
         console.print(table)
         console.print()
     if any(vector is not None and vector.extremes for vector in [*gains, *biases]):

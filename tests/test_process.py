@@ -1,0 +1,126 @@
+"""The command line as real processes: streams, pipes and what is imported."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+GPT2LN = [sys.executable, "-m", "gpt2ln_cli"]
+INSPECT = [*GPT2LN, "inspect", "The war was over"]
+
+
+def run(*words, **options):
+    environment = {**os.environ, "COLUMNS": "80", **options.pop("env", {})}
+    return subprocess.run(
+        [*GPT2LN, *words], capture_output=True, text=True, encoding="utf-8", env=environment, timeout=120, check=False, **options
+    )
+
+
+def modules_imported(*words):
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "gpt2ln_cli", *words], capture_output=True, text=True, timeout=120, check=True
+    )
+    return {line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.split("\n") if "|" in line}
+
+
+def test_help_imports_nothing_heavy():
+    heavy = {"torch", "transformers", "numpy", "rich", "msgspec", "safetensors", "tokenizers", "huggingface_hub"}
+    for words in (["--help"], ["--version"], ["inspect", "--help"]):
+        assert not modules_imported(*words) & heavy
+
+
+@pytest.mark.parametrize("words", [["params"], ["params", "--json"], ["count"], ["count", "--model", "demo"]])
+def test_params_and_count_import_neither_torch_nor_transformers(words):
+    assert not modules_imported(*words) & {"torch", "transformers"}
+
+
+def test_standard_output_carries_data_only():
+    done = run("inspect", "The war was over", "--json")
+    assert done.returncode == 0
+    assert done.stdout.count("\n") == 1
+    assert json.loads(done.stdout)["command"] == "inspect"
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_closed_pipe_ends_quietly():
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run([*GPT2LN, "params"], stdout=writer, stderr=subprocess.PIPE, text=True, timeout=120, check=False)
+    os.close(writer)
+    assert done.returncode == 0
+    assert done.stderr.count("\n") == 1
+    assert "bundled miniature" in done.stderr
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
+@pytest.mark.parametrize("words", [["params"], ["params", "--json"], ["count"]])
+def test_a_full_disk_is_one_line(words):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([*GPT2LN, *words], stdout=full, stderr=subprocess.PIPE, text=True, timeout=120, check=False)
+    assert done.returncode == 2
+    assert "No space left" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_closed_standard_output_is_one_line():
+    done = subprocess.run(["/bin/sh", "-c", f"{sys.executable} -m gpt2ln_cli count >&-"], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "standard output is closed" in done.stderr
+
+
+def test_an_ascii_locale_loses_no_figure():
+    env = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "ascii"}
+    prompt = "café 日本"
+    done = run("stats", "--layer", "0", prompt, env=env)
+    assert done.returncode == 0
+    assert done.stdout.isascii()
+    assert "Traceback" not in done.stderr
+    assert json.loads(run("stats", "--layer", "0", prompt, "--json", env=env).stdout)["prompts"][0]["text"] == prompt
+
+
+def test_colours_go_to_a_terminal_only():
+    assert "\x1b[" not in run("params").stdout
+    assert "\x1b[" in run("params", env={"FORCE_COLOR": "1", "TERM": "xterm-256color"}).stdout
+
+
+@pytest.mark.parametrize(("env", "coloured"), [({}, True), ({"NO_COLOR": "1"}, False)])
+def test_a_terminal_gets_colours_unless_told_otherwise(env, coloured):
+    leader, follower = pty.openpty()
+    environment = {key: value for key, value in os.environ.items() if key not in ("NO_COLOR", "FORCE_COLOR")}
+    process = subprocess.Popen(
+        [*GPT2LN, "params", "--layer", "0"],
+        stdout=follower,
+        stderr=subprocess.DEVNULL,
+        env={**environment, "TERM": "xterm-256color", "COLUMNS": "80", **env},
+    )
+    os.close(follower)
+    output = b""
+    while True:
+        try:
+            chunk = os.read(leader, 65536)
+        except OSError:
+            break
+        if not chunk:
+            break
+        output += chunk
+    os.close(leader)
+    assert process.wait(timeout=120) == 0
+    assert (b"\x1b[1;36m" in output or b"\x1b[36m" in output) == coloured
+    assert b"learned gain" in output
+
+
+def test_an_interrupt_ends_with_130():
+    process = subprocess.Popen([*INSPECT, "--prompts", "-"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    time.sleep(1.5)  # it waits for its standard input by then
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert out == ""
+    assert "Traceback" not in err

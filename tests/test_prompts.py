@@ -1,0 +1,187 @@
+"""Prompts from every source, fitted to the context and grouped into batches."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tokenizers import Tokenizer
+from transformers import AutoTokenizer
+
+from conftest import DEMO
+from gpt2ln_cli.checkpoint import Config
+from gpt2ln_cli.errors import CheckpointError, PromptError, UsageError
+from gpt2ln_cli.prompts import (
+    BATCH_TOKENS,
+    make_contexts,
+    parse_token_ids,
+    plan_batches,
+    read_prompts,
+    sample_prompt,
+    sample_prompts_folder,
+    token_texts,
+)
+
+SMALL = Config(model_type="gpt2", vocab_size=100, n_positions=8, bos_token_id=99)
+
+
+def test_text_is_one_prompt_a_line(tmp_path):
+    file = tmp_path / "p.txt"
+    file.write_bytes("\ufeffone\r\n\n  \ntwo \u2028 still two\nthree".encode())
+    assert read_prompts(file) == ["one", "two \u2028 still two", "three"]
+
+
+def test_whole_file_is_one_prompt(tmp_path):
+    file = tmp_path / "p.txt"
+    file.write_text("one\n\n two\n")
+    assert read_prompts(file, whole_file=True) == ["one\n\n two"]
+
+
+def test_json_lines(tmp_path):
+    file = tmp_path / "p.jsonl"
+    texts = ["a\nb", "é", " ok"]
+    file.write_text("\n".join(json.dumps({"text": text, "more": 1}) for text in texts) + "\n\n")
+    assert read_prompts(file) == texts
+
+
+@pytest.mark.parametrize("line", ["{", "[]", '"text"', '{"txt": "a"}', '{"text": 3}', "[" * 100_000])
+def test_a_bad_json_line_is_named(tmp_path, line):
+    file = tmp_path / "p.jsonl"
+    file.write_text('{"text": "fine"}\n' + line)
+    with pytest.raises(PromptError, match=r"p\.jsonl, line 2"):
+        read_prompts(file)
+
+
+@pytest.mark.parametrize("content", [b"", b"\n \n", b"ok\xff"])
+def test_unusable_files(tmp_path, content):
+    file = tmp_path / "p.txt"
+    file.write_bytes(content)
+    for whole_file in (False, True):
+        with pytest.raises(PromptError, match=r"p\.txt"):
+            read_prompts(file, whole_file=whole_file)
+
+
+def test_missing_file_and_folder(tmp_path):
+    for path in (tmp_path, tmp_path / "none.txt"):
+        with pytest.raises(PromptError, match=str(path)):
+            read_prompts(path)
+
+
+def test_token_ids():
+    assert parse_token_ids("464,3290") == parse_token_ids(" 464  3290 ") == [464, 3290]
+    for text in ("", " , ", "4 x", "-1", "1.5", "9" * 30):
+        with pytest.raises(PromptError):
+            parse_token_ids(text)
+
+
+def test_every_sample_is_accepted():
+    folder = sample_prompts_folder()
+    for file in folder.iterdir():
+        if file.suffix in (".txt", ".jsonl"):
+            assert read_prompts(file)
+    assert read_prompts(folder / "questions.txt") == ["ok", "hatred", "war violence hate fear"]
+    assert sample_prompt() == "The war was over, but the hatred was not."
+
+
+def test_the_full_context_sample_fits_the_bundled_model(demo):
+    text = read_prompts(sample_prompts_folder() / "full_context.txt", whole_file=True)
+    (context,) = make_contexts(text, config=demo.checkpoint.config, tokenizer=demo.tokenizer)
+    assert len(context.token_ids) == 1015
+
+
+@given(st.text(min_size=1))
+def test_tokens_are_those_of_transformers(demo, text):
+    expected = AutoTokenizer.from_pretrained(DEMO)(text).input_ids
+    (context,) = make_contexts([text], config=demo.checkpoint.config, tokenizer=demo.tokenizer, overflow="truncate")
+    assert context.token_ids == expected[:1024]
+
+
+def test_token_texts_join_to_the_prompt(demo):
+    text = "The war was over, but the hatred was not."
+    (context,) = make_contexts([text], config=demo.checkpoint.config, tokenizer=demo.tokenizer)
+    assert "".join(token_texts(context.token_ids, demo.tokenizer)) == text
+    assert token_texts([1, 2], None) is None
+
+
+def contexts(ids, **options):
+    return make_contexts([ids], config=SMALL, tokenizer=None, **options)
+
+
+def test_too_long_is_an_error_with_both_lengths_and_the_ways_out():
+    with pytest.raises(PromptError, match=r"9 tokens.* 8;.*truncate.*window"):
+        contexts(list(range(9)))
+    with pytest.raises(PromptError, match=r"9 tokens \(one is"):
+        contexts(list(range(8)), bos=True)
+    assert len(contexts(list(range(8)))) == 1
+
+
+def test_truncation_says_what_it_dropped():
+    (context,) = contexts(list(range(20)), overflow="truncate", bos=True)
+    assert (context.token_ids, context.dropped) == ([99, *range(7)], 13)
+
+
+@given(ids=st.lists(st.integers(0, 99), min_size=1, max_size=50), bos=st.booleans())
+def test_windows_cover_the_prompt_once(ids, bos):
+    windows = contexts(ids, overflow="window", bos=bos)
+    bodies = [window.token_ids[bos:] for window in windows]
+    assert [i for body in bodies for i in body] == ids
+    assert all(len(window.token_ids) <= 8 and window.dropped == 0 for window in windows)
+    for window, body in zip(windows, bodies, strict=True):
+        assert ids[window.offset : window.offset + len(body)] == body
+    if bos:
+        assert all(window.token_ids[0] == 99 for window in windows)
+
+
+def test_unusable_prompts(demo):
+    config, tokenizer = demo.checkpoint.config, demo.tokenizer
+    with pytest.raises(PromptError, match="empty"):
+        make_contexts([""], config=config, tokenizer=tokenizer)
+    with pytest.raises(PromptError, match="no prompt"):
+        make_contexts([], config=config, tokenizer=tokenizer)
+    with pytest.raises(PromptError, match="not valid text"):
+        make_contexts(["a\udcff"], config=config, tokenizer=tokenizer)
+    for ids in ([100], [-1], [3, 2**40]):
+        with pytest.raises(PromptError, match="outside the vocabulary, 0 to 99"):
+            contexts(ids)
+    with pytest.raises(CheckpointError, match="no tokenizer"):
+        make_contexts(["text"], config=SMALL, tokenizer=None)
+    with pytest.raises(CheckpointError, match="do not belong together"):
+        make_contexts(["The hatred"], config=SMALL, tokenizer=tokenizer)
+    with pytest.raises(CheckpointError, match="endoftext"):
+        make_contexts([[1]], config=Config(vocab_size=100, bos_token_id=None), tokenizer=None, bos=True)
+
+
+def test_truncation_settings_of_a_tokenizer_file_do_not_cut_prompts(tmp_path, demo):
+    from gpt2ln_cli.checkpoint.tokenizer import read_tokenizer
+
+    tokenizer = Tokenizer.from_file(str(DEMO / "tokenizer.json"))
+    tokenizer.enable_truncation(3)
+    tokenizer.enable_padding(length=50)
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    assert read_tokenizer(tmp_path).encode("the war was over and the hatred was not").ids == (
+        demo.tokenizer.encode("the war was over and the hatred was not").ids
+    )
+
+
+lengths_ = st.lists(st.integers(1, 1024), min_size=1, max_size=80)
+
+
+@given(lengths=lengths_, batch_size=st.none() | st.integers(1, 20))
+def test_batches_hold_every_sequence_once_and_waste_little(lengths, batch_size):
+    batches = plan_batches(lengths, batch_size=batch_size)
+    assert sorted(index for batch in batches for index in batch) == list(range(len(lengths)))
+    for batch in batches:
+        longest, shortest = max(lengths[i] for i in batch), min(lengths[i] for i in batch)
+        assert batch_size is None or len(batch) <= batch_size
+        assert len(batch) == 1 or longest * len(batch) <= BATCH_TOKENS
+        assert longest <= max(1.25 * shortest, shortest + 8)
+
+
+def test_short_prompts_share_a_batch():
+    assert plan_batches([3, 5, 4]) == [[0, 2, 1]]
+    assert len(plan_batches([1024] * 4)) == 4
+    assert [len(batch) for batch in plan_batches([10] * 5, batch_size=2)] == [2, 2, 1]
+    with pytest.raises(UsageError):
+        plan_batches([1], batch_size=0)
