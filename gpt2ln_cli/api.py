@@ -194,7 +194,8 @@ def _layer_list(layers: Layers | None) -> Sequence[int | str] | None:
 
 def _strict(record: RecordT) -> RecordT:
     cleaned, nonfinite = strict(record)
-    return msgspec.structs.replace(cleaned, nonfinite=nonfinite)
+    complete: RecordT = msgspec.structs.replace(cleaned, nonfinite=nonfinite)
+    return complete
 
 
 def _run(

@@ -10,8 +10,8 @@ def arithmetic(*, tokens: int, batch: int, layers: int, width: int, heads: int, 
     """Count the (mean, standard deviation) pairs of a minibatch of ``batch`` contexts of ``tokens`` tokens.
 
     GPT-2 computes one pair for each token of each context at each of its 2L + 1 LayerNorms (Ba, Kiros and Hinton,
-    "Layer Normalization", 2016, equation 3; Radford et al., "Language Models are Unsupervised Multitask Learners", 2019,
-    section 2.3, for where the LayerNorms stand).
+    "Layer Normalization", 2016, equation 3; where they stand: Radford et al., "Language Models are Unsupervised
+    Multitask Learners", 2019, section 2.3).
 
     Raises:
         UsageError: a number is below 1, the width is no multiple of the heads, or a count needs more than 64 bits.

@@ -12,9 +12,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tokenizers import Tokenizer
-    from transformers.models.gpt2.modeling_gpt2 import GPT2Model
-
     from torch import nn
+    from transformers.models.gpt2.modeling_gpt2 import GPT2Model
 
     from gpt2ln_cli.records import ModelInfo
     from gpt2ln_cli.sites import Site
@@ -31,9 +30,7 @@ class LoadedModel:
     @property
     def info(self) -> ModelInfo:
         """Which model this is, for a record's header."""
-        return self.checkpoint.info(
-            dtype=str(self.body.dtype).removeprefix("torch."), device=str(self.body.device)
-        )
+        return self.checkpoint.info(dtype=str(self.body.dtype).removeprefix("torch."), device=str(self.body.device))
 
 
 def load(model: str | Path = DEFAULT_MODEL, *, revision: str | None = None) -> LoadedModel:
@@ -84,4 +81,6 @@ def build_body(checkpoint: Checkpoint) -> GPT2Model:
             )
         state[name] = stored[name]
     body.load_state_dict(state, assign=True)
-    return body.requires_grad_(False).eval()
+    body.requires_grad_(False)
+    body.train(False)
+    return body

@@ -7,6 +7,7 @@ numbers are the kernel's and the model's output stays bit for bit what it was.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -63,7 +64,7 @@ class SiteReading:
     """None where the kernel's results determine every token's variance."""
 
 
-class _EndForward(Exception):
+class _EndForward(Exception):  # noqa: N818  (not an error)
     """Ends a forward pass after the last wanted site; it never leaves the probe."""
 
 
@@ -92,7 +93,9 @@ class Probe:
         for site in self.sites:
             module = layer_norm(self.body, site)
             self._patched.append((module, module.__dict__.get("forward")))
-            module.forward = self._reader(site, module, last=site == self.sites[-1] and site.layer is not None)
+            reader = self._reader(site, module, last=site == self.sites[-1] and site.layer is not None)
+            # In the instance's own namespace: it hides the class's forward, and deleting it brings that back.
+            module.__dict__["forward"] = reader
         return self
 
     def __exit__(
@@ -101,9 +104,9 @@ class Probe:
         while self._patched:
             module, forward = self._patched.pop()
             if forward is None:
-                del module.forward
+                del module.__dict__["forward"]
             else:
-                module.forward = forward
+                module.__dict__["forward"] = forward
 
     def run(self, input_ids: Tensor, attention_mask: Tensor, position_ids: Tensor) -> list[SiteReading]:
         """Run one batch as far as the last wanted site and return the readings, one for each site in forward order.
@@ -114,13 +117,8 @@ class Probe:
             position_ids: int64, (sequences, tokens).
         """
         self._readings = []
-        with torch.inference_mode():
-            try:
-                self.body(
-                    input_ids=input_ids, attention_mask=attention_mask, position_ids=position_ids, use_cache=False
-                )
-            except _EndForward:
-                pass
+        with torch.inference_mode(), contextlib.suppress(_EndForward):
+            self.body(input_ids=input_ids, attention_mask=attention_mask, position_ids=position_ids, use_cache=False)
         readings, self._readings = self._readings, []
         return readings
 
@@ -131,7 +129,8 @@ class Probe:
         rstd_limit = (EPS_SHARE / eps) ** 0.5
 
         def forward(x: Tensor) -> Tensor:
-            weight, bias = module.weight, module.bias
+            weight: Tensor | None = module.weight
+            bias: Tensor | None = module.bias
             if x.device.type == "cpu" and x.dtype != torch.float32 and x.dtype != torch.float64:
                 # In half precision the CPU kernel rounds the statistics to the type of the parameters; float32
                 # parameters give float32 statistics and the same output.

@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -148,7 +148,9 @@ def make_contexts(
                         f"the tokenizer gives id {i} and the model knows only 0 to {config.vocab_size - 1}: they do "
                         "not belong together; give token ids instead."
                     )
-                raise PromptError(f"prompt {index}: token id {i} is outside the vocabulary, 0 to {config.vocab_size - 1}.")
+                raise PromptError(
+                    f"prompt {index}: token id {i} is outside the vocabulary, 0 to {config.vocab_size - 1}."
+                )
         if len(ids) <= room or overflow == "truncate":
             windows = [ids[:room]]
         elif overflow == "window":
@@ -189,7 +191,7 @@ def token_texts(token_ids: Sequence[int], tokenizer: Tokenizer | None) -> list[s
     if tokenizer is None:
         return None
 
-    @lru_cache(maxsize=None)
+    @cache
     def text(token_id: int) -> str:
         return str(tokenizer.decode([token_id], skip_special_tokens=False))
 

@@ -1,7 +1,7 @@
 """The contract between computing and rendering: typed records, and their JSON.
 
-Every record is a :class:`msgspec.Struct`. Its JSON is the struct, encoded: strict JSON, where a number that is not finite
-is null and is counted in the record's ``nonfinite`` field. Field names never change within a ``schema_version``.
+Every record is a :class:`msgspec.Struct`. Its JSON is the struct, encoded: strict JSON, where a number that is not
+finite is null and is counted in the record's ``nonfinite`` field. Field names never change within a ``schema_version``.
 
 Three names for three stages, everywhere: *pre* is x, the residual stream that enters a LayerNorm; *normalized* is
 xhat = (x - mu) / sqrt(sigma^2 + eps), before gain and bias; *post* is y = gain * xhat + bias. Norm means L2 norm, and
@@ -18,11 +18,7 @@ import msgspec
 SCHEMA_VERSION = "1.0"
 
 
-class Struct(msgspec.Struct, frozen=True):
-    """Base of all records: immutable. Each record adds ``kw_only``, which msgspec does not inherit."""
-
-
-class ModelInfo(Struct, kw_only=True):
+class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     """Which model gave the numbers, and from where."""
 
     name: str
@@ -47,7 +43,7 @@ class ModelInfo(Struct, kw_only=True):
     """Where the forward pass ran; null where none did."""
 
 
-class PromptInfo(Struct, kw_only=True):
+class PromptInfo(msgspec.Struct, frozen=True, kw_only=True):
     """One sequence as the model saw it."""
 
     index: int
@@ -67,7 +63,7 @@ class PromptInfo(Struct, kw_only=True):
     """Tokens of the sequence, the prepended <|endoftext|> included."""
 
 
-class KindCount(Struct, kw_only=True):
+class KindCount(msgspec.Struct, frozen=True, kw_only=True):
     """Statistics of all sites of one kind."""
 
     kind: Literal["ln_1", "ln_2", "ln_f"]
@@ -75,7 +71,7 @@ class KindCount(Struct, kw_only=True):
     statistics: int
 
 
-class Counts(Struct, kw_only=True):
+class Counts(msgspec.Struct, frozen=True, kw_only=True):
     """How many (mu, sigma) pairs the kernel returned, counted on its own tensors.
 
     Where only some sites were probed, the counts are those of the probed sites.
@@ -103,7 +99,7 @@ class Counts(Struct, kw_only=True):
     formula_agrees: bool
 
 
-class Spread(Struct, kw_only=True):
+class Spread(msgspec.Struct, frozen=True, kw_only=True):
     """A quantity over tokens: arithmetic mean, least and greatest."""
 
     mean: float | None
@@ -111,7 +107,7 @@ class Spread(Struct, kw_only=True):
     max: float | None
 
 
-class Summary(Struct, kw_only=True):
+class Summary(msgspec.Struct, frozen=True, kw_only=True):
     """The quantities of a site over a set of tokens."""
 
     tokens: int
@@ -127,14 +123,14 @@ class Summary(Struct, kw_only=True):
     """||y||."""
 
 
-class Feature(Struct, kw_only=True):
+class Feature(msgspec.Struct, frozen=True, kw_only=True):
     """One feature of a gain or bias."""
 
     index: int
     value: float | None
 
 
-class Vector(Struct, kw_only=True):
+class Vector(msgspec.Struct, frozen=True, kw_only=True):
     """A learned gain or bias over its features; ``std`` is the population standard deviation."""
 
     mean: float | None
@@ -149,7 +145,7 @@ class Vector(Struct, kw_only=True):
     """The features farthest from that start, farthest first; only where asked for."""
 
 
-class Gain(Vector, kw_only=True):
+class Gain(Vector, frozen=True, kw_only=True):
     """A learned gain."""
 
     negative: int
@@ -158,7 +154,7 @@ class Gain(Vector, kw_only=True):
     """Features whose gain is at most a hundredth of the gains' root mean square."""
 
 
-class SiteSummary(Struct, kw_only=True):
+class SiteSummary(msgspec.Struct, frozen=True, kw_only=True):
     """What one LayerNorm computed, and its learned gain and bias."""
 
     name: str
@@ -176,7 +172,7 @@ class SiteSummary(Struct, kw_only=True):
     bias: Vector | None
 
 
-class Row(Struct, kw_only=True):
+class Row(msgspec.Struct, frozen=True, kw_only=True):
     """One statistic: one token of one sequence at one site."""
 
     site: str
@@ -202,7 +198,7 @@ class Row(Struct, kw_only=True):
     """d mu^2 / ||x||^2: the share of ||x||^2 that the mean direction held."""
 
 
-class Inspection(Struct, kw_only=True):
+class Inspection(msgspec.Struct, frozen=True, kw_only=True):
     """What ``inspect`` and ``stats`` return."""
 
     schema_version: str = SCHEMA_VERSION
@@ -219,7 +215,7 @@ class Inspection(Struct, kw_only=True):
     """Numbers in this record that were NaN or infinite and are null."""
 
 
-class SiteParameters(Struct, kw_only=True):
+class SiteParameters(msgspec.Struct, frozen=True, kw_only=True):
     """Learned gain and bias of one site."""
 
     name: str
@@ -229,7 +225,7 @@ class SiteParameters(Struct, kw_only=True):
     bias: Vector | None
 
 
-class Verdict(Struct, kw_only=True):
+class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """Whether gains and biases were learned: counts of sites that moved from where LayerNorm starts."""
 
     sites: int
@@ -241,7 +237,7 @@ class Verdict(Struct, kw_only=True):
     """Whether any site has either."""
 
 
-class Parameters(Struct, kw_only=True):
+class Parameters(msgspec.Struct, frozen=True, kw_only=True):
     """What ``params`` returns."""
 
     schema_version: str = SCHEMA_VERSION
@@ -252,7 +248,7 @@ class Parameters(Struct, kw_only=True):
     nonfinite: int = 0
 
 
-class Reading(Struct, kw_only=True):
+class Reading(msgspec.Struct, frozen=True, kw_only=True):
     """One way to read "LayerNorm", and how many statistics it would take."""
 
     name: str
@@ -263,7 +259,7 @@ class Reading(Struct, kw_only=True):
     total: int
 
 
-class Arithmetic(Struct, kw_only=True):
+class Arithmetic(msgspec.Struct, frozen=True, kw_only=True):
     """What ``count`` returns: the arithmetic alone, of a batch of equally long contexts."""
 
     schema_version: str = SCHEMA_VERSION

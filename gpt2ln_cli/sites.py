@@ -52,7 +52,9 @@ def parse_layers(text: str) -> list[int | str]:
                 raise UsageError(f"layer {bounds[1]}: no GPT-2 has that many layers.")
             layers.extend(range(bounds[0], bounds[1] + 1))
         else:
-            raise UsageError(f"layer '{part.strip()}' is not a number, a range or '{FINAL}'; write 5, 0-3,11 or {FINAL}.")
+            raise UsageError(
+                f"layer '{part.strip()}' is not a number, a range or '{FINAL}'; write 5, 0-3,11 or {FINAL}."
+            )
     return layers
 
 

@@ -106,9 +106,7 @@ def measure(
     )
 
 
-def _pad(
-    sequences: Sequence[Sequence[int]], device: torch.device
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def _pad(sequences: Sequence[Sequence[int]], device: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Token ids, mask and positions, each (sequences, longest), padded on the right.
 
     GPT-2's positions are absolute, so padding on the left would move them. The padding's id does not matter: no real

@@ -39,10 +39,10 @@ def test_the_bundled_checkpoint_was_trained():
     model = GPT2LMHeadModel.from_pretrained(DEMO).eval()
     # Persuasion, chapter 4: held out from training.
     text = (
-        "He was not Mr. Wentworth, the former curate of Monkford, however suspicious appearances may be, but a captain "
-        "Frederick Wentworth, his brother, who being made commander in consequence of the action off St. Domingo, and not "
-        "immediately employed, had come into Somersetshire, in the summer of 1806; and having no parent living, found a "
-        "home for half a year at Monkford. He was, at that time, a remarkably fine young man, with a great deal of "
+        "He was not Mr. Wentworth, the former curate of Monkford, however suspicious appearances may be, but a "
+        "captain Frederick Wentworth, his brother, who being made commander in consequence of the action off St. Domingo, "
+        "and not immediately employed, had come into Somersetshire, in the summer of 1806; and having no parent living, "
+        "found a home for half a year at Monkford. He was, at that time, a remarkably fine young man, with a great deal of "
         "intelligence, spirit, and brilliancy; and Anne an extremely pretty girl, with gentleness, modesty, taste, and "
         "feeling."
     )
@@ -167,7 +167,12 @@ def test_half_precision_checkpoints_run_as_stored(make_folder):
 
 
 def test_params_agree_with_float64_on_transformers_weights(make_folder):
-    for folder in (DEMO, make_folder(), make_folder(lambda body: body.half()), make_folder(lambda body: body.bfloat16())):
+    for folder in (
+        DEMO,
+        make_folder(),
+        make_folder(lambda body: body.half()),
+        make_folder(lambda body: body.bfloat16()),
+    ):
         modules = dict(GPT2Model.from_pretrained(folder).named_modules())
         for site in gpt2ln_cli.params(model=folder, top=3).sites:
             for ours, parameter, start in (

@@ -138,8 +138,10 @@ def test_bos_is_prepended_and_said(gpt2ln):
 def test_params_last_line_answers_the_question(gpt2ln, make_folder):
     code, out, _ = gpt2ln("params")
     assert code == 0
-    assert " ".join(out.split()).rpartition("switched off. ")[2].startswith(
-        "Yes: this checkpoint uses a learned gain at 25 of 25 sites"
+    assert (
+        " ".join(out.split())
+        .rpartition("switched off. ")[2]
+        .startswith("Yes: this checkpoint uses a learned gain at 25 of 25 sites")
     )
 
     def untrained(body):
@@ -210,7 +212,9 @@ BAD = [
 ]
 
 
-@pytest.mark.parametrize(("code", "words", "says"), BAD, ids=lambda value: " ".join(value)[:40] if isinstance(value, list) else None)
+@pytest.mark.parametrize(
+    ("code", "words", "says"), BAD, ids=lambda value: " ".join(value)[:40] if isinstance(value, list) else None
+)
 def test_bad_input_gets_one_line_and_its_exit_code(gpt2ln, code, words, says):
     got, out, err = gpt2ln(*words)
     assert (got, out) == (code, "")

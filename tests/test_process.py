@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -19,13 +20,24 @@ INSPECT = [*GPT2LN, "inspect", "The war was over"]
 def run(*words, **options):
     environment = {**os.environ, "COLUMNS": "80", **options.pop("env", {})}
     return subprocess.run(
-        [*GPT2LN, *words], capture_output=True, text=True, encoding="utf-8", env=environment, timeout=120, check=False, **options
+        [*GPT2LN, *words],
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        env=environment,
+        timeout=120,
+        check=False,
+        **options,
     )
 
 
 def modules_imported(*words):
     done = subprocess.run(
-        [sys.executable, "-X", "importtime", "-m", "gpt2ln_cli", *words], capture_output=True, text=True, timeout=120, check=True
+        [sys.executable, "-X", "importtime", "-m", "gpt2ln_cli", *words],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
     )
     return {line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.split("\n") if "|" in line}
 
@@ -52,25 +64,31 @@ def test_standard_output_carries_data_only():
 def test_a_closed_pipe_ends_quietly():
     reader, writer = os.pipe()
     os.close(reader)
-    done = subprocess.run([*GPT2LN, "params"], stdout=writer, stderr=subprocess.PIPE, text=True, timeout=120, check=False)
+    done = subprocess.run(
+        [*GPT2LN, "params"], stdout=writer, stderr=subprocess.PIPE, text=True, timeout=120, check=False
+    )
     os.close(writer)
     assert done.returncode == 0
     assert done.stderr.count("\n") == 1
     assert "bundled miniature" in done.stderr
 
 
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
 @pytest.mark.parametrize("words", [["params"], ["params", "--json"], ["count"]])
 def test_a_full_disk_is_one_line(words):
     with open("/dev/full", "w") as full:
-        done = subprocess.run([*GPT2LN, *words], stdout=full, stderr=subprocess.PIPE, text=True, timeout=120, check=False)
+        done = subprocess.run(
+            [*GPT2LN, *words], stdout=full, stderr=subprocess.PIPE, text=True, timeout=120, check=False
+        )
     assert done.returncode == 2
     assert "No space left" in done.stderr
     assert "Traceback" not in done.stderr
 
 
 def test_a_closed_standard_output_is_one_line():
-    done = subprocess.run(["/bin/sh", "-c", f"{sys.executable} -m gpt2ln_cli count >&-"], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["/bin/sh", "-c", f"{sys.executable} -m gpt2ln_cli count >&-"], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 2
     assert "standard output is closed" in done.stderr
 
@@ -117,7 +135,9 @@ def test_a_terminal_gets_colours_unless_told_otherwise(env, coloured):
 
 
 def test_an_interrupt_ends_with_130():
-    process = subprocess.Popen([*INSPECT, "--prompts", "-"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [*INSPECT, "--prompts", "-"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     time.sleep(1.5)  # it waits for its standard input by then
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=120)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 
 import pytest
+from conftest import DEMO
 from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer
 
-from conftest import DEMO
 from gpt2ln_cli.checkpoint import Config
 from gpt2ln_cli.errors import CheckpointError, PromptError, UsageError
 from gpt2ln_cli.prompts import (

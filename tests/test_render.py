@@ -108,7 +108,16 @@ def test_numbers_have_four_significant_digits(value):
 
 def test_numbers_read_well():
     assert [number(v) for v in (0, -0.0, 9.797959, 0.0001234, 0.00001234, 1234.5678, 25600, -2.5e9, 12.3456, None)] == [
-        "0", "0", "9.798", "0.0001234", "1.234e-05", "1235", "25600", "-2.500e+09", "12.35", "-",
+        "0",
+        "0",
+        "9.798",
+        "0.0001234",
+        "1.234e-05",
+        "1235",
+        "25600",
+        "-2.500e+09",
+        "12.35",
+        "-",
     ]
 
 
@@ -119,7 +128,7 @@ def test_nonfinite_numbers_are_null_and_counted():
     assert cleaned[0] == Spread(mean=None, min=None, max=1.0)
 
 
-def test_every_registered_format_writes(monkeypatch):
+def test_every_registered_format_writes():
     record = gpt2ln_cli.count()
     assert isinstance(record, Arithmetic)
     for name in FORMATS:

@@ -14,7 +14,22 @@ from transformers import AutoTokenizer, GPT2LMHeadModel
 import gpt2ln_cli
 from gpt2ln_cli.bundled import train
 
-SMALL = "--vocab-size 300 --width 24 --layers 2 --heads 2 --positions 32 --context 16 --tokens-per-step 64".split()
+SMALL = [
+    "--vocab-size",
+    "300",
+    "--width",
+    "24",
+    "--layers",
+    "2",
+    "--heads",
+    "2",
+    "--positions",
+    "32",
+    "--context",
+    "16",
+    "--tokens-per-step",
+    "64",
+]
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +60,7 @@ def test_the_recorded_loss_is_that_of_plain_transformers(trained, corpus):
     record = json.loads((trained / "training.json").read_text())
     model = GPT2LMHeadModel.from_pretrained(trained).eval()
     tokenizer = AutoTokenizer.from_pretrained(trained)
-    stream = tokenizer((corpus / "valid.txt").read_text()).input_ids + [model.config.eos_token_id]
+    stream = [*tokenizer((corpus / "valid.txt").read_text()).input_ids, model.config.eos_token_id]
     total = count = 0
     with torch.no_grad():
         for start in range(0, len(stream) - 1, 32):

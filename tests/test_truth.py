@@ -45,7 +45,9 @@ def assert_agrees(record, body, ids, *, sequence=0, rtol=1e-5):
 
 
 def test_bundled_checkpoint_agrees_with_float64(demo, plain_demo):
-    record = gpt2ln_cli.inspect(["war violence hate fear", "It was the best of times,\nit was the worst"], model=demo, per_token=True)
+    record = gpt2ln_cli.inspect(
+        ["war violence hate fear", "It was the best of times,\nit was the worst"], model=demo, per_token=True
+    )
     for prompt in record.prompts:
         assert_agrees(record, plain_demo, prompt.token_ids, sequence=prompt.index)
 

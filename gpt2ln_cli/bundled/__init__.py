@@ -1,0 +1,1 @@
+"""The checkpoint that comes with the package, and the script that trained it."""

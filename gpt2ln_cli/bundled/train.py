@@ -30,7 +30,7 @@ import torch
 from numpy.typing import NDArray
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch.nn import functional as F  # noqa: N812
-from transformers import GPT2Config, GPT2LMHeadModel, GPT2TokenizerFast
+from transformers import GPT2Config, GPT2LMHeadModel, GPT2Tokenizer
 
 SEPARATOR = "<|endoftext|>"
 MICRO_BATCH_TOKENS = 1024  # one forward's worth: its temporaries stay in the cache of a desktop processor
@@ -109,7 +109,7 @@ def validation_loss(model: GPT2LMHeadModel, stream: NDArray[np.uint16], windows:
     starts = list(range(0, len(stream) - 1, size))
     if windows is not None:
         starts = starts[:: max(1, len(starts) // windows)]
-    model.eval()
+    model.train(False)
     for start in starts:
         ids = torch.from_numpy(stream[start : start + size + 1].astype(np.int64))
         logits = model(ids[None, :-1]).logits[0]
@@ -182,10 +182,11 @@ def train(recipe: Recipe, stream: NDArray[np.uint16], valid: NDArray[np.uint16],
 
     model.train()
     began, recent = time.monotonic(), []
-    for step, window in enumerate(batches(stream, recipe, step), start=step + 1):
+    for window in batches(stream, recipe, step):
+        step += 1
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(recipe, step - 1)
-        parts = window.split(max(1, MICRO_BATCH_TOKENS // (window.shape[1] - 1)))
+        parts = torch.split(window, max(1, MICRO_BATCH_TOKENS // (window.shape[1] - 1)))
         loss_sum = 0.0
         for part in parts:
             logits = model(part[:, :-1], use_cache=False).logits
@@ -236,6 +237,7 @@ def main(
     learning_rate: float,
     seed: int,
 ) -> None:
+    """Train and write the folder; the options are the recipe."""
     work = output / ".training"
     work.mkdir(parents=True, exist_ok=True)
     tokenizer_file, tokens_file = work / "tokenizer.json", work / "tokens.npz"
@@ -268,8 +270,11 @@ def main(
 
     model = train(recipe, stream, valid, work / "state.pt")
     model.save_pretrained(output)
-    fast = GPT2TokenizerFast(
-        tokenizer_object=tokenizer, bos_token=SEPARATOR, eos_token=SEPARATOR, unk_token=SEPARATOR,
+    fast = GPT2Tokenizer(
+        tokenizer_object=tokenizer,
+        bos_token=SEPARATOR,
+        eos_token=SEPARATOR,
+        unk_token=SEPARATOR,
         model_max_length=positions,
     )
     fast.save_pretrained(output)

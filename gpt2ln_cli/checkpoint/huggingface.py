@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from typing_extensions import override
+
 from gpt2ln_cli.checkpoint.base import Checkpoint, LayerNormParameters, parse_config
 from gpt2ln_cli.checkpoint.tokenizer import read_tokenizer
 from gpt2ln_cli.errors import CheckpointError
@@ -46,11 +48,13 @@ class HuggingFaceFolder(Checkpoint):
             raise CheckpointError(f"{path} has a config.json and no {WEIGHTS} beside it.")
         return cls(name=name, source=source, location=path, revision=revision, config=config, raw_config=raw)
 
+    @override
     def stored_dtype(self) -> str:
         with self._tensors("numpy") as (file, names):
-            stored = file.get_slice(next(iter(names.values()))).get_dtype()
+            stored: str = file.get_slice(next(iter(names.values()))).get_dtype()
         return DTYPE_NAMES.get(stored, stored)
 
+    @override
     def layer_norms(self) -> dict[str, LayerNormParameters]:
         import ml_dtypes  # noqa: F401  (gives NumPy, and so safetensors, the bfloat16 type)
         import numpy as np
@@ -73,10 +77,12 @@ class HuggingFaceFolder(Checkpoint):
                 found[site.name] = LayerNormParameters(gain=vectors[0], bias=vectors[1])
         return found
 
+    @override
     def state_dict(self) -> dict[str, torch.Tensor]:
         with self._tensors("pt") as (file, names):
             return {name: file.get_tensor(stored) for name, stored in names.items()}
 
+    @override
     def tokenizer(self) -> Tokenizer | None:
         return read_tokenizer(self.location)
 

@@ -36,13 +36,13 @@ def command(
 ) -> None:
     """Count the statistics by arithmetic alone.
 
-    For GPT-2, and beside it for the rival readings of LayerNorm. No weights are read. The default shape is GPT-2 small's.
+    For GPT-2, and beside it for the rival readings of LayerNorm. The default shape is GPT-2 small's.
     """
     if model is not None and any(value is not None for value in given.values()):
         raise UsageError("--model brings its own shape; leave out --layers, --width and --heads.")
     running.check_output(output)
     from gpt2ln_cli import api
 
-    shape = {name: default if given[name] is None else given[name] for name, default in SHAPE.items()}
+    shape = {name: given[name] or default for name, default in SHAPE.items()}
     record = api.count(tokens=tokens, batch=batch, model=model, revision=revision, **shape)
     running.emit(record, output_format=output_format, as_json=as_json, output=output)

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from gpt2ln_cli.cli import options, running
+
+if TYPE_CHECKING:
+    from gpt2ln_cli.prompts import Overflow
 
 EXAMPLE = """\b
 Examples:
@@ -26,7 +31,7 @@ def command(
     whole_file: bool,
     token_ids: tuple[str, ...],
     bos: bool,
-    overflow: str,
+    overflow: Overflow,
     batch_size: int | None,
     layers: str | None,
     kinds: tuple[str, ...],

@@ -78,9 +78,7 @@ prompt_options = _together(
         show_default=True,
         help="What becomes of a prompt longer than the context.",
     ),
-    click.option(
-        "--batch-size", type=click.IntRange(min=1), metavar="N", help="Most sequences in a forward pass."
-    ),
+    click.option("--batch-size", type=click.IntRange(min=1), metavar="N", help="Most sequences in a forward pass."),
 )
 
 output_options = _together(

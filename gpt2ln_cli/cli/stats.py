@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from gpt2ln_cli.cli import options, running
+
+if TYPE_CHECKING:
+    from gpt2ln_cli.prompts import Overflow
 
 # The fields of a row that can order it; gpt2ln_cli.api.SORT_KEYS, repeated so that --help need not import the library.
 SORT = [
@@ -41,7 +46,7 @@ def command(
     whole_file: bool,
     token_ids: tuple[str, ...],
     bos: bool,
-    overflow: str,
+    overflow: Overflow,
     batch_size: int | None,
     layers: str,
     kinds: tuple[str, ...],

@@ -20,6 +20,38 @@ KEY_WIDTH = 12
 RULE = box.Box("\n".join(["    ", "    ", " ── ", "    ", "    ", "    ", "    ", "    "]))
 
 
+def number(value: float | None) -> str:
+    """Four significant digits; a missing or non-finite number is a dash."""
+    if value is None:
+        return MISSING
+    if value == 0:
+        return "0"
+    magnitude = math.floor(math.log10(abs(value)))
+    if not -4 <= magnitude < 7:
+        return f"{value:.3e}"
+    return f"{value:.{max(0, 3 - magnitude)}f}"
+
+
+def integer(value: int | None) -> str:
+    """Digits in groups of three; a missing number is a dash."""
+    return MISSING if value is None else f"{value:,}"
+
+
+def percent(value: float | None) -> str:
+    """A share as a percentage with four significant digits."""
+    return MISSING if value is None else f"{number(100 * value)}%"
+
+
+def visible(text: str) -> str:
+    """Text from a checkpoint or a prompt, with everything that is not printable escaped."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
+def quoted(text: str) -> str:
+    """A token in quotation marks, so that its spaces show."""
+    return f'"{visible(text)}"'
+
+
 class PipeConsole(Console):
     """A console that leaves a closed pipe to its caller, where rich's own ends the process with code 1."""
 

@@ -9,7 +9,18 @@ from rich.table import Table
 from rich.text import Text
 
 from gpt2ln_cli.records import Arithmetic, Gain, Inspection, ModelInfo, Parameters, Spread, Summary, Vector
-from gpt2ln_cli.render.layout import Group, PipeConsole, integer, number, percent, plain_table, quoted, side_by_side, stacked, visible
+from gpt2ln_cli.render.layout import (
+    Group,
+    PipeConsole,
+    integer,
+    number,
+    percent,
+    plain_table,
+    quoted,
+    side_by_side,
+    stacked,
+    visible,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -96,7 +107,11 @@ def _counts(console: Console, record: Inspection) -> None:
             kind.kind, integer(kind.sites), integer(counts.sequences), integer(counts.tokens), integer(kind.statistics)
         )
     table.add_row(
-        "total", integer(counts.sites), integer(counts.sequences), integer(counts.tokens), integer(counts.total),
+        "total",
+        integer(counts.sites),
+        integer(counts.sequences),
+        integer(counts.tokens),
+        integer(counts.total),
         style="bold",
     )
     console.print(table)
@@ -137,10 +152,7 @@ def _site_table(console: Console, record: Inspection) -> None:
             Group(
                 title,
                 ["pos 0", *(["min", "max"] if several else []), "later", "min", "max"],
-                [
-                    [*(_three(a) if several else _three(a)[:1]), *_three(b)]
-                    for a, b in zip(first, rest, strict=True)
-                ],
+                [[*(_three(a) if several else _three(a)[:1]), *_three(b)] for a, b in zip(first, rest, strict=True)],
             )
         )
     groups += _learned_groups([site.gain for site in sites], [site.bias for site in sites])
@@ -184,9 +196,7 @@ def _rows(console: Console, record: Inspection, rows: Sequence[Row]) -> None:
     for site, chosen in by_site.items():
         console.print()
         console.print(Text(site, style="bold"))
-        places = [
-            [*([str(row.sequence)] if several else []), str(row.position), _token(row)] for row in chosen
-        ]
+        places = [[*([str(row.sequence)] if several else []), str(row.position), _token(row)] for row in chosen]
         numbers = [
             [
                 number(row.mean),
@@ -229,7 +239,10 @@ def _parameters(console: Console, record: Parameters) -> None:
             "learned gain",
             [*six, "rms from 1", "< 0", "off"],
             [
-                [*_fields(gain, [*six, "rms_distance"]), *([str(gain.negative), str(gain.switched_off)] if gain else "--")]
+                [
+                    *_fields(gain, [*six, "rms_distance"]),
+                    *([str(gain.negative), str(gain.switched_off)] if gain else "--"),
+                ]
                 for gain in gains
             ],
         ),
@@ -242,8 +255,8 @@ def _parameters(console: Console, record: Parameters) -> None:
         _extremes(console, record)
     _say(
         console,
-        "std divides by d. '< 0' counts negative gains, 'off' features whose gain is at most 1% of the gains' root mean "
-        "square: all but switched off.",
+        "std divides by d. '< 0' counts negative gains, 'off' features whose gain is at most 1% of the gains' root "
+        "mean square: all but switched off.",
     )
     if record.nonfinite:
         _say(console, f"{record.nonfinite:,} numbers were NaN or infinite and are shown as a dash.")
@@ -273,11 +286,13 @@ def _answer(record: Parameters) -> str:
     distances = [
         site.gain.rms_distance for site in record.sites if site.gain is not None and site.gain.rms_distance is not None
     ]
-    spread = f", its rms distance from 1 between {number(min(distances))} and {number(max(distances))}" if distances else ""
+    spread = (
+        f", its rms distance from 1 between {number(min(distances))} and {number(max(distances))}" if distances else ""
+    )
     if not verdict.uses_gain_and_bias:
         return (
-            f"No: at all {verdict.sites} sites the gain is 1 and the bias 0 (or absent), so each token leaves LayerNorm "
-            "with mean 0 and standard deviation 1."
+            f"No: at all {verdict.sites} sites the gain is 1 and the bias 0 (or absent), so each token leaves "
+            "LayerNorm with mean 0 and standard deviation 1."
         )
     return (
         f"Yes: this checkpoint uses a learned gain at {verdict.learned_gain} of {verdict.sites} sites{spread}, and a "
