@@ -39,12 +39,12 @@ def test_the_bundled_checkpoint_was_trained():
     model = GPT2LMHeadModel.from_pretrained(DEMO).eval()
     # Persuasion, chapter 4: held out from training.
     text = (
-        "He was not Mr. Wentworth, the former curate of Monkford, however suspicious appearances may be, but a "
-        "captain Frederick Wentworth, his brother, who being made commander in consequence of the action off St. Domingo, "
-        "and not immediately employed, had come into Somersetshire, in the summer of 1806; and having no parent living, "
-        "found a home for half a year at Monkford. He was, at that time, a remarkably fine young man, with a great deal of "
-        "intelligence, spirit, and brilliancy; and Anne an extremely pretty girl, with gentleness, modesty, taste, and "
-        "feeling."
+        "He was not Mr. Wentworth, the former curate of Monkford, however suspicious appearances may be, but a captain "
+        "Frederick Wentworth, his brother, who being made commander in consequence of the action off St. Domingo, and "
+        "not immediately employed, had come into Somersetshire, in the summer of 1806; and having no parent living, "
+        "found a home for half a year at Monkford. He was, at that time, a remarkably fine young man, with a great "
+        "deal of intelligence, spirit, and brilliancy; and Anne an extremely pretty girl, with gentleness, modesty, "
+        "taste, and feeling."
     )
     ids = torch.tensor([AutoTokenizer.from_pretrained(DEMO)(text).input_ids])
     with torch.no_grad():
