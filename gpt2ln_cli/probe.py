@@ -156,7 +156,7 @@ class Probe:
 
 
 def _shape(x: Tensor, mean: Tensor) -> Shape:
-    lowest, highest = torch.aminmax(x, dim=-1)
+    lowest, highest = x.amin(-1), x.amax(-1)  # torch.aminmax is some twenty times slower
     # The norm of the squares is the root of the sum of the fourth powers; x ** 4 would be many times dearer.
     squares = (x - mean.unsqueeze(-1)).square_()
     return Shape(

@@ -111,7 +111,7 @@ def test_the_model_is_named_on_both_streams(gpt2ln, make_folder):
     folder = str(make_folder())
     gpt2ln("--version")  # takes what writing the folder printed
     _, out, err = gpt2ln("inspect", "x")
-    assert "demo (bundled)" in out
+    assert "demo (bundled with gpt2ln)" in out
     assert "bundled miniature" in err
     assert "--model gpt2" in err
     _, out, err = gpt2ln("inspect", "--token-ids", "1", "--model", folder)

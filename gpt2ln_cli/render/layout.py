@@ -77,29 +77,27 @@ def side_by_side(console: Console, key: Group, groups: Sequence[Group]) -> Itera
         key: the leftmost column, whose cells take one line each.
         groups: each with as many rows as the key.
     """
-    key_table = _titled_table(key, left=len(key.headings))
-    room = console.width - console.measure(key_table).maximum
-    line: list[Table] = []
+    room = console.width - _width(key)
+    line: list[Group] = []
     used = 0
-    for table in (table for group in groups for table in _fitting(console, group, room)):
-        needed = console.measure(table).maximum + GAP
+    for part in (part for group in groups for part in _fitting(group, room)):
+        needed = GAP + _width(part)
         if line and used + needed > room:
-            yield _row([key_table, *line])
+            yield _row(key, line)
             line, used = [], 0
-        line.append(table)
+        line.append(part)
         used += needed
-    yield _row([key_table, *line])
+    yield _row(key, line)
 
 
-def _fitting(console: Console, group: Group, room: int) -> Iterator[Table]:
-    """The group as one table, or halved until each part fits the room."""
-    table = _titled_table(group)
-    if console.measure(table).maximum + GAP <= room or len(group.headings) == 1:
-        yield table
+def _fitting(group: Group, room: int) -> Iterator[Group]:
+    """The group itself, or halved until each part fits the room."""
+    if GAP + _width(group) <= room or len(group.headings) == 1:
+        yield group
         return
     half = (len(group.headings) + 1) // 2
     for part in (slice(None, half), slice(half, None)):
-        yield from _fitting(console, Group(group.title, group.headings[part], [row[part] for row in group.rows]), room)
+        yield from _fitting(Group(group.title, group.headings[part], [row[part] for row in group.rows]), room)
 
 
 def stacked(console: Console, key: Group, numbers: Group) -> Iterator[Table]:
@@ -159,8 +157,19 @@ def plain_table(*headings: str, left: int = 1, gap: int = GAP) -> Table:
     return table
 
 
+def _row(key: Group, groups: Sequence[Group]) -> Table:
+    grid = Table.grid(padding=(0, GAP, 0, 0), pad_edge=False)
+    # Rich would measure every cell again at each level of nesting; the widths are known.
+    for group in (key, *groups):
+        grid.add_column(width=_width(group))
+    grid.add_row(_titled_table(key, left=len(key.headings)), *(_titled_table(group) for group in groups))
+    return grid
+
+
 def _titled_table(group: Group, *, left: int = 0) -> Table:
     table = plain_table(*group.headings, left=left)
+    for column, width in zip(table.columns, _widths(group), strict=True):
+        column.width = width
     # An empty title would take no line, and the rows must stay level.
     table.title = Text(group.title or " ", style="bold cyan")
     table.title_justify = "left"
@@ -169,7 +178,6 @@ def _titled_table(group: Group, *, left: int = 0) -> Table:
     return table
 
 
-def _row(tables: Sequence[Table]) -> Table:
-    grid = Table.grid(padding=(0, GAP, 0, 0), pad_edge=False)
-    grid.add_row(*tables)
-    return grid
+def _width(group: Group) -> int:
+    widths = _widths(group)
+    return max(cell_len(group.title), sum(widths) + GAP * (len(widths) - 1))

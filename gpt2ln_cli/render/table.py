@@ -58,11 +58,14 @@ def _inspection(console: Console, record: Inspection) -> None:
 
 
 def _header(console: Console, model: ModelInfo, more: Sequence[tuple[str, str]]) -> None:
-    revision = f", revision {model.revision}" if model.revision else ""
     device = f" on {model.device}" if model.device else " as stored; no forward pass was run"
+    if model.source == "bundled":
+        origin = [("model", f"{model.name} (bundled with gpt2ln)")]
+    else:
+        revision = f", revision {model.revision}" if model.revision else ""
+        origin = [("model", f"{model.name} ({model.source}{revision})"), ("from", model.location)]
     lines = [
-        ("model", f"{model.name} ({model.source}{revision})"),
-        ("from", model.location),
+        *origin,
         (
             "shape",
             f"{model.n_layer} layers, {model.n_head} heads, width {model.n_embd}, context {model.n_positions}, "
