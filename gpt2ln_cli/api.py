@@ -11,6 +11,7 @@ import msgspec
 from gpt2ln_cli import counting
 from gpt2ln_cli.checkpoint import DEFAULT_MODEL, locate
 from gpt2ln_cli.errors import UsageError
+from gpt2ln_cli.quantities import POSITION, SORT_KEYS
 from gpt2ln_cli.records import Arithmetic, Inspection, Parameters, strict
 from gpt2ln_cli.sites import parse_layers, select_sites
 
@@ -23,18 +24,6 @@ if TYPE_CHECKING:
 Prompts = str | Sequence[str | Sequence[int]]
 Layers = int | str | Sequence[int | str]
 RecordT = TypeVar("RecordT", Inspection, Parameters)
-
-SORT_KEYS = (
-    "position",
-    "mean",
-    "sigma",
-    "pre_norm",
-    "normalized_norm",
-    "post_norm",
-    "max_deviation",
-    "excess_kurtosis",
-    "mean_share",
-)
 
 
 def inspect(
@@ -80,7 +69,7 @@ def stats(
     model: str | Path | LoadedModel = DEFAULT_MODEL,
     revision: str | None = None,
     sites: Collection[str] | None = None,
-    sort: str = "position",
+    sort: str = POSITION,
     top: int | None = None,
     bos: bool = False,
     overflow: Overflow = "error",

@@ -14,6 +14,7 @@ from gpt2ln_cli.checkpoint import Checkpoint, LayerNormParameters
 from gpt2ln_cli.model import LoadedModel, build_body, layer_norm
 from gpt2ln_cli.parameters import describe
 from gpt2ln_cli.prompts import Context, Overflow, make_contexts, plan_batches, token_texts
+from gpt2ln_cli.quantities import POSITION
 from gpt2ln_cli.records import Inspection, PromptInfo, Row, SiteSummary
 from gpt2ln_cli.sites import select_sites
 from gpt2ln_cli.statistics import Measured, Progress, measure, summarize
@@ -53,7 +54,7 @@ class Run:
             rows=rows,
         )
 
-    def rows(self, *, sort: str = "position", top: int | None = None) -> list[Row]:
+    def rows(self, *, sort: str = POSITION, top: int | None = None) -> list[Row]:
         """One row for each site, sequence and token, by site.
 
         Args:
@@ -68,7 +69,7 @@ class Run:
         rows = []
         for number, site in enumerate(measured.sites):
             order = np.arange(len(ids))
-            if sort != "position":
+            if sort != POSITION:
                 order = np.argsort(-getattr(quantities, sort)[number], kind="stable")
             rows += [
                 Row(

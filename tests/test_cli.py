@@ -9,8 +9,8 @@ import pytest
 from gpt2ln_cli import __version__, api
 from gpt2ln_cli.checkpoint import BUNDLED
 from gpt2ln_cli.cli import COMMANDS, main
-from gpt2ln_cli.cli.stats import SORT
-from gpt2ln_cli.records import Arithmetic, Inspection, Parameters
+from gpt2ln_cli.quantities import SORT_KEYS
+from gpt2ln_cli.records import Arithmetic, Inspection, Parameters, Row
 
 
 @pytest.fixture
@@ -176,8 +176,9 @@ def test_sorting_and_top(gpt2ln):
     assert max(row.sigma for row in everything.rows) == record.rows[0].sigma
 
 
-def test_the_sort_keys_are_those_of_the_library():
-    assert tuple(SORT) == api.SORT_KEYS
+def test_every_quantity_of_a_row_can_order_rows():
+    places = {"site", "sequence", "token_id", "token"}
+    assert set(SORT_KEYS) == set(Row.__struct_fields__) - places
 
 
 FULL = ["--token-ids", ",".join(["1"] * 1025)]

@@ -7,22 +7,11 @@ from typing import TYPE_CHECKING
 import click
 
 from gpt2ln_cli.cli import options, running
+from gpt2ln_cli.quantities import POSITION, SORT_KEYS
 
 if TYPE_CHECKING:
     from gpt2ln_cli.prompts import Overflow
 
-# The fields of a row that can order it; gpt2ln_cli.api.SORT_KEYS, repeated so that --help need not import the library.
-SORT = [
-    "position",
-    "mean",
-    "sigma",
-    "pre_norm",
-    "normalized_norm",
-    "post_norm",
-    "max_deviation",
-    "excess_kurtosis",
-    "mean_share",
-]
 EXAMPLE = """\b
 Examples:
   gpt2ln stats --layer 5
@@ -35,7 +24,7 @@ Examples:
 @options.layer_option(required=True)
 @options.site_option
 @click.option(
-    "--sort", type=click.Choice(SORT), default="position", show_default=True, help="Greatest first, at each site."
+    "--sort", type=click.Choice(SORT_KEYS), default=POSITION, show_default=True, help="Greatest first, at each site."
 )
 @click.option("--top", type=click.IntRange(min=1), metavar="N", help="Only the first N rows of each site.")
 @options.model_options

@@ -92,7 +92,7 @@ def _prompt_lines(record: Inspection) -> list[tuple[str, str]]:
     lines = [("prompts", f"{sequences} x {tokens}; {padding}; {bos}")]
     pieces = len({prompt.prompt for prompt in record.prompts})
     if pieces < counts.sequences:
-        lines.append(("windows", f"{pieces:,} prompts, the long ones in consecutive windows with positions from 0"))
+        lines.append(("windows", f"prompts: {pieces:,}; a long one is run in consecutive windows, positions from 0"))
     dropped = sum(prompt.dropped for prompt in record.prompts)
     if dropped:
         lines.append(("truncated", f"{dropped:,} tokens beyond the context were left out"))
