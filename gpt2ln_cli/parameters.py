@@ -56,12 +56,19 @@ def _common(values: NDArray[np.float64], start: float, top: int | None) -> dict[
         "mean": float(values.mean()),
         "std": float(values.std()),
         "min": float(values.min()),
-        "median": float(np.median(values)),
+        "median": _median(values),
         "max": float(values.max()),
         "norm": float(np.linalg.norm(values)),
         "rms_distance": float(np.sqrt(np.mean(distance**2))),
         "extremes": extremes,
     }
+
+
+def _median(values: NDArray[np.float64]) -> float:
+    # np.median imports numpy.ma, which takes a tenth of the time of the whole `gpt2ln params`.
+    ordered = np.sort(values)
+    middle = ordered[(len(values) - 1) // 2 : len(values) // 2 + 1]
+    return float("nan") if np.isnan(ordered[-1]) else float(middle.mean())
 
 
 def judge(sites: Sequence[SiteParameters]) -> Verdict:
