@@ -59,6 +59,8 @@ def read_prompts(source: str | Path, *, whole_file: bool = False) -> list[str]:
         PromptError: the file can't be read, is not UTF-8, is not what its name claims, or holds no prompt.
     """
     name = "standard input" if source == STANDARD_INPUT else str(source)
+    if source == STANDARD_INPUT and sys.stdin is None:
+        raise PromptError("standard input is closed: there is no prompt to read.")
     try:
         raw = sys.stdin.buffer.read() if source == STANDARD_INPUT else Path(source).expanduser().read_bytes()
         text = raw.decode("utf-8-sig")

@@ -250,6 +250,21 @@ def test_output_is_written_whole_or_not_at_all(gpt2ln, tmp_path):
     assert 0 < len(target.read_bytes()) < len(whole)
 
 
+def test_output_keeps_the_permissions_of_the_file_it_replaces(gpt2ln, tmp_path):
+    target = tmp_path / "record.json"
+    target.write_text("old")
+    target.chmod(0o600)
+    assert gpt2ln("count", "--json", "-o", str(target))[0] == 0
+    assert json.loads(target.read_text())["command"] == "count"
+    assert target.stat().st_mode & 0o777 == 0o600
+
+
+def test_hostile_names_are_escaped_in_errors(gpt2ln):
+    _, _, err = gpt2ln("params", "--model", "./\x1b[31mred\u202e")
+    assert err.isascii()
+    assert "\\x1b[31mred\\u202e" in err
+
+
 def test_output_through_a_link_keeps_the_link(gpt2ln, tmp_path):
     (tmp_path / "link").symlink_to(tmp_path / "target")
     assert gpt2ln("count", "-o", str(tmp_path / "link"))[0] == 0

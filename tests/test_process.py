@@ -93,6 +93,14 @@ def test_a_closed_standard_output_is_one_line():
     assert "standard output is closed" in done.stderr
 
 
+def test_a_closed_standard_input_is_one_line():
+    done = subprocess.run(
+        ["/bin/sh", "-c", f"{sys.executable} -m gpt2ln_cli inspect - <&-"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 4
+    assert done.stderr.count("\n") == 1
+
+
 def test_an_ascii_locale_loses_no_figure():
     env = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "ascii"}
     prompt = "café 日本"

@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import gpt2ln_cli
+from gpt2ln_cli.escaping import visible
 from gpt2ln_cli.records import Arithmetic, Spread, strict
 from gpt2ln_cli.render import FORMATS, write
-from gpt2ln_cli.render.layout import number, quoted, visible
+from gpt2ln_cli.render.layout import number, quoted
 
 
 def table(record, width, monkeypatch):

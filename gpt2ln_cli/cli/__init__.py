@@ -17,6 +17,7 @@ from gpt2ln_cli import __version__
 from gpt2ln_cli.cli import count, inspect, params, stats
 from gpt2ln_cli.cli.options import DEBUG
 from gpt2ln_cli.errors import Gpt2lnError, UsageError
+from gpt2ln_cli.escaping import visible
 
 COMMANDS = (inspect, stats, params, count)
 INTERRUPTED = 130
@@ -79,5 +80,5 @@ def _report(error: Exception, *, debug: bool) -> int:
         message, code = f"{error.format_message()} See {path} --help.", UsageError.exit_code
     else:
         message, code = f"internal error: {type(error).__name__}: {error}; --debug shows where.", 1
-    click.echo("gpt2ln: " + " ".join(message.split()), err=True)
+    click.echo("gpt2ln: " + visible(" ".join(message.split())), err=True)
     return code

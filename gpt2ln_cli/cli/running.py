@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, TextIO
 import click
 
 from gpt2ln_cli.errors import PromptError, UsageError
+from gpt2ln_cli.escaping import visible
 
 if TYPE_CHECKING:
     from gpt2ln_cli.records import ModelInfo, Record
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 
 def note(text: str) -> None:
     """Say something beside the data, on standard error."""
-    click.echo(f"gpt2ln: {text}", err=True)
+    click.echo(f"gpt2ln: {visible(text)}", err=True)
 
 
 def note_model(model: ModelInfo) -> None:
@@ -144,6 +146,8 @@ def _whole_file(path: Path) -> Iterator[TextIO]:
         with partial.open("w", encoding="utf-8", newline="\n") as stream:
             yield stream
         if not special:
+            if target.exists():
+                shutil.copymode(target, partial)
             partial.replace(target)
     except OSError as error:
         raise UsageError(f"can't write {path}: {error.strerror}.") from error

@@ -12,6 +12,8 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from gpt2ln_cli.escaping import visible
+
 MISSING = "-"
 GAP = 2
 WIDE = 100
@@ -40,11 +42,6 @@ def integer(value: int | None) -> str:
 def percent(value: float | None) -> str:
     """A share as a percentage with four significant digits."""
     return MISSING if value is None else f"{number(100 * value)}%"
-
-
-def visible(text: str) -> str:
-    """Text from a checkpoint or a prompt, with everything that is not printable escaped."""
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 def quoted(text: str) -> str:

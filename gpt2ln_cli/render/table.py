@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TextIO
 from rich.table import Table
 from rich.text import Text
 
+from gpt2ln_cli.escaping import visible
 from gpt2ln_cli.records import Arithmetic, Gain, Inspection, ModelInfo, Parameters, Spread, Summary, Vector
 from gpt2ln_cli.render.layout import (
     Group,
@@ -19,13 +20,13 @@ from gpt2ln_cli.render.layout import (
     quoted,
     side_by_side,
     stacked,
-    visible,
 )
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from gpt2ln_cli.records import Record, Row
+    from gpt2ln_cli.escaping import visible
+from gpt2ln_cli.records import Record, Row
 
 QUANTITIES = (
     ("sigma before", "sigma"),
