@@ -157,7 +157,7 @@ def peak(python: str, script: str, *words: str) -> int:
 def in_process(body: GPT2Model) -> list[Result]:
     results = []
     forward = "bare `GPT2Model` forward"
-    for tokens, rounds, target in ((16, 200, 1.05), (128, 60, 1.02), (1024, 16, 1.02)):
+    for tokens, rounds, target in ((16, 100, 1.05), (128, 40, 1.02), (1024, 12, 1.02)):
         ids = torch.randint(0, 50257, (1, tokens))
         work = f"probe all sites, 1 x {tokens:,} tokens"
         plain = bare(body, ids)
@@ -175,7 +175,7 @@ def in_process(body: GPT2Model) -> list[Result]:
         Result(work, "one bare forward of that batch", alternate(probed(body, ids), bare(body, ids), 8), "0.85")
     )
     ids = torch.randint(0, 50257, (1, 128))
-    early = alternate(probed(body, ids, shape=True, layer=5), bare(body, ids), 60)
+    early = alternate(probed(body, ids, shape=True, layer=5), bare(body, ids), 40)
     results.append(Result("`stats --layer 5` of 12, 1 x 128 tokens", "full forward", early, "0.47"))
     return results
 
@@ -189,7 +189,7 @@ def whole_processes(folder: Path, peer: str | None) -> list[Result]:
         Result(
             "`params` on a 498 MB `model.safetensors`, whole process",
             "loading it with transformers, whole process",
-            alternate(process(*gpt2ln, "params", "--model", str(folder)), load, 12),
+            alternate(process(*gpt2ln, "params", "--model", str(folder)), load, 10),
             "0.04",
         ),
         Result(
@@ -201,7 +201,7 @@ def whole_processes(folder: Path, peer: str | None) -> list[Result]:
         Result(
             "`inspect` of a short prompt, whole process",
             "smallest transformers script of the same forward",
-            alternate(process(*gpt2ln, "inspect", PROMPT, "--model", str(folder)), script, 12),
+            alternate(process(*gpt2ln, "inspect", PROMPT, "--model", str(folder)), script, 10),
             "0.75",
         ),
     ]
