@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
-from gpt2ln_cli import counting
+from gpt2ln_cli import catalogue, counting
 from gpt2ln_cli.checkpoint import DEFAULT_MODEL, locate
 from gpt2ln_cli.errors import UsageError
-from gpt2ln_cli.records import Arithmetic, Inspection, Parameters, strict
+from gpt2ln_cli.records import Arithmetic, Inspection, Models, Parameters, strict
 from gpt2ln_cli.sites import parse_layers, select_sites
 
 if TYPE_CHECKING:
@@ -179,6 +179,18 @@ def count(
     return counting.arithmetic(
         tokens=tokens, batch=batch, layers=config.n_layer, width=config.n_embd, heads=config.n_head, model=str(model)
     )
+
+
+def models() -> Models:
+    """List the checkpoints that can be used without a download; ``gpt2ln models``.
+
+    These are the bundled one and, in the Hugging Face cache, every GPT-2 whose configuration and weights are whole.
+    What else lies in the cache, damaged entries included, is passed over.
+
+    Raises:
+        CheckpointError: the bundled checkpoint is missing or damaged.
+    """
+    return catalogue.models()
 
 
 def _check_top(top: int | None) -> None:

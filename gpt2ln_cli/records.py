@@ -283,7 +283,39 @@ class Arithmetic(msgspec.Struct, frozen=True, kw_only=True):
     """GPT-2's own reading first, then its rivals."""
 
 
-Record = Inspection | Parameters | Arithmetic
+class AvailableModel(msgspec.Struct, frozen=True, kw_only=True):
+    """A checkpoint that can be used without a download."""
+
+    name: str
+    """What ``--model`` takes."""
+    source: Literal["bundled", "hub"]
+    location: str
+    """The folder that holds it."""
+    revision: str | None
+    """The commit, which ``--revision`` takes; null for a bundled checkpoint."""
+    n_layer: int
+    n_head: int
+    n_embd: int
+    """Width d: features of the residual stream."""
+    n_positions: int
+    """Longest context, in tokens."""
+    vocab_size: int
+    size: int
+    """Bytes that the folder's files take on disk."""
+
+
+class Models(msgspec.Struct, frozen=True, kw_only=True):
+    """What ``models`` returns."""
+
+    schema_version: str = SCHEMA_VERSION
+    command: Literal["models"] = "models"
+    cache: str
+    """The Hugging Face cache that was looked through."""
+    models: list[AvailableModel]
+    """The bundled ones, then those in the cache by name and commit."""
+
+
+Record = Inspection | Parameters | Arithmetic | Models
 
 
 def strict(value: Any) -> tuple[Any, int]:

@@ -34,8 +34,7 @@ def locate(model: str, revision: str | None = None) -> Checkpoint:
     if path.exists():
         return _recognize(path, name=model, source="folder")
     if not model.startswith((".", "~")) and hub.is_repo_id(model):
-        folder, commit = hub.fetch(model, revision)
-        return _recognize(folder, name=model, source="hub", revision=commit)
+        return hub.HubCheckpoint.open(model, revision)
     raise CheckpointError(f"no file or folder {model}, and the Hub can't have that name; 'demo' is bundled.")
 
 

@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, TextIO
 from rich.table import Table
 from rich.text import Text
 
-from gpt2ln_cli.records import Arithmetic, Gain, Inspection, ModelInfo, Parameters, Spread, Summary, Vector
+from gpt2ln_cli.records import (
+    Arithmetic,
+    Gain,
+    Inspection,
+    ModelInfo,
+    Models,
+    Parameters,
+    Spread,
+    Summary,
+    Vector,
+)
 from gpt2ln_cli.render.layout import (
     Group,
     PipeConsole,
@@ -33,6 +43,7 @@ QUANTITIES = (
     ("||xhat|| normalized", "normalized_norm"),
     ("||y|| after", "post_norm"),
 )
+SHORT_COMMIT = 12
 
 
 def write(record: Record, stream: TextIO) -> None:
@@ -42,6 +53,8 @@ def write(record: Record, stream: TextIO) -> None:
         _inspection(console, record)
     elif isinstance(record, Parameters):
         _parameters(console, record)
+    elif isinstance(record, Models):
+        _models(console, record)
     else:
         _arithmetic(console, record)
 
@@ -333,6 +346,31 @@ def _arithmetic(console: Console, record: Arithmetic) -> None:
     console.print(table)
     console.print()
     _say(console, "The rows marked 'no' are not what GPT-2 does.")
+
+
+def _models(console: Console, record: Models) -> None:
+    models = record.models
+    names = [[(model.revision or model.source)[:SHORT_COMMIT], visible(model.name)] for model in models]
+    numbers = [
+        [
+            integer(model.n_layer),
+            integer(model.n_head),
+            integer(model.n_embd),
+            integer(model.n_positions),
+            integer(model.vocab_size),
+            number(model.size / 1e6),
+        ]
+        for model in models
+    ]
+    headings = ["layers", "heads", "width", "context", "vocab", "MB"]
+    for table in stacked(console, Group("", ["revision", "model"], names), Group("", headings, numbers)):
+        console.print(table)
+        console.print()
+    _say(
+        console,
+        f"The bundled checkpoint, and every GPT-2 with weights in the Hugging Face cache ({visible(record.cache)}). "
+        "MB: 1,000,000 bytes on disk. Commits are shortened; --revision takes the whole one, which --json shows.",
+    )
 
 
 def _say(console: Console, text: str, style: str = "") -> None:
