@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -59,6 +59,7 @@ class Snapshot:
     name: str
     commit: str
     unreachable: CheckpointError | None = None
+    _answers: dict[str, HfFileMetadata | None] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def find(cls, name: str, revision: str | None) -> Snapshot:
@@ -120,12 +121,14 @@ class Snapshot:
 
         if self.unreachable is not None or _in_cache(self.name, file, self.commit) is False:
             return None
-        try:
-            return _ask(self.name, file, self.commit, patient=True)
-        except EntryNotFoundError:
-            return None
-        except Exception as error:
-            raise _refusal(self.name, self.commit, error) from error
+        if file not in self._answers:
+            try:
+                self._answers[file] = _ask(self.name, file, self.commit, patient=True)
+            except EntryNotFoundError:
+                self._answers[file] = None
+            except Exception as error:
+                raise _refusal(self.name, self.commit, error) from error
+        return self._answers[file]
 
     def weights(self) -> tuple[str, ...]:
         """The files that hold the weights, safetensors first: one, or the shards that an index names.

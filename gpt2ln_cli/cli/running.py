@@ -75,18 +75,21 @@ def progress_bar() -> Iterator[Callable[[int, int], None] | None]:
         yield None
         return
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+    from rich.progress import BarColumn, Progress, TextColumn
 
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[done]}"))
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("loading", total=None, done="")
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[done]}"))
+    progress = Progress(*columns, console=Console(stderr=True), transient=True)
+    task = progress.add_task("running", total=None, done="")
 
-        def advance(done: int, total: int) -> None:
-            progress.update(
-                task, description="running", completed=done, total=total, done=f"{done:,} of {total:,} tokens"
-            )
+    def advance(done: int, total: int) -> None:
+        # Not started earlier: it would swallow the bars that huggingface_hub draws while it fetches.
+        progress.start()
+        progress.update(task, completed=done, total=total, done=f"{done:,} of {total:,} tokens")
 
+    try:
         yield advance
+    finally:
+        progress.stop()
 
 
 def check_output(output: str | None) -> None:
