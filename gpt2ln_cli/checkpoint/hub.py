@@ -8,33 +8,31 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from typing_extensions import override
 
-from gpt2ln_cli.checkpoint.base import Checkpoint, LayerNormParameters, parse_config
-from gpt2ln_cli.checkpoint.huggingface import BODY_PREFIX, DTYPE_NAMES, HuggingFaceFolder
-from gpt2ln_cli.checkpoint.index import INDEX_SUFFIX, read_index
-from gpt2ln_cli.checkpoint.ranges import RangesRefusedError, RemoteFile, StoredTensor
-from gpt2ln_cli.checkpoint.tokenizer import read_tokenizer
+from gpt2ln_cli.checkpoint import huggingface
+from gpt2ln_cli.checkpoint.base import CONFIG, Checkpoint, Config, Contents, check_tensors, parse_config
+from gpt2ln_cli.checkpoint.huggingface import INDEX_SUFFIX, PICKLED_WEIGHTS, WEIGHTS, read_index
+from gpt2ln_cli.checkpoint.ranges import Place, RangesRefusedError, RemoteFile
+from gpt2ln_cli.checkpoint.tensors import StoredTensor, body_prefix
+from gpt2ln_cli.checkpoint.tokenizer import MERGES, VOCABULARY, WHOLE, read_tokenizer
+from gpt2ln_cli.checkpoint.weights import SAFETENSORS_DTYPES
 from gpt2ln_cli.errors import CheckpointError
 from gpt2ln_cli.sites import all_sites
 
 if TYPE_CHECKING:
-    import numpy as np
-    import torch
     from huggingface_hub import HfFileMetadata
-    from numpy.typing import NDArray
     from tokenizers import Tokenizer
 
-CONFIG = "config.json"
-SAFETENSORS = "model.safetensors"
-WEIGHTS = (SAFETENSORS, "pytorch_model.bin")
-TOKENIZER = (("tokenizer.json",), ("vocab.json", "merges.txt"))
+    from gpt2ln_cli.checkpoint.tensors import Array
+
+TOKENIZER = ((WHOLE,), (VOCABULARY, MERGES))
 DEFAULT_REVISION = "main"
 REPO_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -136,14 +134,26 @@ class Snapshot:
         Raises:
             CheckpointError: there are none, or the index can't be used.
         """
-        for name in WEIGHTS:
+        for name in (WEIGHTS, PICKLED_WEIGHTS):
             if self.cached(name) is not None or self.metadata(name) is not None:
                 return (name,)
             if (index := self.fetch(name + INDEX_SUFFIX)) is not None:
                 return tuple(sorted(set(read_index(index).values())))
         raise self.unreachable or CheckpointError(
-            f"'{self.name}' has no {' or '.join(WEIGHTS)} on the Hub, nor an index of shards."
+            f"'{self.name}' has no {WEIGHTS} or {PICKLED_WEIGHTS} on the Hub, nor an index of shards."
         )
+
+    def holds_weights(self) -> bool:
+        """Whether the cache holds all files of the weights.
+
+        Raises:
+            CheckpointError: there are none, or the index can't be used.
+        """
+        return all(map(self.cached, self.weights()))
+
+    def lacks(self, file: str) -> CheckpointError:
+        """The error to raise where the file is needed and could not be had."""
+        return self.unreachable or CheckpointError(f"'{self.name}' has no {file} on the Hub.")
 
     def url(self, file: str) -> str:
         """Where the Hub has the file."""
@@ -152,144 +162,133 @@ class Snapshot:
         return hf_hub_url(self.name, file, revision=self.commit)
 
 
-@dataclass(frozen=True)
-class HubCheckpoint(Checkpoint):
-    """A repository in transformers' layout. Nothing but ``config.json`` is fetched until more is asked for."""
+class Weights(Mapping[str, StoredTensor]):
+    """The tensors of a snapshot, of which as little is fetched as what is asked of them needs.
 
-    snapshot: Snapshot
+    Names, shapes and types come from the files' headers, and LayerNorms' values by range requests; anything else brings
+    the files into the cache, as does a server without ranges. What the cache holds is read from there.
+    """
 
-    @classmethod
-    def open(cls, name: str, revision: str | None) -> HubCheckpoint:
-        """Find the repository and read its configuration.
-
-        Args:
-            name: its id, such as ``gpt2`` or ``openai-community/gpt2-xl``.
-            revision: branch, tag or commit; None for ``main``.
-
-        Raises:
-            CheckpointError: it can't be found or had, or is not GPT-2.
-        """
-        return cls.of(Snapshot.find(name, revision))
-
-    @classmethod
-    def of(cls, snapshot: Snapshot) -> HubCheckpoint:
-        """Read the configuration of a snapshot.
-
-        Raises:
-            CheckpointError: it has none or is not GPT-2.
-        """
-        path = snapshot.fetch(CONFIG)
-        if path is None:
-            raise CheckpointError(f"the Hugging Face cache has no {CONFIG} of '{snapshot.name}'.")
-        config, raw = parse_config(path)
-        return cls(
-            name=snapshot.name,
-            source="hub",
-            location=path.parent,
-            revision=snapshot.commit,
-            config=config,
-            raw_config=raw,
-            snapshot=snapshot,
-        )
-
-    @property
-    def is_cached(self) -> bool:
-        """Whether the cache holds all weights.
-
-        Raises:
-            CheckpointError: the Hub has to be asked which they are, and fails.
-        """
-        return all(self.snapshot.cached(file) for file in self._files)
+    def __init__(self, snapshot: Snapshot, folder: Path, config: Config) -> None:
+        self._snapshot, self._folder, self._config = snapshot, folder, config
 
     @override
-    def stored_dtype(self) -> str:
-        if self._remote is None:
-            return self._folder.stored_dtype()
-        _, tensor = self._remote.get("wte.weight") or next(iter(self._remote.values()))
-        return DTYPE_NAMES.get(tensor.dtype, tensor.dtype)
+    def __getitem__(self, name: str) -> StoredTensor:
+        return self._tensors[name]
 
     @override
-    def layer_norms(self) -> dict[str, LayerNormParameters]:
-        if self._remote is not None:
-            try:
-                return self._read_layer_norms(self._remote)
-            except RangesRefusedError:
-                pass
-        return self._folder.layer_norms()
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._tensors)
 
     @override
-    def state_dict(self) -> dict[str, torch.Tensor]:
-        return self._folder.state_dict()
+    def __len__(self) -> int:
+        return len(self._tensors)
 
-    @override
-    def tokenizer(self) -> Tokenizer | None:
-        for files in TOKENIZER:
-            if all(self.snapshot.fetch(file) for file in files):
-                break
-        return read_tokenizer(self.location)
+    @cached_property
+    def _tensors(self) -> Mapping[str, StoredTensor]:
+        if self._places is None:
+            return self._local
+        tensors = {name: self._remote(name) for name in self._places}
+        check_tensors(self._folder, self._config, tensors)
+        return tensors
 
     @cached_property
     def _files(self) -> tuple[str, ...]:
-        return self.snapshot.weights()
+        return self._snapshot.weights()
 
     @cached_property
-    def _folder(self) -> HuggingFaceFolder:
-        """The snapshot's folder, once all weights are in it."""
+    def _local(self) -> Mapping[str, StoredTensor]:
         for file in self._files:
-            if self.snapshot.fetch(file) is None:
-                raise self.snapshot.unreachable or CheckpointError(f"'{self.name}' has no {file} on the Hub.")
-        return HuggingFaceFolder.open(self.location, name=self.name, source="hub", revision=self.revision)
+            if self._snapshot.fetch(file) is None:
+                raise self._snapshot.lacks(file)
+        tensors = huggingface.read(self._folder, None).tensors
+        check_tensors(self._folder, self._config, tensors)
+        return tensors
 
     @cached_property
-    def _remote(self) -> dict[str, tuple[RemoteFile, StoredTensor]] | None:
-        """Where each tensor lies on the Hub, by its name without the prefix; None where ranges can't be read."""
-        if self.is_cached or not self._files[0].endswith(".safetensors"):
+    def _places(self) -> dict[str, tuple[RemoteFile, Place]] | None:
+        """Where each tensor of the body lies on the Hub; None where the files are cached or ranges can't be read."""
+        if not self._files[0].endswith(".safetensors") or all(map(self._snapshot.cached, self._files)):
             return None
-        found: dict[str, tuple[RemoteFile, StoredTensor]] = {}
+        found: dict[str, tuple[RemoteFile, Place]] = {}
         try:
             for file in self._files:
-                metadata = self.snapshot.metadata(file)
+                metadata = self._snapshot.metadata(file)
                 if metadata is None:
-                    raise self.snapshot.unreachable or CheckpointError(f"'{self.name}' has no {file} on the Hub.")
+                    raise self._snapshot.lacks(file)
                 if metadata.size is None:
                     return None
-                remote = RemoteFile(f"{self.name}/{file}", self.snapshot.url(file), metadata.size)
-                found |= {name.removeprefix(BODY_PREFIX): (remote, at) for name, at in remote.tensors().items()}
+                remote = RemoteFile(f"{self._snapshot.name}/{file}", self._snapshot.url(file), metadata.size)
+                found |= {name: (remote, place) for name, place in remote.tensors().items()}
         except RangesRefusedError:
             return None
-        except CheckpointError:
-            raise
         except Exception as error:
-            raise _refusal(self.name, self.snapshot.commit, error) from error
-        return found
+            raise _refusal(self._snapshot.name, self._snapshot.commit, error) from error
+        prefix = body_prefix(found)
+        return {name.removeprefix(prefix): place for name, place in found.items() if name.startswith(prefix)}
 
-    def _read_layer_norms(self, tensors: dict[str, tuple[RemoteFile, StoredTensor]]) -> dict[str, LayerNormParameters]:
-        wanted: dict[RemoteFile, dict[str, StoredTensor]] = {}
-        sites = all_sites(self.config.n_layer)
-        for site in sites:
-            for part in ("weight", "bias"):
-                name = f"{site.name}.{part}"
-                if name not in tensors:
-                    raise CheckpointError(f"the weights of '{self.name}' have no tensor '{name}'.")
-                remote, tensor = tensors[name]
-                if tensor.shape != (self.config.n_embd,):
-                    raise CheckpointError(
-                        f"{remote.name}: '{name}' has shape {list(tensor.shape)} where config.json says "
-                        f"{[self.config.n_embd]}."
-                    )
-                wanted.setdefault(remote, {})[name] = tensor
-        vectors: dict[str, NDArray[np.float64]] = {}
+    def _remote(self, name: str) -> StoredTensor:
+        assert self._places is not None
+        _, place = self._places[name]
+
+        def array() -> Array:
+            values = self._vectors.get(name)
+            return self._local[name].array() if values is None else values
+
+        dtype = SAFETENSORS_DTYPES.get(place.dtype, place.dtype)
+        return StoredTensor(place.shape, dtype, array, lambda: self._local[name].tensor())
+
+    @cached_property
+    def _vectors(self) -> dict[str, Array]:
+        """All gains and biases, read at once; none where the server turns out not to honour ranges."""
+        assert self._places is not None
+        names = [f"{site.name}.{part}" for site in all_sites(self._config.n_layer) for part in ("weight", "bias")]
+        wanted: dict[RemoteFile, dict[str, Place]] = {}
+        for name in names:
+            if name in self._places:  # a bias may be missing
+                remote, place = self._places[name]
+                wanted.setdefault(remote, {})[name] = place
+        vectors: dict[str, Array] = {}
         try:
             for remote, chosen in wanted.items():
                 vectors.update(zip(chosen, remote.read(list(chosen.values())), strict=True))
-        except (CheckpointError, RangesRefusedError):
-            raise
+        except RangesRefusedError:
+            return {}
         except Exception as error:
-            raise _refusal(self.name, self.snapshot.commit, error) from error
-        return {
-            site.name: LayerNormParameters(gain=vectors[f"{site.name}.weight"], bias=vectors[f"{site.name}.bias"])
-            for site in sites
-        }
+            raise _refusal(self._snapshot.name, self._snapshot.commit, error) from error
+        return vectors
+
+
+def find(name: str, revision: str | None) -> Checkpoint:
+    """Find a repository in transformers' layout. Nothing but ``config.json`` is fetched until more is asked for.
+
+    Args:
+        name: its id, such as ``gpt2`` or ``openai-community/gpt2-xl``.
+        revision: branch, tag or commit; None for ``main``.
+
+    Raises:
+        CheckpointError: it can't be found or had, or is not GPT-2.
+    """
+    return _checkpoint(Snapshot.find(name, revision))
+
+
+def _checkpoint(snapshot: Snapshot) -> Checkpoint:
+    path = snapshot.fetch(CONFIG)
+    if path is None:
+        raise snapshot.lacks(CONFIG)
+    config = parse_config(path)
+    tensors = Weights(snapshot, path.parent, config)
+    contents = Contents(config, tensors, tokenizer=partial(_tokenizer, snapshot, path.parent))
+    return Checkpoint(
+        name=snapshot.name, source="hub", location=path.parent, revision=snapshot.commit, contents=contents
+    )
+
+
+def _tokenizer(snapshot: Snapshot, folder: Path) -> Tokenizer | None:
+    for files in TOKENIZER:
+        if all(snapshot.fetch(file) for file in files):
+            break
+    return read_tokenizer(folder)
 
 
 def cache_folder() -> Path:
@@ -299,7 +298,7 @@ def cache_folder() -> Path:
     return Path(constants.HF_HUB_CACHE)
 
 
-def cached_checkpoints() -> Iterator[HubCheckpoint]:
+def cached_checkpoints() -> Iterator[Checkpoint]:
     """Every GPT-2 whose configuration and weights are in the cache, by name; what is damaged or another is left out.
 
     huggingface_hub's ``scan_cache_dir`` fails as a whole where a single entry can't be read, so the folders of the
@@ -308,10 +307,10 @@ def cached_checkpoints() -> Iterator[HubCheckpoint]:
     nothing_else = CheckpointError("the cache alone was looked through.")
     for folder in sorted(cache_folder().glob("models--*/snapshots/*")):
         name = folder.parent.parent.name.removeprefix("models--").replace("--", "/")
+        snapshot = Snapshot(name, folder.name, nothing_else)
         try:
-            checkpoint = HubCheckpoint.of(Snapshot(name, folder.name, nothing_else))
-            if checkpoint.is_cached:
-                yield checkpoint
+            if snapshot.holds_weights():
+                yield _checkpoint(snapshot)
         except CheckpointError:
             continue
 

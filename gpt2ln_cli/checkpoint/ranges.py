@@ -18,8 +18,7 @@ import msgspec
 from gpt2ln_cli.errors import CheckpointError
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+    from gpt2ln_cli.checkpoint.tensors import Array
 
 LENGTH_BYTES = 8
 # One request brings the header of nearly every GPT-2: gpt2-xl's 580 tensors take about 60,000 bytes.
@@ -48,7 +47,7 @@ class _Entry(msgspec.Struct, frozen=True):
 
 
 @dataclass(frozen=True)
-class StoredTensor:
+class Place:
     """One tensor of a file: safetensors' name of its type, its shape, and the bytes [start, stop) that it takes."""
 
     dtype: str
@@ -71,7 +70,7 @@ class RemoteFile:
     url: str
     size: int
 
-    def tensors(self) -> dict[str, StoredTensor]:
+    def tensors(self) -> dict[str, Place]:
         """Read and check the header: where each tensor lies, by its stored name.
 
         Raises:
@@ -96,38 +95,35 @@ class RemoteFile:
             raise self._damaged(f"its header does not read: {error}") from error
         self._check(entries, self.size - data_start)
         return {
-            name: StoredTensor(
+            name: Place(
                 entry.dtype, entry.shape, data_start + entry.data_offsets[0], data_start + entry.data_offsets[1]
             )
             for name, entry in entries.items()
         }
 
-    def read(self, tensors: Sequence[StoredTensor]) -> list[NDArray[np.float64]]:
-        """Read tensors, in the order given, each with its own shape.
+    def read(self, places: Sequence[Place]) -> list[Array]:
+        """Read tensors of floating-point types, in the order given, each in its own type and shape.
 
         Raises:
-            CheckpointError: a type is not one of floating point, or the server fails.
+            CheckpointError: the server fails.
             RangesRefusedError: the server sends something other than the range asked for.
         """
         import ml_dtypes
         import numpy as np
 
         types = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": ml_dtypes.bfloat16}
-        for tensor in tensors:
-            if tensor.dtype not in types:
-                raise CheckpointError(f"{self.name} stores LayerNorms as {tensor.dtype}, which gpt2ln does not read.")
-        spans = coalesce([(tensor.start, tensor.stop) for tensor in tensors])
+        spans = coalesce([(place.start, place.stop) for place in places])
         with ThreadPoolExecutor(CONNECTIONS) as pool:
-            blocks = list(pool.map(lambda span: self._read(*span), spans))
+            blocks = dict(zip(spans, pool.map(lambda span: self._read(*span), spans), strict=True))
 
-        def vector(tensor: StoredTensor) -> NDArray[np.float64]:
+        def array(place: Place) -> Array:
             start, block = next(
-                (span[0], block) for span, block in zip(spans, blocks, strict=True) if span[0] <= tensor.start < span[1]
+                (start, block) for (start, stop), block in blocks.items() if start <= place.start <= place.stop <= stop
             )
-            data = block[tensor.start - start : tensor.stop - start]
-            return np.frombuffer(data, types[tensor.dtype]).reshape(tensor.shape).astype(np.float64)
+            data = block[place.start - start : place.stop - start]
+            return np.frombuffer(data, types[place.dtype]).reshape(place.shape)
 
-        return [vector(tensor) for tensor in tensors]
+        return [array(place) for place in places]
 
     def _check(self, entries: dict[str, _Entry], data_bytes: int) -> None:
         """The tensors must fill the file from the header to its end, each as many bytes as its shape says."""

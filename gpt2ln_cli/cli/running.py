@@ -14,7 +14,7 @@ import click
 from gpt2ln_cli.errors import PromptError, UsageError
 
 if TYPE_CHECKING:
-    from gpt2ln_cli.records import ModelInfo, Record
+    from gpt2ln_cli.records import Flag, ModelInfo, Record
 
 
 def note(text: str) -> None:
@@ -135,6 +135,13 @@ def emit(record: Record, *, output_format: str, as_json: bool, output: str | Non
         raise
     except OSError as error:
         raise UsageError(f"can't write to standard output: {error.strerror}.") from error
+
+
+def judge(flags: Sequence[Flag]) -> None:
+    """End with exit code 1 where anything was flagged."""
+    if flags:
+        note(f"--strict: exit code 1, for the record has {len(flags)} warning{'s' * (len(flags) > 1)}.")
+        raise click.exceptions.Exit(1)
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ import click
 from gpt2ln_cli.cli import options, running
 
 if TYPE_CHECKING:
+    from gpt2ln_cli.model import Device, Dtype
     from gpt2ln_cli.prompts import Overflow
 
 # The fields of a row that can order it; gpt2ln_cli.api.SORT_KEYS, repeated so that --help need not import the library.
@@ -39,6 +40,8 @@ Examples:
 )
 @click.option("--top", type=click.IntRange(min=1), metavar="N", help="Only the first N rows of each site.")
 @options.model_options
+@options.run_options
+@options.strict_option
 @options.output_options
 def command(
     prompt: tuple[str, ...],
@@ -54,6 +57,10 @@ def command(
     top: int | None,
     model: str,
     revision: str | None,
+    heads: int | None,
+    device: Device,
+    dtype: Dtype,
+    strict: bool,
     output_format: str,
     as_json: bool,
     output: str | None,
@@ -76,6 +83,9 @@ def command(
             top=top,
             model=model,
             revision=revision,
+            heads=heads,
+            device=device,
+            dtype=dtype,
             bos=bos,
             overflow=overflow,
             batch_size=batch_size,
@@ -83,3 +93,5 @@ def command(
         )
     running.note_model(record.model)
     running.emit(record, output_format=output_format, as_json=as_json, output=output)
+    if strict:
+        running.judge(record.warnings)

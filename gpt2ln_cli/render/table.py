@@ -10,6 +10,7 @@ from rich.text import Text
 
 from gpt2ln_cli.records import (
     Arithmetic,
+    Flag,
     Gain,
     Inspection,
     ModelInfo,
@@ -45,6 +46,9 @@ QUANTITIES = (
 )
 SHORT_COMMIT = 12
 
+# Sites named in a warning that many share.
+WARNED_SITES = 3
+
 
 def write(record: Record, stream: TextIO) -> None:
     """Write the record as tables; they adapt to the width, and colours go to a terminal only."""
@@ -61,6 +65,7 @@ def write(record: Record, stream: TextIO) -> None:
 
 def _inspection(console: Console, record: Inspection) -> None:
     _header(console, record.model, _prompt_lines(record))
+    _warnings(console, record.warnings)
     if record.command == "inspect":
         _counts(console, record)
         _site_table(console, record)
@@ -82,6 +87,7 @@ def _header(console: Console, model: ModelInfo, more: Sequence[tuple[str, str]])
             f"eps {model.eps:g}",
         ),
         ("dtype", f"{model.dtype}{device}"),
+        *(("inferred" if index == 0 else "", text) for index, text in enumerate(model.inferred)),
         *more,
     ]
     grid = Table.grid(padding=(0, 2, 0, 0))
@@ -90,6 +96,20 @@ def _header(console: Console, model: ModelInfo, more: Sequence[tuple[str, str]])
     for name, value in lines:
         grid.add_row(name, Text(visible(value)))
     console.print(grid)
+
+
+def _warnings(console: Console, flags: Sequence[Flag]) -> None:
+    """One line for each message, with the sites that share it."""
+    sites: dict[str, list[str]] = {}
+    for flag in flags:
+        sites.setdefault(flag.message, []).extend([flag.site] if flag.site else [])
+    if sites:
+        console.print()
+    for message, names in sites.items():
+        shown = ", ".join(names[:WARNED_SITES]) + (
+            f" and {len(names) - WARNED_SITES} more" if names[WARNED_SITES:] else ""
+        )
+        _say(console, f"warning: {shown + ': ' if shown else ''}{message}.", style="bold yellow")
 
 
 def _prompt_lines(record: Inspection) -> list[tuple[str, str]]:
@@ -243,6 +263,7 @@ def _token(row: Row) -> str:
 
 def _parameters(console: Console, record: Parameters) -> None:
     _header(console, record.model, [])
+    _warnings(console, record.warnings)
     console.print()
     sites = record.sites
     gains, biases = [site.gain for site in sites], [site.bias for site in sites]
