@@ -154,25 +154,31 @@ class _Handler(BaseHTTPRequestHandler):
         if not path.is_file():
             self.server_hub.count(self.command, file, 0)
             return self._refuse(404, "EntryNotFound", {"X-Repo-Commit": commit})
-        content = path.read_bytes()
-        size = repository.announced.get(file, len(content))
+        status = path.stat()
+        length = status.st_size
+        size = repository.announced.get(file, length)
         headers = {
-            "ETag": f'"{hashlib.sha256(content).hexdigest()}"',
+            "ETag": f'"{hashlib.sha1(f"{path} {length} {status.st_mtime_ns}".encode()).hexdigest()}"',
             "X-Repo-Commit": commit,
             "X-Linked-Size": str(size),
             "Accept-Ranges": "bytes" if repository.ranges else "none",
         }
         asked = RANGE.fullmatch(self.headers.get("Range", "")) if repository.ranges else None
+        if self.command == "HEAD":
+            return self._send(200, {**headers, "Content-Length": str(length)}, file=file)
         if asked is None:
-            return self._send(200, headers, content, file=file, drop=self._drops(repository, file))
-        start, stop = int(asked[1]), min(int(asked[2] or size) + 1, len(content))
-        if start >= len(content):
+            return self._send(200, headers, path.read_bytes(), file=file, drop=self._drops(repository, file))
+        start, stop = int(asked[1]), min(int(asked[2] or size) + 1, length)
+        if start >= length:
             return self._refuse(416, "")
         headers["Content-Range"] = f"bytes {start}-{stop - 1}/{size}"
-        return self._send(206, headers, content[start:stop], file=file, drop=self._drops(repository, file))
+        with path.open("rb") as stream:
+            stream.seek(start)
+            content = stream.read(stop - start)
+        return self._send(206, headers, content, file=file, drop=self._drops(repository, file))
 
     def _drops(self, repository: Repository, file: str) -> bool:
-        if self.command != "GET" or not repository.drops.get(file):
+        if not repository.drops.get(file):
             return False
         repository.drops[file] -= 1
         return True
@@ -184,9 +190,8 @@ class _Handler(BaseHTTPRequestHandler):
         self, status: int, headers: dict[str, str], body: bytes = b"", *, file: str = "", drop: bool = False
     ) -> None:
         self.send_response(status)
-        for name, value in headers.items():
+        for name, value in {"Content-Length": str(len(body)), **headers}.items():
             self.send_header(name, value)
-        self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         sent = body[: len(body) // 2] if drop else body
         if self.command == "HEAD":
@@ -197,6 +202,7 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             for start in range(0, len(sent), PIECE):
                 self.wfile.write(sent[start : start + PIECE])
-                self.server_hub.count(self.command, file, len(sent[start : start + PIECE]))
+                if file:
+                    self.server_hub.count(self.command, file, len(sent[start : start + PIECE]))
         except OSError:  # the client has left, as it may
             self.close_connection = True

@@ -368,7 +368,8 @@ def _refusal(name: str, revision: str, error: Exception) -> CheckpointError:
         return error
     if isinstance(error, LocalEntryNotFoundError) and isinstance(error.__cause__, Exception):
         error = error.__cause__
-    reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+    # The first line says what; huggingface_hub's further ones are advice to its own callers.
+    reason = next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(".")
     elsewhere = "give a folder, or use the bundled 'demo'"
     if isinstance(error, GatedRepoError):
         text = f"'{name}' is gated on the Hub: accept its terms there and set HF_TOKEN."
