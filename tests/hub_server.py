@@ -122,11 +122,10 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer()
 
     def _answer(self) -> None:
-        path = unquote(urlsplit(self.path).path)
-        found = RESOLVE.fullmatch(path)
+        found = RESOLVE.fullmatch(urlsplit(self.path).path)
         if found is None:
             return self._refuse(404, "")
-        parts = found.groupdict()
+        parts = {name: unquote(value) for name, value in found.groupdict().items()}
         repository = self.server_hub.repositories.get(parts["repo"])
         if repository is None:
             return self._refuse(401, "RepoNotFound")
