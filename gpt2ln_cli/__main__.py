@@ -12,6 +12,8 @@ def run() -> None:
     # Importing torch and transformers makes millions of objects that live on; collecting among them costs a third of
     # the start-up. Cycles are still collected, only less often.
     gc.set_threshold(200_000, 50, 1000)
+    # huggingface_hub logs its retries over several lines; what comes of them is said in one.
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")
     from gpt2ln_cli.cli import main
 
     code = main()

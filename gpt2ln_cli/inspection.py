@@ -11,12 +11,13 @@ import torch
 from numpy.typing import NDArray
 
 from gpt2ln_cli.checkpoint import Checkpoint, LayerNormParameters
-from gpt2ln_cli.model import LoadedModel, build_body, layer_norm
+from gpt2ln_cli.flags import parameter_flags, run_flags
+from gpt2ln_cli.model import Device, Dtype, LoadedModel, build_body, layer_norm
 from gpt2ln_cli.parameters import describe
 from gpt2ln_cli.prompts import Context, Overflow, make_contexts, plan_batches, token_texts
 from gpt2ln_cli.quantities import POSITION
-from gpt2ln_cli.records import Inspection, PromptInfo, Row, SiteSummary
-from gpt2ln_cli.sites import select_sites
+from gpt2ln_cli.records import Flag, Inspection, PromptInfo, Row, SiteSummary
+from gpt2ln_cli.sites import Site, all_sites, select_sites
 from gpt2ln_cli.statistics import Measured, Progress, measure, summarize
 
 
@@ -52,6 +53,7 @@ class Run:
             counts=self.measured.counts,
             sites=list(self._site_summaries()),
             rows=rows,
+            warnings=self._flags(),
         )
 
     def rows(self, *, sort: str = POSITION, top: int | None = None) -> list[Row]:
@@ -97,8 +99,7 @@ class Run:
     def _site_summaries(self) -> Iterator[SiteSummary]:
         first = self.measured.position == 0
         for number, site in enumerate(self.measured.sites):
-            module = layer_norm(self.loaded.body, site)
-            learned = describe(site, LayerNormParameters(gain=_vector(module.weight), bias=_vector(module.bias)))
+            learned = describe(site, self._parameters(site))
             yield SiteSummary(
                 name=site.name,
                 layer=site.layer,
@@ -110,11 +111,22 @@ class Run:
                 bias=learned.bias,
             )
 
+    def _parameters(self, site: Site) -> LayerNormParameters:
+        module = layer_norm(self.loaded.body, site)
+        return LayerNormParameters(gain=_vector(module.weight), bias=_vector(module.bias))
+
+    def _flags(self) -> list[Flag]:
+        config = self.loaded.checkpoint.config
+        learned = {site.name: self._parameters(site) for site in all_sites(config.n_layer)}
+        return [*parameter_flags(learned), *run_flags(self.measured, config.layer_norm_epsilon)]
+
 
 def run(
     prompts: Sequence[str | Sequence[int]],
     *,
     model: Checkpoint | LoadedModel,
+    device: Device,
+    dtype: Dtype,
     layers: Sequence[int | str] | None,
     kinds: Collection[str] | None,
     shape: bool,
@@ -135,9 +147,11 @@ def run(
     tokenizer = model.tokenizer if isinstance(model, LoadedModel) else checkpoint.tokenizer()
     contexts = make_contexts(prompts, config=checkpoint.config, tokenizer=tokenizer, bos=bos, overflow=overflow)
     batches = plan_batches([len(context.token_ids) for context in contexts], batch_size=batch_size)
-    loaded = model if isinstance(model, LoadedModel) else LoadedModel(checkpoint, build_body(checkpoint), tokenizer)
+    loaded = model if isinstance(model, LoadedModel) else None
+    if loaded is None:
+        loaded = LoadedModel(checkpoint, build_body(checkpoint, device=device, dtype=dtype), tokenizer)
     return Run(loaded, contexts, bos, measure(loaded.body, contexts, batches, sites, shape=shape, progress=progress))
 
 
 def _vector(parameter: torch.Tensor | None) -> NDArray[np.float64] | None:
-    return None if parameter is None else parameter.detach().double().cpu().numpy()
+    return None if parameter is None else parameter.detach().cpu().double().numpy()

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from gpt2ln_cli.checkpoint import DEFAULT_MODEL, Checkpoint, locate
-from gpt2ln_cli.errors import CheckpointError
+from gpt2ln_cli.errors import CheckpointError, UsageError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import torch
     from tokenizers import Tokenizer
     from torch import nn
     from transformers.models.gpt2.modeling_gpt2 import GPT2Model
 
     from gpt2ln_cli.records import ModelInfo
     from gpt2ln_cli.sites import Site
+
+Device = Literal["auto", "cpu", "cuda", "mps"]
+Dtype = Literal["auto", "float32", "float16", "bfloat16"]
 
 
 @dataclass(frozen=True)
@@ -33,18 +37,29 @@ class LoadedModel:
         return self.checkpoint.info(dtype=str(self.body.dtype).removeprefix("torch."), device=str(self.body.device))
 
 
-def load(model: str | Path = DEFAULT_MODEL, *, revision: str | None = None) -> LoadedModel:
-    """Load a checkpoint, in the dtype it is stored in, on the CPU.
+def load(
+    model: str | Path = DEFAULT_MODEL,
+    *,
+    revision: str | None = None,
+    heads: int | None = None,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+) -> LoadedModel:
+    """Load a checkpoint.
 
     Args:
-        model: a bundled name, a folder, or a Hub id.
+        model: a bundled name, a folder, a file, or a Hub id.
         revision: branch, tag or commit of a Hub id.
+        heads: attention heads, for a file that does not tell.
+        device: where to run; ``auto`` is the first of cuda, mps and cpu that is there.
+        dtype: what to compute in; ``auto`` is the type the weights are stored in.
 
     Raises:
+        UsageError: the device is not there, or ``heads`` contradicts the checkpoint or is needed and not given.
         CheckpointError: the checkpoint can't be found, read or trusted.
     """
-    checkpoint = locate(str(model), revision)
-    return LoadedModel(checkpoint, build_body(checkpoint), checkpoint.tokenizer())
+    checkpoint = locate(str(model), revision, heads=heads)
+    return LoadedModel(checkpoint, build_body(checkpoint, device=device, dtype=dtype), checkpoint.tokenizer())
 
 
 def layer_norm(body: GPT2Model, site: Site) -> nn.LayerNorm:
@@ -53,33 +68,80 @@ def layer_norm(body: GPT2Model, site: Site) -> nn.LayerNorm:
     return module
 
 
-def build_body(checkpoint: Checkpoint) -> GPT2Model:
-    """Read all weights into a ``GPT2Model`` in evaluation mode.
+def resolve_device(device: Device) -> torch.device:
+    """The device of that name; ``auto`` is the first of cuda, mps and cpu that is there.
 
     Raises:
-        CheckpointError: the weights can't be read, lack a tensor, or disagree with the configuration.
+        UsageError: it is not there.
+    """
+    import torch
+
+    present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if device == "auto":
+        return torch.device(next(name for name, there in present.items() if there))
+    if device not in present:
+        raise UsageError(f"device '{device}' is none of auto, {', '.join(sorted(present))}.")
+    if not present[device]:
+        raise UsageError(f"this machine, or this build of torch, has no {device} device; use --device cpu.")
+    return torch.device(device)
+
+
+def build_body(checkpoint: Checkpoint, *, device: Device = "auto", dtype: Dtype = "auto") -> GPT2Model:
+    """Read all weights into a ``GPT2Model`` in evaluation mode; LayerNorms without a bias keep none.
+
+    Args:
+        checkpoint: the checkpoint, whose tensors have the shapes of its configuration.
+        device: as for :func:`load`.
+        dtype: as for :func:`load`.
+
+    Raises:
+        UsageError: the device or the type is not there.
+        CheckpointError: the weights can't be read, or transformers rejects the configuration.
     """
     import torch
     from transformers.models.gpt2.configuration_gpt2 import GPT2Config
     from transformers.models.gpt2.modeling_gpt2 import GPT2Model
 
+    target = resolve_device(device)
+    name = checkpoint.stored_dtype() if dtype == "auto" else dtype
+    kind = getattr(torch, name, None)
+    if not isinstance(kind, torch.dtype):
+        raise UsageError(f"dtype '{name}' is none of auto, float32, float16, bfloat16.")
+    config = checkpoint.config
     # On the meta device nothing is allocated or initialized: the checkpoint's tensors become the parameters.
     try:
         with torch.device("meta"):
-            body = GPT2Model(GPT2Config(**checkpoint.raw_config))
+            body = GPT2Model(
+                GPT2Config(
+                    vocab_size=config.vocab_size,
+                    n_positions=config.n_positions,
+                    n_embd=config.n_embd,
+                    n_layer=config.n_layer,
+                    n_head=config.n_head,
+                    n_inner=config.n_inner,
+                    activation_function=config.activation_function,
+                    layer_norm_epsilon=config.layer_norm_epsilon,
+                    scale_attn_weights=config.scale_attn_weights,
+                    scale_attn_by_inverse_layer_idx=config.scale_attn_by_inverse_layer_idx,
+                    reorder_and_upcast_attn=config.reorder_and_upcast_attn,
+                    bos_token_id=None,
+                    eos_token_id=None,
+                )
+            )
     except Exception as error:  # whatever transformers makes of an odd configuration
         raise CheckpointError(f"transformers rejects the configuration in {checkpoint.location}: {error}.") from error
-    stored = checkpoint.state_dict()
     state = {}
-    for name, parameter in body.state_dict().items():
-        if name not in stored:
-            raise CheckpointError(f"{checkpoint.location}: the weights have no tensor '{name}'.")
-        if stored[name].shape != parameter.shape:
-            raise CheckpointError(
-                f"{checkpoint.location}: '{name}' has shape {list(stored[name].shape)} where the configuration "
-                f"says {list(parameter.shape)}."
-            )
-        state[name] = stored[name]
+    for name, parameter in list(body.named_parameters()):
+        stored = checkpoint.contents.tensors.get(name)
+        if stored is not None:
+            state[name] = stored.tensor().to(device=target, dtype=kind)
+            continue
+        # Only a bias may be missing. Conv1D always adds one, which may as well be 0.
+        module = body.get_submodule(name.rpartition(".")[0])
+        if isinstance(module, torch.nn.LayerNorm):
+            module.register_parameter("bias", None)
+        else:
+            state[name] = torch.zeros(parameter.shape, device=target, dtype=kind)
     body.load_state_dict(state, assign=True)
     body.requires_grad_(False)
     body.train(False)

@@ -16,6 +16,7 @@ from typing import Any, Literal
 import msgspec
 
 SCHEMA_VERSION = "1.0"
+Source = Literal["bundled", "hub", "folder", "file"]
 
 
 class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -23,9 +24,9 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     """What was asked for: a bundled name, a Hub id or a path."""
-    source: Literal["bundled", "hub", "folder"]
+    source: Source
     location: str
-    """The folder that was read."""
+    """The folder or file that was read."""
     revision: str | None
     """The commit of a Hub checkpoint; null elsewhere."""
     n_layer: int
@@ -41,6 +42,19 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     """Type of the weights: as computed with in a run, as stored in ``params``."""
     device: str | None
     """Where the forward pass ran; null where none did."""
+    inferred: list[str] = []
+    """What the checkpoint does not say outright and how it was concluded, such as ``n_head 12 from width / 64``."""
+
+
+class Flag(msgspec.Struct, frozen=True, kw_only=True):
+    """Something in the checkpoint or the run that makes its figures mean less than they seem to."""
+
+    code: Literal["nonfinite_parameter", "nonfinite_activation", "eps_dominates", "identity"]
+    """``nonfinite_*``: NaN or infinity in a gain or bias, or first met in the run; ``eps_dominates``: LayerNorm divides
+    by a constant instead of by sigma; ``identity``: the gain is 1 and the bias 0 or absent."""
+    site: str | None
+    """Null where it concerns the whole model."""
+    message: str
 
 
 class PromptInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -211,6 +225,7 @@ class Inspection(msgspec.Struct, frozen=True, kw_only=True):
     sites: list[SiteSummary]
     rows: list[Row] | None
     """In ``stats``, and in ``inspect`` where asked for."""
+    warnings: list[Flag] = []
     nonfinite: int = 0
     """Numbers in this record that were NaN or infinite and are null."""
 
@@ -245,6 +260,7 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True):
     model: ModelInfo
     sites: list[SiteParameters]
     verdict: Verdict
+    warnings: list[Flag] = []
     nonfinite: int = 0
 
 
@@ -283,7 +299,39 @@ class Arithmetic(msgspec.Struct, frozen=True, kw_only=True):
     """GPT-2's own reading first, then its rivals."""
 
 
-Record = Inspection | Parameters | Arithmetic
+class AvailableModel(msgspec.Struct, frozen=True, kw_only=True):
+    """A checkpoint that can be used without a download."""
+
+    name: str
+    """What ``--model`` takes."""
+    source: Literal["bundled", "hub"]
+    location: str
+    """The folder that holds it."""
+    revision: str | None
+    """The commit, which ``--revision`` takes; null for a bundled checkpoint."""
+    n_layer: int
+    n_head: int
+    n_embd: int
+    """Width d: features of the residual stream."""
+    n_positions: int
+    """Longest context, in tokens."""
+    vocab_size: int
+    size: int
+    """Bytes that the folder's files take on disk."""
+
+
+class Models(msgspec.Struct, frozen=True, kw_only=True):
+    """What ``models`` returns."""
+
+    schema_version: str = SCHEMA_VERSION
+    command: Literal["models"] = "models"
+    cache: str
+    """The Hugging Face cache that was looked through."""
+    models: list[AvailableModel]
+    """The bundled ones, then those in the cache by name and commit."""
+
+
+Record = Inspection | Parameters | Arithmetic | Models
 
 
 def strict(value: Any) -> tuple[Any, int]:

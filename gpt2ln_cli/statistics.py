@@ -174,7 +174,7 @@ def _derive(readings: Sequence[SiteReading], real: NDArray[np.bool_], features: 
     """The quantities of one forward pass, each (sites, real tokens)."""
 
     def stack(tensors: Sequence[torch.Tensor]) -> Floats:
-        values: Floats = torch.stack(list(tensors)).double().cpu().numpy()[:, real]
+        values: Floats = torch.stack(list(tensors)).cpu().double().numpy()[:, real]
         return values
 
     mean = stack([reading.mean for reading in readings])

@@ -1,28 +1,34 @@
-"""What every checkpoint layout offers, and the configuration they share."""
+"""What every checkpoint layout yields, and the checks that all of them pass."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
 import msgspec
 
+from gpt2ln_cli.checkpoint.tensors import FLOATS, StoredTensor
+from gpt2ln_cli.checkpoint.tokenizer import GPT2_VOCABULARIES, cached_gpt2_tokenizer, read_tokenizer
 from gpt2ln_cli.errors import CheckpointError
-from gpt2ln_cli.records import ModelInfo
+from gpt2ln_cli.records import ModelInfo, Source
+from gpt2ln_cli.sites import all_sites
 
 if TYPE_CHECKING:
     import numpy as np
-    import torch
     from numpy.typing import NDArray
     from tokenizers import Tokenizer
 
 MODEL_TYPE = "gpt2"
+CONFIG = "config.json"
+MISSING_SHOWN = 6
 
 
 class Config(msgspec.Struct, frozen=True):
-    """The part of ``config.json`` that gpt2ln itself reads; absent fields are GPT-2 small's, as in transformers."""
+    """What shapes the model and its arithmetic; absent fields are GPT-2 small's, as in transformers."""
 
     model_type: str = ""
     vocab_size: int = 50257
@@ -30,34 +36,110 @@ class Config(msgspec.Struct, frozen=True):
     n_embd: int = 768
     n_layer: int = 12
     n_head: int = 12
+    n_inner: int | None = None
+    """Width of the MLP's hidden layer; None is four times ``n_embd``."""
     layer_norm_epsilon: float = 1e-5
+    activation_function: str = "gelu_new"
+    scale_attn_weights: bool = True
+    scale_attn_by_inverse_layer_idx: bool = False
+    reorder_and_upcast_attn: bool = False
     bos_token_id: int | None = 50256
+    bias: bool = True
+    """False where LayerNorms and matrices may lack their bias, as nanoGPT's ``bias=False`` makes them."""
 
 
-def parse_config(path: Path) -> tuple[Config, dict[str, Any]]:
-    """Read ``config.json``; return the checked part and the whole.
+def parse_config(path: Path) -> Config:
+    """Read ``config.json``.
 
     Raises:
         CheckpointError: it is missing, is not such a file, is of another architecture, or its numbers make no model.
     """
     try:
-        raw = path.read_bytes()
-        config = msgspec.json.decode(raw, type=Config)
-        whole = msgspec.json.decode(raw, type=dict[str, Any])
+        config = msgspec.json.decode(path.read_bytes(), type=Config)
     except OSError as error:
         raise CheckpointError(f"can't read {path}: {error.strerror}.") from error
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise CheckpointError(f"{path} is not a GPT-2 configuration: {error}.") from error
     if config.model_type != MODEL_TYPE:
         raise CheckpointError(f"{path} says model_type '{config.model_type}'; gpt2ln reads GPT-2 ('{MODEL_TYPE}').")
+    check_numbers(path, config)
+    return config
+
+
+def check_numbers(path: Path, config: Config) -> None:
+    """Refuse numbers that make no model.
+
+    Raises:
+        CheckpointError: a size is below 1, the heads do not divide the width, or eps is not above 0 and finite.
+    """
     for field in ("vocab_size", "n_positions", "n_embd", "n_layer", "n_head"):
         if getattr(config, field) < 1:
             raise CheckpointError(f"{path} says {field} {getattr(config, field)}; it must be 1 or more.")
     if config.n_embd % config.n_head:
         raise CheckpointError(f"{path} says n_embd {config.n_embd}, which {config.n_head} heads do not divide.")
-    if config.layer_norm_epsilon <= 0:
+    if not 0 < config.layer_norm_epsilon < math.inf:
         raise CheckpointError(f"{path} says layer_norm_epsilon {config.layer_norm_epsilon}; it must be above 0.")
-    return config, whole
+
+
+def body_shapes(config: Config) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Name and shape of every tensor of ``transformers.GPT2Model``, one by one: the layers may be too many to list."""
+    d = config.n_embd
+    inner = config.n_inner if config.n_inner is not None else 4 * d
+    yield "wte.weight", (config.vocab_size, d)
+    yield "wpe.weight", (config.n_positions, d)
+    yield "ln_f.weight", (d,)
+    yield "ln_f.bias", (d,)
+    for layer in range(config.n_layer):
+        block = f"h.{layer}."
+        for norm in ("ln_1", "ln_2"):
+            yield f"{block}{norm}.weight", (d,)
+            yield f"{block}{norm}.bias", (d,)
+        for matrix, rows, columns in (
+            ("attn.c_attn", d, 3 * d),
+            ("attn.c_proj", d, d),
+            ("mlp.c_fc", d, inner),
+            ("mlp.c_proj", inner, d),
+        ):
+            yield f"{block}{matrix}.weight", (rows, columns)
+            yield f"{block}{matrix}.bias", (columns,)
+
+
+def check_tensors(path: Path, config: Config, tensors: Mapping[str, StoredTensor]) -> None:
+    """Compare the configuration with the tensors that the file's header declares, before anything is allocated.
+
+    Raises:
+        CheckpointError: a tensor is missing, has another shape, is not of a floating-point type, or belongs to a layer
+            beyond those of the configuration.
+    """
+
+    def missing() -> Iterator[str]:
+        for name, shape in body_shapes(config):
+            if name in tensors:
+                found = tensors[name]
+                if found.shape != shape:
+                    raise CheckpointError(
+                        f"{path}: '{name}' has shape {list(found.shape)} where the configuration says {list(shape)}."
+                    )
+                if found.dtype not in FLOATS:
+                    raise CheckpointError(
+                        f"{path}: '{name}' is stored as {found.dtype}; gpt2ln reads {', '.join(FLOATS)}."
+                    )
+            elif config.bias or not name.endswith(".bias"):
+                yield name
+
+    names = list(islice(missing(), MISSING_SHOWN + 1))
+    if names:
+        quoted = ", ".join(f"'{name}'" for name in names[:MISSING_SHOWN])
+        more = " and more" if len(names) > MISSING_SHOWN else ""
+        raise CheckpointError(
+            f"{path} has no tensor {quoted}{more}; it is no GPT-2 of {config.n_layer} layers, or incomplete."
+        )
+    beyond = f"h.{config.n_layer}."
+    if any(name.startswith(beyond) for name in tensors):
+        raise CheckpointError(
+            f"{path} has tensors of layer {config.n_layer} where the configuration says n_layer {config.n_layer}, "
+            "counted from 0."
+        )
 
 
 @dataclass(frozen=True)
@@ -69,43 +151,77 @@ class LayerNormParameters:
 
 
 @dataclass(frozen=True)
-class Checkpoint(ABC):
-    """A checkpoint that was found; nothing but its configuration has been read."""
+class Contents:
+    """What a layout found in a folder or file."""
+
+    config: Config
+    tensors: Mapping[str, StoredTensor]
+    """By the names, and in the orientation, of ``transformers.GPT2Model``."""
+    inferred: Sequence[str] = ()
+    """What the file does not say and was concluded."""
+    tokenizer: Callable[[], Tokenizer | None] | None = None
+    """Reads the tokenizer inside the file; None where the layout has none inside."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint that was found and whose header was checked; no weights have been read."""
 
     name: str
-    source: Literal["bundled", "hub", "folder"]
+    source: Source
     location: Path
     revision: str | None
-    config: Config
-    raw_config: dict[str, Any]
+    contents: Contents
 
-    @abstractmethod
+    @property
+    def config(self) -> Config:
+        """The configuration, which agrees with the tensors."""
+        return self.contents.config
+
     def stored_dtype(self) -> str:
-        """The type the weights are stored in, by torch's name: ``float32``, ``float16`` or ``bfloat16``."""
+        """The type the weights are stored in, by torch's name; of several, the narrowest that holds them all."""
+        stored = {self.contents.tensors[name].dtype for name, _ in self._present()}
+        if len(stored) == 1:
+            return stored.pop()
+        return "float64" if "float64" in stored else "float32"
 
-    @abstractmethod
+    def _present(self) -> Iterator[tuple[str, tuple[int, ...]]]:
+        return (item for item in body_shapes(self.config) if item[0] in self.contents.tensors)
+
     def layer_norms(self) -> dict[str, LayerNormParameters]:
-        """Gain and bias by site name, read without torch.
-
-        Raises:
-            CheckpointError: the file can't be read, or a tensor is missing or has another shape.
-        """
-
-    @abstractmethod
-    def state_dict(self) -> dict[str, torch.Tensor]:
-        """All tensors, by the names that ``transformers.GPT2Model`` gives them.
+        """Gain and bias by site name; from safetensors, GGUF and llm.c without torch.
 
         Raises:
             CheckpointError: the file can't be read.
         """
+        import ml_dtypes  # noqa: F401  (gives NumPy, and so safetensors, the bfloat16 type)
+        import numpy as np
 
-    @abstractmethod
+        def read(name: str) -> NDArray[np.float64] | None:
+            stored = self.contents.tensors.get(name)
+            return None if stored is None else stored.array().astype(np.float64)
+
+        return {
+            site.name: LayerNormParameters(gain=read(f"{site.name}.weight"), bias=read(f"{site.name}.bias"))
+            for site in all_sites(self.config.n_layer)
+        }
+
     def tokenizer(self) -> Tokenizer | None:
-        """The checkpoint's tokenizer, or None where it brings none.
+        """The tokenizer inside the checkpoint or beside it, else GPT-2's own where the vocabulary is; None without.
 
         Raises:
-            CheckpointError: the tokenizer's files can't be read.
+            CheckpointError: the tokenizer's files can't be read, or know more tokens than the embedding.
         """
+        folder = self.location if self.location.is_dir() else self.location.parent
+        found = self.contents.tokenizer() if self.contents.tokenizer is not None else read_tokenizer(folder)
+        if found is None and self.config.vocab_size in GPT2_VOCABULARIES:
+            found = cached_gpt2_tokenizer()
+        if found is not None and found.get_vocab_size() > self.config.vocab_size:
+            raise CheckpointError(
+                f"the tokenizer of {self.location} has {found.get_vocab_size()} tokens and the embedding "
+                f"{self.config.vocab_size} rows: they do not belong together; remove the tokenizer or replace it."
+            )
+        return found
 
     def info(self, *, dtype: str, device: str | None) -> ModelInfo:
         """The header that every record carries."""
@@ -123,4 +239,5 @@ class Checkpoint(ABC):
             eps=config.layer_norm_epsilon,
             dtype=dtype,
             device=device,
+            inferred=list(self.contents.inferred),
         )

@@ -1,101 +1,92 @@
-"""The Hugging Face folder layout: ``config.json`` beside ``model.safetensors``."""
+"""The Hugging Face folder: ``config.json`` beside weights in safetensors or pickles, whole or in shards."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from typing_extensions import override
+import msgspec
 
-from gpt2ln_cli.checkpoint.base import Checkpoint, LayerNormParameters, parse_config
-from gpt2ln_cli.checkpoint.tokenizer import read_tokenizer
+from gpt2ln_cli.checkpoint.base import CONFIG, Contents, parse_config
+from gpt2ln_cli.checkpoint.tensors import StoredTensor, body_of
+from gpt2ln_cli.checkpoint.weights import load_pickle, open_safetensors, tensors_in
 from gpt2ln_cli.errors import CheckpointError
-from gpt2ln_cli.sites import all_sites
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import torch
-    from tokenizers import Tokenizer
+    Opener = Callable[[Path], dict[str, StoredTensor]]
 
 WEIGHTS = "model.safetensors"
-BODY_PREFIX = "transformer."
-DTYPE_NAMES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16", "F64": "float64"}
+PICKLED_WEIGHTS = "pytorch_model.bin"
+INDEX_SUFFIX = ".index.json"
 
 
-@dataclass(frozen=True)
-class HuggingFaceFolder(Checkpoint):
-    """A folder as ``save_pretrained`` writes it."""
+class Index(msgspec.Struct, frozen=True):
+    """Which shard holds each tensor."""
 
-    @classmethod
-    def matches(cls, path: Path) -> bool:
-        """Whether the path is a folder of this layout."""
-        return (path / "config.json").is_file()
+    weight_map: dict[str, str]
 
-    @classmethod
-    def open(
-        cls, path: Path, *, name: str, source: Literal["bundled", "hub", "folder"], revision: str | None = None
-    ) -> HuggingFaceFolder:
-        """Read the folder's configuration.
 
-        Raises:
-            CheckpointError: the configuration can't be used, or there are no weights beside it.
-        """
-        config, raw = parse_config(path / "config.json")
-        if not (path / WEIGHTS).is_file():
-            raise CheckpointError(f"{path} has a config.json and no {WEIGHTS} beside it.")
-        return cls(name=name, source=source, location=path, revision=revision, config=config, raw_config=raw)
+def matches(path: Path) -> bool:
+    """Whether the path is a folder of this layout."""
+    return (path / CONFIG).is_file()
 
-    @override
-    def stored_dtype(self) -> str:
-        with self._tensors("numpy") as (file, names):
-            stored: str = file.get_slice(next(iter(names.values()))).get_dtype()
-        return DTYPE_NAMES.get(stored, stored)
 
-    @override
-    def layer_norms(self) -> dict[str, LayerNormParameters]:
-        import ml_dtypes  # noqa: F401  (gives NumPy, and so safetensors, the bfloat16 type)
-        import numpy as np
+def read(path: Path, heads: int | None) -> Contents:  # noqa: ARG001  (config.json tells the heads)
+    """Read the folder's configuration and the headers of its weights.
 
-        found: dict[str, LayerNormParameters] = {}
-        with self._tensors("numpy") as (file, names):
-            for site in all_sites(self.config.n_layer):
-                vectors = []
-                for part in ("weight", "bias"):
-                    name = f"{site.name}.{part}"
-                    if name not in names:
-                        raise CheckpointError(f"{self.location / WEIGHTS} has no tensor '{name}'.")
-                    vector = file.get_tensor(names[name])
-                    if vector.shape != (self.config.n_embd,):
-                        raise CheckpointError(
-                            f"{self.location / WEIGHTS}: '{name}' has shape {list(vector.shape)} where config.json "
-                            f"says {[self.config.n_embd]}."
-                        )
-                    vectors.append(vector.astype(np.float64))
-                found[site.name] = LayerNormParameters(gain=vectors[0], bias=vectors[1])
-        return found
+    Raises:
+        CheckpointError: the configuration or the weights can't be used.
+    """
+    config = parse_config(path / CONFIG)
+    openers: tuple[tuple[str, Opener], ...] = ((WEIGHTS, open_safetensors), (PICKLED_WEIGHTS, open_pickle))
+    for name, opener in openers:
+        if (path / name).is_file():
+            return Contents(config, body_of(opener(path / name)))
+        if (path / (name + INDEX_SUFFIX)).is_file():
+            return Contents(config, body_of(_open_shards(path / (name + INDEX_SUFFIX), opener)))
+    raise CheckpointError(f"{path} has a {CONFIG} and no {WEIGHTS} or {PICKLED_WEIGHTS} beside it.")
 
-    @override
-    def state_dict(self) -> dict[str, torch.Tensor]:
-        with self._tensors("pt") as (file, names):
-            return {name: file.get_tensor(stored) for name, stored in names.items()}
 
-    @override
-    def tokenizer(self) -> Tokenizer | None:
-        return read_tokenizer(self.location)
+def open_pickle(path: Path) -> dict[str, StoredTensor]:
+    """The tensors of a pickled state dict by their names.
 
-    @contextmanager
-    def _tensors(self, framework: str) -> Iterator[tuple[Any, dict[str, str]]]:
-        """Open the weights; yield the file and its tensors' names, keyed without the ``transformer.`` prefix."""
-        from safetensors import SafetensorError, safe_open
+    Raises:
+        CheckpointError: it can't be read, is damaged, or wants more than tensors.
+    """
+    return tensors_in(path, load_pickle(path))
 
-        path = self.location / WEIGHTS
-        try:
-            with safe_open(path, framework=framework) as file:
-                yield file, {name.removeprefix(BODY_PREFIX): name for name in file.keys()}  # noqa: SIM118
-        except SafetensorError as error:
-            raise CheckpointError(f"{path} is damaged or not a safetensors file: {error}.") from error
-        except OSError as error:
-            raise CheckpointError(f"can't read {path}: {error.strerror or error}.") from error
+
+def read_index(path: Path) -> dict[str, str]:
+    """Which shard holds each tensor; shards are files beside the index.
+
+    Raises:
+        CheckpointError: it can't be read, is no index, or names something else than a file beside it.
+    """
+    try:
+        weight_map = msgspec.json.decode(path.read_bytes(), type=Index).weight_map
+    except OSError as error:
+        raise CheckpointError(f"can't read {path}: {error.strerror}.") from error
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise CheckpointError(f"{path} is not an index of shards: {error}.") from error
+    if not weight_map:
+        raise CheckpointError(f"{path} names no shard.")
+    for shard in sorted(set(weight_map.values())):
+        # A name and nothing else: no folder above, no other drive.
+        if shard in ("", ".", "..") or any(mark in shard for mark in "/\\:\0"):
+            raise CheckpointError(f"{path} names the shard '{shard}', which is not a file of this folder.")
+    return weight_map
+
+
+def _open_shards(path: Path, opener: Opener) -> dict[str, StoredTensor]:
+    weight_map = read_index(path)
+    shards: dict[str, dict[str, StoredTensor]] = {}
+    for shard in sorted(set(weight_map.values())):
+        if not (path.parent / shard).is_file():
+            raise CheckpointError(f"{path} names the shard '{shard}', which is missing; fetch the folder whole.")
+        shards[shard] = opener(path.parent / shard)
+    for name, shard in weight_map.items():
+        if name not in shards[shard]:
+            raise CheckpointError(f"{path} says that '{name}' is in '{shard}', where it is not.")
+    return {name: shards[shard][name] for name, shard in weight_map.items()}

@@ -1,17 +1,21 @@
-"""Reading a checkpoint folder's tokenizer with the tokenizers library alone, which spares importing transformers."""
+"""Reading a checkpoint's tokenizer with the tokenizers library alone, which spares importing transformers."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gpt2ln_cli.errors import CheckpointError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tokenizers import Tokenizer
 
 END_OF_TEXT = "<|endoftext|>"
+# GPT-2's own vocabulary, and the same padded to a multiple of 64 as nanoGPT does.
+GPT2_VOCABULARIES = (50257, 50304)
+GPT2_REPOSITORIES = ("openai-community/gpt2", "gpt2")
+WHOLE, VOCABULARY, MERGES = "tokenizer.json", "vocab.json", "merges.txt"
 
 
 def read_tokenizer(folder: Path) -> Tokenizer | None:
@@ -20,9 +24,9 @@ def read_tokenizer(folder: Path) -> Tokenizer | None:
     Raises:
         CheckpointError: the files are there and can't be read.
     """
-    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+    from tokenizers import Tokenizer, models
 
-    whole, vocab, merges = folder / "tokenizer.json", folder / "vocab.json", folder / "merges.txt"
+    whole, vocabulary, merges = folder / WHOLE, folder / VOCABULARY, folder / MERGES
     # tokenizers raises bare Exception for whatever it finds wrong in a file.
     try:
         if whole.exists():
@@ -30,13 +34,36 @@ def read_tokenizer(folder: Path) -> Tokenizer | None:
             tokenizer.no_truncation()
             tokenizer.no_padding()
             return tokenizer
-        if vocab.exists() and merges.exists():
-            tokenizer = Tokenizer(models.BPE.from_file(str(vocab), str(merges)))
-            tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-            tokenizer.decoder = decoders.ByteLevel()
-            if tokenizer.token_to_id(END_OF_TEXT) is not None:
-                tokenizer.add_special_tokens([AddedToken(END_OF_TEXT, normalized=False)])
-            return tokenizer
+        if vocabulary.exists() and merges.exists():
+            return byte_level_bpe(*models.BPE.read_file(str(vocabulary), str(merges)))
     except Exception as error:
         raise CheckpointError(f"can't read the tokenizer in {folder}: {error}.") from error
+    return None
+
+
+def byte_level_bpe(vocabulary: Mapping[str, int], merges: Sequence[tuple[str, str]]) -> Tokenizer:
+    """GPT-2's kind of tokenizer from its vocabulary and merges."""
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+
+    tokenizer = Tokenizer(models.BPE(vocab=dict(vocabulary), merges=list(merges)))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    if tokenizer.token_to_id(END_OF_TEXT) is not None:
+        tokenizer.add_special_tokens([AddedToken(END_OF_TEXT, normalized=False)])
+    return tokenizer
+
+
+def cached_gpt2_tokenizer() -> Tokenizer | None:
+    """GPT-2's tokenizer from the Hugging Face cache; None where it is not there. Nothing is fetched.
+
+    Raises:
+        CheckpointError: the files are there and can't be read.
+    """
+    from huggingface_hub import try_to_load_from_cache
+
+    for repository in GPT2_REPOSITORIES:
+        for names in ((WHOLE,), (VOCABULARY, MERGES)):
+            paths = [try_to_load_from_cache(repository, name) for name in names]
+            if all(isinstance(path, str) for path in paths):
+                return read_tokenizer(Path(str(paths[0])).parent)
     return None

@@ -9,6 +9,7 @@ import click
 from gpt2ln_cli.cli import options, running
 
 if TYPE_CHECKING:
+    from gpt2ln_cli.model import Device, Dtype
     from gpt2ln_cli.prompts import Overflow
 
 EXAMPLE = """\b
@@ -24,6 +25,8 @@ Examples:
 @options.site_option
 @click.option("--per-token", is_flag=True, help="Add one row for each site, sequence and token.")
 @options.model_options
+@options.run_options
+@options.strict_option
 @options.output_options
 def command(
     prompt: tuple[str, ...],
@@ -38,6 +41,10 @@ def command(
     per_token: bool,
     model: str,
     revision: str | None,
+    heads: int | None,
+    device: Device,
+    dtype: Dtype,
+    strict: bool,
     output_format: str,
     as_json: bool,
     output: str | None,
@@ -55,6 +62,9 @@ def command(
             prompts,
             model=model,
             revision=revision,
+            heads=heads,
+            device=device,
+            dtype=dtype,
             layers=layers,
             sites=kinds,
             per_token=per_token,
@@ -65,3 +75,5 @@ def command(
         )
     running.note_model(record.model)
     running.emit(record, output_format=output_format, as_json=as_json, output=output)
+    if strict:
+        running.judge(record.warnings)

@@ -33,10 +33,30 @@ model_options = _together(
         show_default=True,
         show_envvar=True,
         metavar="NAME",
-        help="The bundled 'demo', a folder, or a Hub id such as 'gpt2'.",
+        help="The bundled 'demo', a folder, a file, or a Hub id such as 'gpt2'.",
     ),
     click.option("--revision", metavar="REV", help="Branch, tag or commit of a Hub id."),
+    click.option("--heads", type=click.IntRange(min=1), metavar="N", help="Heads, for a file that does not tell."),
 )
+
+run_options = _together(
+    click.option(
+        "--device",
+        type=click.Choice(["auto", "cpu", "cuda", "mps"]),
+        default="auto",
+        show_default=True,
+        help="Where to run; auto is the first of cuda, mps and cpu that is there.",
+    ),
+    click.option(
+        "--dtype",
+        type=click.Choice(["auto", "float32", "float16", "bfloat16"]),
+        default="auto",
+        show_default=True,
+        help="What to compute in; auto is the type the weights are stored in.",
+    ),
+)
+
+strict_option = click.option("--strict", is_flag=True, help="Exit with code 1 where anything was flagged.")
 
 site_option = click.option(
     "--site",

@@ -18,6 +18,7 @@ Examples:
 @options.site_option
 @click.option("--top", type=click.IntRange(min=1), metavar="N", help="List the N most extreme features by index.")
 @options.model_options
+@options.strict_option
 @options.output_options
 def command(
     layers: str | None,
@@ -25,17 +26,21 @@ def command(
     top: int | None,
     model: str,
     revision: str | None,
+    heads: int | None,
+    strict: bool,
     output_format: str,
     as_json: bool,
     output: str | None,
 ) -> None:
     """Show the learned gain and bias of every LayerNorm.
 
-    No forward pass is run, and neither torch nor transformers is loaded.
+    No forward pass is run; torch is loaded for pickles (.bin, .pt, .pth) alone, and transformers never.
     """
     running.check_output(output)
     from gpt2ln_cli import api
 
-    record = api.params(model=model, revision=revision, layers=layers, sites=kinds, top=top)
+    record = api.params(model=model, revision=revision, heads=heads, layers=layers, sites=kinds, top=top)
     running.note_model(record.model)
     running.emit(record, output_format=output_format, as_json=as_json, output=output)
+    if strict:
+        running.judge(record.warnings)

@@ -16,7 +16,7 @@ from gpt2ln_cli.errors import PromptError, UsageError
 from gpt2ln_cli.escaping import visible
 
 if TYPE_CHECKING:
-    from gpt2ln_cli.records import ModelInfo, Record
+    from gpt2ln_cli.records import Flag, ModelInfo, Record
 
 
 def note(text: str) -> None:
@@ -77,18 +77,21 @@ def progress_bar() -> Iterator[Callable[[int, int], None] | None]:
         yield None
         return
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+    from rich.progress import BarColumn, Progress, TextColumn
 
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[done]}"))
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("loading", total=None, done="")
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[done]}"))
+    progress = Progress(*columns, console=Console(stderr=True), transient=True)
+    task = progress.add_task("running", total=None, done="")
 
-        def advance(done: int, total: int) -> None:
-            progress.update(
-                task, description="running", completed=done, total=total, done=f"{done:,} of {total:,} tokens"
-            )
+    def advance(done: int, total: int) -> None:
+        # Not started earlier: it would swallow the bars that huggingface_hub draws while it fetches.
+        progress.start()
+        progress.update(task, completed=done, total=total, done=f"{done:,} of {total:,} tokens")
 
+    try:
         yield advance
+    finally:
+        progress.stop()
 
 
 def check_output(output: str | None) -> None:
@@ -134,6 +137,13 @@ def emit(record: Record, *, output_format: str, as_json: bool, output: str | Non
         raise
     except OSError as error:
         raise UsageError(f"can't write to standard output: {error.strerror}.") from error
+
+
+def judge(flags: Sequence[Flag]) -> None:
+    """End with exit code 1 where anything was flagged."""
+    if flags:
+        note(f"--strict: exit code 1, for the record has {len(flags)} warning{'s' * (len(flags) > 1)}.")
+        raise click.exceptions.Exit(1)
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ from gpt2ln_cli.cli import options, running
 from gpt2ln_cli.quantities import POSITION, SORT_KEYS
 
 if TYPE_CHECKING:
+    from gpt2ln_cli.model import Device, Dtype
     from gpt2ln_cli.prompts import Overflow
 
 EXAMPLE = """\b
@@ -28,6 +29,8 @@ Examples:
 )
 @click.option("--top", type=click.IntRange(min=1), metavar="N", help="Only the first N rows of each site.")
 @options.model_options
+@options.run_options
+@options.strict_option
 @options.output_options
 def command(
     prompt: tuple[str, ...],
@@ -43,6 +46,10 @@ def command(
     top: int | None,
     model: str,
     revision: str | None,
+    heads: int | None,
+    device: Device,
+    dtype: Dtype,
+    strict: bool,
     output_format: str,
     as_json: bool,
     output: str | None,
@@ -65,6 +72,9 @@ def command(
             top=top,
             model=model,
             revision=revision,
+            heads=heads,
+            device=device,
+            dtype=dtype,
             bos=bos,
             overflow=overflow,
             batch_size=batch_size,
@@ -72,3 +82,5 @@ def command(
         )
     running.note_model(record.model)
     running.emit(record, output_format=output_format, as_json=as_json, output=output)
+    if strict:
+        running.judge(record.warnings)

@@ -9,7 +9,18 @@ from rich.table import Table
 from rich.text import Text
 
 from gpt2ln_cli.escaping import visible
-from gpt2ln_cli.records import Arithmetic, Gain, Inspection, ModelInfo, Parameters, Spread, Summary, Vector
+from gpt2ln_cli.records import (
+    Arithmetic,
+    Flag,
+    Gain,
+    Inspection,
+    ModelInfo,
+    Models,
+    Parameters,
+    Spread,
+    Summary,
+    Vector,
+)
 from gpt2ln_cli.render.layout import (
     Group,
     PipeConsole,
@@ -34,6 +45,10 @@ QUANTITIES = (
     ("||xhat|| normalized", "normalized_norm"),
     ("||y|| after", "post_norm"),
 )
+SHORT_COMMIT = 12
+
+# Sites named in a warning that many share.
+WARNED_SITES = 3
 
 
 def write(record: Record, stream: TextIO) -> None:
@@ -43,12 +58,15 @@ def write(record: Record, stream: TextIO) -> None:
         _inspection(console, record)
     elif isinstance(record, Parameters):
         _parameters(console, record)
+    elif isinstance(record, Models):
+        _models(console, record)
     else:
         _arithmetic(console, record)
 
 
 def _inspection(console: Console, record: Inspection) -> None:
     _header(console, record.model, _prompt_lines(record))
+    _warnings(console, record.warnings)
     if record.command == "inspect":
         _counts(console, record)
         _site_table(console, record)
@@ -73,6 +91,7 @@ def _header(console: Console, model: ModelInfo, more: Sequence[tuple[str, str]])
             f"eps {model.eps:g}",
         ),
         ("dtype", f"{model.dtype}{device}"),
+        *(("inferred" if index == 0 else "", text) for index, text in enumerate(model.inferred)),
         *more,
     ]
     grid = Table.grid(padding=(0, 2, 0, 0))
@@ -81,6 +100,20 @@ def _header(console: Console, model: ModelInfo, more: Sequence[tuple[str, str]])
     for name, value in lines:
         grid.add_row(name, Text(visible(value)))
     console.print(grid)
+
+
+def _warnings(console: Console, flags: Sequence[Flag]) -> None:
+    """One line for each message, with the sites that share it."""
+    sites: dict[str, list[str]] = {}
+    for flag in flags:
+        sites.setdefault(flag.message, []).extend([flag.site] if flag.site else [])
+    if sites:
+        console.print()
+    for message, names in sites.items():
+        shown = ", ".join(names[:WARNED_SITES]) + (
+            f" and {len(names) - WARNED_SITES} more" if names[WARNED_SITES:] else ""
+        )
+        _say(console, f"warning: {shown + ': ' if shown else ''}{message}.", style="bold yellow")
 
 
 def _prompt_lines(record: Inspection) -> list[tuple[str, str]]:
@@ -234,6 +267,7 @@ def _token(row: Row) -> str:
 
 def _parameters(console: Console, record: Parameters) -> None:
     _header(console, record.model, [])
+    _warnings(console, record.warnings)
     console.print()
     sites = record.sites
     gains, biases = [site.gain for site in sites], [site.bias for site in sites]
@@ -337,6 +371,31 @@ def _arithmetic(console: Console, record: Arithmetic) -> None:
     console.print(table)
     console.print()
     _say(console, "The rows marked 'no' are not what GPT-2 does.")
+
+
+def _models(console: Console, record: Models) -> None:
+    models = record.models
+    names = [[(model.revision or model.source)[:SHORT_COMMIT], visible(model.name)] for model in models]
+    numbers = [
+        [
+            integer(model.n_layer),
+            integer(model.n_head),
+            integer(model.n_embd),
+            integer(model.n_positions),
+            integer(model.vocab_size),
+            number(model.size / 1e6),
+        ]
+        for model in models
+    ]
+    headings = ["layers", "heads", "width", "context", "vocab", "MB"]
+    for table in stacked(console, Group("", ["revision", "model"], names), Group("", headings, numbers)):
+        console.print(table)
+        console.print()
+    _say(
+        console,
+        f"The bundled checkpoint, and every GPT-2 with weights in the Hugging Face cache ({visible(record.cache)}). "
+        "MB: 1,000,000 bytes on disk. Commits are shortened; --revision takes the whole one, which --json shows.",
+    )
 
 
 def _say(console: Console, text: str, style: str = "") -> None:

@@ -1,0 +1,41 @@
+"""Which checkpoints are at hand: the bundled ones and those in the Hugging Face cache."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from gpt2ln_cli.checkpoint import BUNDLED, Checkpoint, locate
+from gpt2ln_cli.checkpoint.hub import cache_folder, cached_checkpoints
+from gpt2ln_cli.records import AvailableModel, Models
+
+
+def models() -> Models:
+    """The bundled checkpoints, then the cached ones by name and commit.
+
+    Raises:
+        CheckpointError: a bundled checkpoint is missing or damaged.
+    """
+    found = [*map(locate, BUNDLED), *cached_checkpoints()]
+    return Models(cache=str(cache_folder()), models=[_describe(checkpoint) for checkpoint in found])
+
+
+def _describe(checkpoint: Checkpoint) -> AvailableModel:
+    config = checkpoint.config
+    return AvailableModel(
+        name=checkpoint.name,
+        source="hub" if checkpoint.source == "hub" else "bundled",
+        location=str(checkpoint.location),
+        revision=checkpoint.revision,
+        n_layer=config.n_layer,
+        n_head=config.n_head,
+        n_embd=config.n_embd,
+        n_positions=config.n_positions,
+        vocab_size=config.vocab_size,
+        size=_bytes_on_disk(checkpoint.location),
+    )
+
+
+def _bytes_on_disk(folder: Path) -> int:
+    # The cache's snapshots are links to its blobs; two names of one blob take its bytes once.
+    blobs = {path.resolve() for path in folder.rglob("*") if path.is_file()}
+    return sum(blob.stat().st_size for blob in blobs)

@@ -1,0 +1,77 @@
+"""nanoGPT's ``ckpt.pt``: the tensors under ``model`` and their configuration under ``model_args``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from gpt2ln_cli.checkpoint.base import Config, Contents
+from gpt2ln_cli.checkpoint.single import without_bias
+from gpt2ln_cli.checkpoint.tensors import body_of, from_linear, is_linear
+from gpt2ln_cli.checkpoint.weights import ZIP_MAGIC, load_pickle, tensors_in
+from gpt2ln_cli.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SUFFIXES = (".pt", ".pth", ".bin")
+
+
+class ModelArguments(msgspec.Struct, frozen=True):
+    """What nanoGPT needs to build the model again."""
+
+    n_layer: int
+    n_head: int
+    n_embd: int
+    block_size: int
+    vocab_size: int
+
+
+def matches(path: Path) -> bool:
+    """Whether the path is a file of this layout.
+
+    Raises:
+        CheckpointError: it is a pickle that can't be read.
+    """
+    if not path.is_file() or path.suffix not in SUFFIXES:
+        return False
+    with path.open("rb") as file:
+        if file.read(len(ZIP_MAGIC)) != ZIP_MAGIC:
+            return False
+    return _is_training_state(load_pickle(path))
+
+
+def _is_training_state(content: Any) -> bool:
+    return isinstance(content, Mapping) and "model" in content and "model_args" in content
+
+
+def read(path: Path, heads: int | None) -> Contents:  # noqa: ARG001  (model_args tells the heads)
+    """Read the configuration and the tensors' shapes.
+
+    Raises:
+        CheckpointError: the file can't be used.
+    """
+    content = load_pickle(path)
+    try:
+        arguments = msgspec.convert(content["model_args"], type=ModelArguments)
+    except msgspec.ValidationError as error:
+        raise CheckpointError(f"{path}: its model_args make no GPT-2: {error}.") from error
+    tensors = body_of(tensors_in(path, content["model"]))
+    config = Config(
+        vocab_size=arguments.vocab_size,
+        n_positions=arguments.block_size,
+        n_embd=arguments.n_embd,
+        n_layer=arguments.n_layer,
+        n_head=arguments.n_head,
+    )
+    return Contents(
+        without_bias(config, tensors),
+        from_linear(tensors) if is_linear(tensors) else tensors,
+        [
+            f"eps {config.layer_norm_epsilon:g}, which is nanoGPT's",
+            f"activation {config.activation_function}, GPT-2's and early nanoGPT's; models trained with nanoGPT since "
+            "2023 have the exact gelu, which differs by up to 5e-4",
+        ],
+    )

@@ -1,0 +1,146 @@
+"""Opening weight files: safetensors by its own library, pickles by torch's loader for tensors alone."""
+
+from __future__ import annotations
+
+import pickle
+import re
+import zipfile
+from collections.abc import Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from gpt2ln_cli.checkpoint.tensors import StoredTensor, from_torch
+from gpt2ln_cli.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import torch
+
+    from gpt2ln_cli.checkpoint.tensors import Array
+
+SAFETENSORS_DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+ZIP_MAGIC = b"PK\x03\x04"
+REFUSED_GLOBAL = re.compile(r"GLOBAL (\S+)")
+
+
+def open_safetensors(path: Path) -> dict[str, StoredTensor]:
+    """The tensors of a safetensors file by their names; its header alone is read.
+
+    Raises:
+        CheckpointError: it can't be read, is damaged, or its header disagrees with its size.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    def opened(framework: str) -> Any:
+        try:
+            return safe_open(path, framework=framework)
+        except SafetensorError as error:
+            raise CheckpointError(f"{path} is damaged or not a safetensors file: {error}.") from error
+        except OSError as error:
+            raise CheckpointError(f"can't read {path}: {error.strerror or error}.") from error
+
+    def array(name: str) -> Array:
+        values: Array = file.get_tensor(name)
+        return values
+
+    mapped: list[Any] = []
+
+    def tensor(name: str) -> torch.Tensor:
+        if not mapped:
+            mapped.append(opened("pt"))
+        values: torch.Tensor = mapped[0].get_tensor(name)
+        return values
+
+    file = opened("numpy")
+    found = {}
+    for name in file.keys():  # noqa: SIM118  (no mapping)
+        header = file.get_slice(name)
+        stored = header.get_dtype()
+        found[name] = StoredTensor(
+            tuple(header.get_shape()),
+            SAFETENSORS_DTYPES.get(stored, stored),
+            partial(array, name),
+            partial(tensor, name),
+        )
+    return found
+
+
+def load_pickle(path: Path) -> Any:
+    """What a ``.bin``, ``.pt`` or ``.pth`` file holds, its tensors mapped from the file where it is a zip archive.
+
+    torch's loader for tensors alone reads it: nothing that the file wants to import or call is.
+
+    Raises:
+        CheckpointError: the file is damaged, or wants more than tensors.
+    """
+    import torch
+
+    try:
+        with path.open("rb") as file:
+            is_zip = file.read(4) == ZIP_MAGIC
+        if is_zip:
+            with zipfile.ZipFile(path) as archive:
+                unpacked = sum(entry.file_size for entry in archive.infolist())
+            if unpacked > path.stat().st_size:
+                raise CheckpointError(
+                    f"{path} is a compressed archive or a damaged one; torch.save compresses nothing."
+                )
+        else:
+            _check_storages(path)
+        return torch.load(path, map_location="cpu", mmap=is_zip, weights_only=True)
+    except CheckpointError:
+        raise
+    except pickle.UnpicklingError as error:
+        if wanted := REFUSED_GLOBAL.search(str(error)):
+            raise CheckpointError(
+                f"{path} is a pickle that wants more than tensors ({wanted[1]}), which gpt2ln never runs; where you "
+                "trust it, load it with torch once and write its tensors with safetensors.torch.save_file."
+            ) from error
+        raise CheckpointError(f"{path} is damaged, or no file of torch.save.") from error
+    except OSError as error:
+        raise CheckpointError(f"can't read {path}: {error.strerror or error}.") from error
+    except Exception as error:  # torch's readers raise whatever a damaged file leads them to
+        raise CheckpointError(f"{path} is damaged, or no file of torch.save ({type(error).__name__}).") from error
+
+
+def _check_storages(path: Path) -> None:
+    """Refuse a file in torch's format of before 1.6 whose tensors claim more bytes than it has.
+
+    That format's loader allocates what each tensor claims before it reads; under fake tensors it only adds up.
+    """
+    import torch
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    with FakeTensorMode():
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    storages = {}
+    for value in content.values() if isinstance(content, Mapping) else ():
+        if isinstance(value, torch.Tensor):
+            storage = value.untyped_storage()
+            storages[storage._cdata] = storage.nbytes()
+    if sum(storages.values()) > path.stat().st_size:
+        raise CheckpointError(f"{path} is damaged: its tensors claim more bytes than the file has.")
+
+
+def tensors_in(path: Path, content: Any) -> dict[str, StoredTensor]:
+    """The plain tensors of a loaded state dict by their names.
+
+    Raises:
+        CheckpointError: it is no mapping, or a tensor claims more elements than are stored.
+    """
+    import torch
+
+    if not isinstance(content, Mapping):
+        raise CheckpointError(f"{path} holds a {type(content).__name__} where a state dict of tensors was expected.")
+    found = {}
+    for name, value in content.items():
+        if not isinstance(name, str) or not isinstance(value, torch.Tensor):
+            continue
+        if value.layout != torch.strided or value.device.type != "cpu" or value.is_quantized:
+            continue
+        # A view may repeat its elements: a terabyte, by its shape, out of four bytes.
+        if value.numel() * value.element_size() > value.untyped_storage().nbytes():
+            raise CheckpointError(f"{path}: tensor '{name}' claims {value.numel()} elements and fewer are stored.")
+        found[name] = from_torch(value)
+    return found

@@ -1,0 +1,70 @@
+"""What a checkpoint or a run should be read with care for: findings that are reported beside the figures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gpt2ln_cli.checkpoint import LayerNormParameters
+from gpt2ln_cli.parameters import BIAS_START, GAIN_START
+from gpt2ln_cli.records import Flag
+
+if TYPE_CHECKING:
+    from gpt2ln_cli.statistics import Measured
+
+# Without a run no variance is known. GPT-2's own eps is 1e-5, and no released GPT-2 has a residual stream so quiet that
+# an eps of this size would leave it alone.
+SUSPECT_EPS = 1.0
+
+
+def parameter_flags(parameters: Mapping[str, LayerNormParameters]) -> list[Flag]:
+    """Flag NaN and infinity in gains and biases, and LayerNorms whose gain is all 1 and bias all 0 or absent.
+
+    Args:
+        parameters: by site name, in forward order.
+    """
+    flags = []
+    for site, learned in parameters.items():
+        gain, bias = learned.gain, learned.bias
+        for name, vector in (("gain", gain), ("bias", bias)):
+            bad = 0 if vector is None else int(np.count_nonzero(~np.isfinite(vector)))
+            if vector is not None and bad:
+                message = f"{bad} of {vector.size} numbers of the {name} are NaN or infinite"
+                flags.append(Flag(code="nonfinite_parameter", site=site, message=message))
+        if (gain is None or (gain == GAIN_START).all()) and (bias is None or (bias == BIAS_START).all()):
+            message = "the gain is all 1 and the bias all 0: never trained, or folded into the next layer"
+            flags.append(Flag(code="identity", site=site, message=message))
+    return flags
+
+
+def eps_flags(eps: float) -> list[Flag]:
+    """Flag an eps that by its size alone must dominate the variance; for where nothing was run."""
+    if eps < SUSPECT_EPS:
+        return []
+    message = f"eps {eps:g} is so large that these LayerNorms hardly normalize: they divide by sqrt(eps)"
+    return [Flag(code="eps_dominates", site=None, message=message)]
+
+
+def run_flags(measured: Measured, eps: float) -> list[Flag]:
+    """Flag the first NaN or infinity of a run, and sites whose eps exceeds the variance of most tokens."""
+    quantities = measured.quantities
+    flags = []
+    entering = ~np.isfinite(quantities.mean) | ~np.isfinite(quantities.sigma)
+    leaving = ~np.isfinite(quantities.post_norm)
+    for number, site in enumerate(measured.sites):
+        for where, bad in (("entering", entering[number]), ("leaving", leaving[number])):
+            if bad.any():
+                message = f"the first NaN or infinity of the run is {where} here, at {bad.sum()} of {bad.size} tokens"
+                flags.append(Flag(code="nonfinite_activation", site=site.name, message=message))
+                break
+        if flags:
+            break
+    for number, site in enumerate(measured.sites):
+        sigma = quantities.sigma[number]
+        dominated = int(np.count_nonzero(sigma**2 < eps))
+        if 2 * dominated > sigma.size:
+            message = f"no longer normalizes: eps {eps:g} exceeds the variance of {dominated} of {sigma.size} tokens"
+            flags.append(Flag(code="eps_dominates", site=site.name, message=message))
+    return flags

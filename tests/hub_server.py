@@ -1,0 +1,207 @@
+"""A hub in miniature on the loopback: the part of the Hub's protocol that huggingface_hub uses for models."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Lock, Thread
+from urllib.parse import unquote, urlsplit
+
+RESOLVE = re.compile(r"/(?P<repo>[^/]+(?:/[^/]+)?)/resolve/(?P<revision>[^/]+)/(?P<file>.+)")
+PIECE = 65_536
+RANGE = re.compile(r"bytes=(\d+)-(\d*)")
+
+
+@dataclass
+class Repository:
+    """Folders served as a repository, each one commit, and how it misbehaves.
+
+    Attributes:
+        folder: the files of branch ``main``.
+        branches: the folders of other branches.
+        gated: whether the terms were never accepted.
+        token: what it takes to see it; None lets everybody.
+        ranges: whether range requests are honoured.
+        drops: how many answers break off halfway, of each file.
+        status: what every request for a file gets instead of an answer, by file; "*" is any file.
+        mute: files for which the server takes the request and never answers.
+        announced: a size to announce in place of the true one, by file.
+        renamed: another id that requests are redirected to.
+    """
+
+    folder: Path
+    branches: dict[str, Path] = field(default_factory=dict)
+    gated: bool = False
+    token: str | None = None
+    ranges: bool = True
+    drops: dict[str, int] = field(default_factory=dict)
+    status: dict[str, int] = field(default_factory=dict)
+    mute: frozenset[str] = frozenset()
+    announced: dict[str, int] = field(default_factory=dict)
+    renamed: str | None = None
+
+    def commit(self, branch: str = "main") -> str:
+        """The commit that a branch stands for."""
+        return hashlib.sha1(f"{branch} {self.folder}".encode()).hexdigest()
+
+    def checkout(self, revision: str) -> tuple[Path, str] | None:
+        """The folder and commit of a branch or commit; None where there is none."""
+        for branch, folder in {"main": self.folder, **self.branches}.items():
+            if revision in (branch, self.commit(branch)):
+                return folder, self.commit(branch)
+        return None
+
+
+class HubServer:
+    """The server; a context manager.
+
+    Attributes:
+        repositories: by id; may be changed while it runs.
+        requests: how many requests came, by (method, file).
+        sent: bytes of content sent, by file.
+    """
+
+    def __init__(self) -> None:
+        self.repositories: dict[str, Repository] = {}
+        self.requests: Counter[tuple[str, str]] = Counter()
+        self.sent: Counter[str] = Counter()
+        self.closing = False
+        self._lock = Lock()
+        hub = self
+
+        class Handler(_Handler):
+            server_hub = hub
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        self._thread = Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05})
+
+    def __enter__(self) -> HubServer:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.closing = True
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+    def forget(self) -> None:
+        """Begin to count anew."""
+        self.requests.clear()
+        self.sent.clear()
+
+    def count(self, method: str, file: str, sent: int) -> None:
+        """Note a request, or bytes sent in answer to one."""
+        with self._lock:
+            self.requests[method, file] += not sent
+            self.sent[file] += sent
+
+    def fetched(self) -> set[str]:
+        """The files of which any content was sent."""
+        return {file for file, sent in self.sent.items() if sent}
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server_hub: HubServer
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *_: object) -> None:
+        """Keep standard error clean."""
+
+    def do_HEAD(self) -> None:
+        self._answer()
+
+    def do_GET(self) -> None:
+        self._answer()
+
+    def _answer(self) -> None:
+        found = RESOLVE.fullmatch(urlsplit(self.path).path)
+        if found is None:
+            return self._refuse(404, "")
+        parts = {name: unquote(value) for name, value in found.groupdict().items()}
+        repository = self.server_hub.repositories.get(parts["repo"])
+        if repository is None:
+            return self._refuse(401, "RepoNotFound")
+        if repository.renamed is not None:
+            return self._send(307, {"Location": self.path.replace(parts["repo"], repository.renamed, 1)})
+        if repository.token is not None and self.headers.get("Authorization") != f"Bearer {repository.token}":
+            return self._refuse(401, "GatedRepo" if repository.gated else "RepoNotFound")
+        checkout = repository.checkout(parts["revision"])
+        if checkout is None:
+            return self._refuse(404, "RevisionNotFound")
+        return self._file(repository, *checkout, parts["file"])
+
+    def _file(self, repository: Repository, folder: Path, commit: str, file: str) -> None:
+        if file in repository.mute:
+            self.server_hub.count(self.command, file, 0)
+            deadline = time.monotonic() + 60
+            while time.monotonic() < deadline and not self.server_hub.closing:
+                time.sleep(0.05)
+            self.close_connection = True
+            return None
+        if (status := repository.status.get(file, repository.status.get("*"))) is not None:
+            self.server_hub.count(self.command, file, 0)
+            return self._refuse(status, "")
+        path = folder / file
+        if not path.is_file():
+            self.server_hub.count(self.command, file, 0)
+            return self._refuse(404, "EntryNotFound", {"X-Repo-Commit": commit})
+        status = path.stat()
+        length = status.st_size
+        size = repository.announced.get(file, length)
+        headers = {
+            "ETag": f'"{hashlib.sha1(f"{path} {length} {status.st_mtime_ns}".encode()).hexdigest()}"',
+            "X-Repo-Commit": commit,
+            "X-Linked-Size": str(size),
+            "Accept-Ranges": "bytes" if repository.ranges else "none",
+        }
+        asked = RANGE.fullmatch(self.headers.get("Range", "")) if repository.ranges else None
+        if self.command == "HEAD":
+            return self._send(200, {**headers, "Content-Length": str(length)}, file=file)
+        if asked is None:
+            return self._send(200, headers, path.read_bytes(), file=file, drop=self._drops(repository, file))
+        start, stop = int(asked[1]), min(int(asked[2] or size) + 1, length)
+        if start >= length:
+            return self._refuse(416, "")
+        headers["Content-Range"] = f"bytes {start}-{stop - 1}/{size}"
+        with path.open("rb") as stream:
+            stream.seek(start)
+            content = stream.read(stop - start)
+        return self._send(206, headers, content, file=file, drop=self._drops(repository, file))
+
+    def _drops(self, repository: Repository, file: str) -> bool:
+        if not repository.drops.get(file):
+            return False
+        repository.drops[file] -= 1
+        return True
+
+    def _refuse(self, status: int, code: str, headers: dict[str, str] | None = None) -> None:
+        self._send(status, {**(headers or {}), **({"X-Error-Code": code} if code else {})}, b"{}")
+
+    def _send(
+        self, status: int, headers: dict[str, str], body: bytes = b"", *, file: str = "", drop: bool = False
+    ) -> None:
+        self.send_response(status)
+        for name, value in {"Content-Length": str(len(body)), **headers}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        sent = body[: len(body) // 2] if drop else body
+        if self.command == "HEAD":
+            sent = b""
+        if file:
+            self.server_hub.count(self.command, file, 0)
+        self.close_connection = drop
+        try:
+            for start in range(0, len(sent), PIECE):
+                self.wfile.write(sent[start : start + PIECE])
+                if file:
+                    self.server_hub.count(self.command, file, len(sent[start : start + PIECE]))
+        except OSError:  # the client has left, as it may
+            self.close_connection = True
