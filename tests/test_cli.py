@@ -203,6 +203,7 @@ BAD = [
     (2, ["count", "--model", "demo", "--layers", "3"], "brings its own shape"),
     (2, ["count", "--model", "demo", "--tokens", "1025"], "1024"),
     (2, ["count", "--tokens", "9" * 40], "64-bit"),
+    (2, ["params", "--revision", "main"], "--revision"),
     (3, ["params", "--model", "./nothing-here"], "./nothing-here"),
     (4, ["inspect", ""], "empty"),
     (4, ["inspect", "--prompts", "no-such-file.txt"], "no-such-file.txt"),

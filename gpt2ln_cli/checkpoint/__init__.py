@@ -13,7 +13,7 @@ from gpt2ln_cli.checkpoint.base import Checkpoint, Config, Contents, LayerNormPa
 from gpt2ln_cli.errors import CheckpointError, UsageError
 from gpt2ln_cli.records import Source
 
-__all__ = ["BUNDLED", "DEFAULT_MODEL", "Checkpoint", "Config", "LayerNormParameters", "locate"]
+__all__ = ["BUNDLED", "DEFAULT_MODEL", "Checkpoint", "Config", "LayerNormParameters", "is_local", "locate"]
 
 
 class Layout(Protocol):
@@ -44,8 +44,10 @@ def locate(model: str, revision: str | None = None, *, heads: int | None = None)
 
     Raises:
         CheckpointError: nothing is found, or what is found is not a GPT-2 checkpoint.
-        UsageError: ``heads`` contradicts the checkpoint, or is needed and not given.
+        UsageError: ``heads`` contradicts the checkpoint or is needed and not given, or ``revision`` is of a path.
     """
+    if revision is not None and is_local(model):
+        raise UsageError(f"--revision {revision} is for a Hub id; '{model}' is on this disk, in one version.")
     if model in BUNDLED:
         return _recognize(BUNDLED[model], name=model, source="bundled", heads=heads)
     path = Path(model).expanduser()
@@ -56,6 +58,11 @@ def locate(model: str, revision: str | None = None, *, heads: int | None = None)
         _check_heads(checkpoint.location, checkpoint.config, heads)
         return checkpoint
     raise CheckpointError(f"no file or folder {model}, and the Hub can't have that name; 'demo' is bundled.")
+
+
+def is_local(model: str) -> bool:
+    """Whether the name is a bundled one or a path that is there, so that nothing is fetched."""
+    return model in BUNDLED or Path(model).expanduser().exists()
 
 
 def _recognize(path: Path, *, name: str, source: Source, heads: int | None) -> Checkpoint:

@@ -57,7 +57,7 @@ def command(
     prompts = running.gather_prompts(prompt, files, whole_file, token_ids)
     from gpt2ln_cli import api
 
-    with running.progress_bar() as progress:
+    with running.progress_bar(model) as progress:
         record = api.inspect(
             prompts,
             model=model,

@@ -71,24 +71,28 @@ def _as_utf8(argument: str) -> str:
 
 
 @contextlib.contextmanager
-def progress_bar() -> Iterator[Callable[[int, int], None] | None]:
-    """A progress bar on standard error, only where that is a terminal."""
+def progress_bar(model: str) -> Iterator[Callable[[int, int], None] | None]:
+    """A progress bar on standard error, only where that is a terminal, for loading the model and running it."""
     if not sys.stderr or not sys.stderr.isatty():
         yield None
         return
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[done]}"))
+    from gpt2ln_cli.checkpoint import is_local
+
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[done]}"))
     progress = Progress(*columns, console=Console(stderr=True), transient=True)
-    task = progress.add_task("running", total=None, done="")
+    task = progress.add_task("loading", total=None, done="")
 
     def advance(done: int, total: int) -> None:
-        # Not started earlier: it would swallow the bars that huggingface_hub draws while it fetches.
         progress.start()
-        progress.update(task, completed=done, total=total, done=f"{done:,} of {total:,} tokens")
+        progress.update(task, description="running", completed=done, total=total, done=f"{done:,} of {total:,} tokens")
 
     try:
+        # What may be fetched first has huggingface_hub's own bars, which this one would swallow.
+        if is_local(model):
+            progress.start()
         yield advance
     finally:
         progress.stop()
