@@ -32,10 +32,12 @@ MEAN_TO_SIGMA = 30.0
 class Shape:
     """What the shape of each token's features needs beyond the kernel's results."""
 
-    max_deviation: Tensor
-    """max|x - mean| over the features."""
-    fourth_moment: Tensor
-    """Mean over the features of (x - mean)^4."""
+    lowest: Tensor
+    """min of x over the features."""
+    highest: Tensor
+    """max of x over the features."""
+    square_norm: Tensor
+    """L2 norm of (x - mean)^2: the root of the sum of the fourth powers."""
 
 
 @dataclass(frozen=True)
@@ -156,13 +158,9 @@ class Probe:
 
 
 def _shape(x: Tensor, mean: Tensor) -> Shape:
-    lowest, highest = x.amin(-1), x.amax(-1)  # torch.aminmax is some twenty times slower
-    # The norm of the squares is the root of the sum of the fourth powers; x ** 4 would be many times dearer.
+    # amin and amax, since torch.aminmax is some twenty times slower; a norm, since x ** 4 would be many times dearer.
     squares = (x - mean.unsqueeze(-1)).square_()
-    return Shape(
-        max_deviation=torch.maximum(highest - mean, mean - lowest),
-        fourth_moment=torch.linalg.vector_norm(squares, dim=-1).square_().div_(x.shape[-1]),
-    )
+    return Shape(lowest=x.amin(-1), highest=x.amax(-1), square_norm=torch.linalg.vector_norm(squares, dim=-1))
 
 
 def _exact(x: Tensor, mean: Tensor, rstd: Tensor, rstd_limit: float) -> Exact | None:
@@ -175,8 +173,9 @@ def _exact(x: Tensor, mean: Tensor, rstd: Tensor, rstd_limit: float) -> Exact | 
     variance, wide_mean = torch.var_mean(wide, dim=-1, correction=0)
     shape = _shape(wide, wide_mean)
     return Exact(
-        max_deviation=shape.max_deviation,
-        fourth_moment=shape.fourth_moment,
+        lowest=shape.lowest,
+        highest=shape.highest,
+        square_norm=shape.square_norm,
         rows=rows,
         mean=wide_mean,
         variance=variance,

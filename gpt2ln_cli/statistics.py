@@ -88,9 +88,9 @@ def measure(
         for batch in batches:
             ids, mask, positions = _pad([contexts[i].token_ids for i in batch], body.device)
             readings = probe.run(ids, mask, positions)
-            real = mask.bool()
+            real = mask.bool().cpu().numpy()
             tally.add(readings, real)
-            parts.append(_derive(readings, real.cpu().numpy(), body.config.n_embd, body.config.layer_norm_epsilon))
+            parts.append(_derive(readings, real, body.config.n_embd, body.config.layer_norm_epsilon))
             places += [np.arange(starts[i], starts[i + 1]) for i in batch]
             done += int(real.sum())
             if progress is not None:
@@ -130,12 +130,12 @@ class _Tally:
         self.padded = dict.fromkeys(sites, 0)
         self.positions = 0
 
-    def add(self, readings: Sequence[SiteReading], real: torch.Tensor) -> None:
+    def add(self, readings: Sequence[SiteReading], real: NDArray[np.bool_]) -> None:
+        padded = int((~real).sum())
         for reading in readings:
-            inside = reading.rstd[real].numel()
-            self.real[reading.site] += inside
-            self.padded[reading.site] += reading.rstd.numel() - inside
-        self.positions += int((~real).sum())
+            self.real[reading.site] += reading.rstd.numel() - padded
+            self.padded[reading.site] += padded
+        self.positions += padded
 
     def counts(self, sequences: int, tokens: int, features: int, batches: int) -> Counts:
         sites = list(self.real)
@@ -180,8 +180,10 @@ def _derive(readings: Sequence[SiteReading], real: NDArray[np.bool_], features: 
     mean = stack([reading.mean for reading in readings])
     rstd = stack([reading.rstd for reading in readings])
     shapes = [reading.shape for reading in readings if reading.shape is not None]
-    max_deviation = stack([shape.max_deviation for shape in shapes]) if shapes else None
-    fourth_moment = stack([shape.fourth_moment for shape in shapes]) if shapes else None
+    lowest = stack([shape.lowest for shape in shapes]) if shapes else None
+    highest = stack([shape.highest for shape in shapes]) if shapes else None
+    square_norm = stack([shape.square_norm for shape in shapes]) if shapes else None
+    max_deviation = excess_kurtosis = None
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         variance = np.maximum(1.0 / rstd**2 - eps, 0.0)
         for index, reading in enumerate(readings):
@@ -192,20 +194,22 @@ def _derive(readings: Sequence[SiteReading], real: NDArray[np.bool_], features: 
             here, kept = chosen[real], real[chosen]
             mean[index, here] = reading.exact.mean.cpu().numpy()[kept]
             variance[index, here] = reading.exact.variance.cpu().numpy()[kept]
-            if max_deviation is not None and fourth_moment is not None:
-                max_deviation[index, here] = reading.exact.max_deviation.cpu().numpy()[kept]
-                fourth_moment[index, here] = reading.exact.fourth_moment.cpu().numpy()[kept]
+            if square_norm is not None:
+                square_norm[index, here] = reading.exact.square_norm.cpu().numpy()[kept]
         sigma = np.sqrt(variance)
-        square_norm = features * (variance + mean**2)
+        if lowest is not None and highest is not None and square_norm is not None:
+            max_deviation = np.maximum(highest - mean, mean - lowest) / sigma
+            excess_kurtosis = square_norm**2 / features / variance**2 - 3.0
+        pre_norm_squared = features * (variance + mean**2)
         return Quantities(
             mean=mean,
             sigma=sigma,
-            pre_norm=np.sqrt(square_norm),
+            pre_norm=np.sqrt(pre_norm_squared),
             normalized_norm=np.sqrt(features * variance / (variance + eps)),
             post_norm=stack([reading.post_norm for reading in readings]),
-            mean_share=features * mean**2 / square_norm,
-            max_deviation=max_deviation / sigma if max_deviation is not None else None,
-            excess_kurtosis=fourth_moment / variance**2 - 3.0 if fourth_moment is not None else None,
+            mean_share=features * mean**2 / pre_norm_squared,
+            max_deviation=max_deviation,
+            excess_kurtosis=excess_kurtosis,
         )
 
 
