@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import struct
 from collections.abc import Callable, Mapping
@@ -316,13 +317,13 @@ def safetensors_bytes(header: Mapping[str, object] | bytes, body: bytes = b"", *
 
 
 class Evil:
-    """Pickled, it asks to create a file."""
+    """Pickled, it asks to create a folder."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def __reduce__(self) -> tuple[object, ...]:
-        return (open, (str(self.path), "w"))
+        return (os.mkdir, (str(self.path),))
 
 
 def evil_pickle(model: GPT2LMHeadModel, path: Path, target: Path, *, zipped: bool) -> Path:
@@ -330,6 +331,6 @@ def evil_pickle(model: GPT2LMHeadModel, path: Path, target: Path, *, zipped: boo
     return path
 
 
-def plain_pickle(content: object, path: Path) -> Path:
-    path.write_bytes(pickle.dumps(content))
+def plain_pickle(content: object, path: Path, protocol: int = 2) -> Path:
+    path.write_bytes(pickle.dumps(content, protocol=protocol))
     return path

@@ -75,7 +75,7 @@ def test_a_pickle_that_wants_more_than_tensors(tiny, tmp_path, refused, name, zi
     if name == "pytorch_model.bin":
         layouts.write_config(tiny, folder)
         path = folder
-    refused(path, "wants more than tensors (", "open)", "safetensors.torch.save_file")
+    refused(path, "wants more than tensors (", "mkdir)", "safetensors.torch.save_file")
     assert not target.exists()
     # It would have: that is what makes the refusal worth something.
     torch.load(folder / name, weights_only=False)
@@ -85,6 +85,7 @@ def test_a_pickle_that_wants_more_than_tensors(tiny, tmp_path, refused, name, zi
 def test_a_plain_pickle_that_wants_more_than_tensors(tmp_path, refused):
     target = tmp_path / "created"
     refused(layouts.plain_pickle({"x": layouts.Evil(target)}, tmp_path / "a.bin"), "wants more than tensors")
+    refused(layouts.plain_pickle({"x": layouts.Evil(target)}, tmp_path / "b.bin", protocol=4), "no file of torch.save")
     assert not target.exists()
 
 

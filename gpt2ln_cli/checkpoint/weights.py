@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import pickletools
 import re
+import warnings
 import zipfile
 from collections.abc import Mapping
 from functools import partial
@@ -89,7 +90,9 @@ def load_pickle(path: Path) -> Any:
                 )
         else:
             _check_claims(path)
-        return torch.load(path, map_location="cpu", mmap=is_zip, weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of protocols and deprecations, which users can't mend
+            return torch.load(path, map_location="cpu", mmap=is_zip, weights_only=True)
     except CheckpointError:
         raise
     except pickle.UnpicklingError as error:
