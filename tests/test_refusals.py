@@ -311,3 +311,11 @@ def test_a_file_of_no_known_kind(tmp_path, refused):
     refused(tmp_path / "notes.md", "is a file of no kind that gpt2ln reads")
     (tmp_path / "weights.bin").write_text("hello, this is no pickle")
     refused(tmp_path / "weights.bin", "damaged, or no file of torch.save")
+
+
+def test_a_checkpoints_own_words_are_escaped(tiny, tmp_path, refused, capsys):
+    folder = layouts.whole_safetensors(tiny, tmp_path)
+    edit_config(folder, model_type="\x1b[31mllama\u202e\n")
+    refused(folder, r"\x1b[31mllama\u202e")
+    main(["params", "--model", str(folder)])
+    assert capsys.readouterr().err.rstrip("\n").isprintable()

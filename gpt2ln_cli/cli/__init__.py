@@ -79,5 +79,8 @@ def _report(error: Exception, *, debug: bool) -> int:
         message, code = f"{error.format_message()} See {path} --help.", UsageError.exit_code
     else:
         message, code = f"internal error: {type(error).__name__}: {error}; --debug shows where.", 1
-    click.echo("gpt2ln: " + " ".join(message.split()), err=True)
+    from gpt2ln_cli.render.layout import visible
+
+    # Some of it may be a checkpoint's own words.
+    click.echo("gpt2ln: " + visible(" ".join(message.split())), err=True)
     return code
