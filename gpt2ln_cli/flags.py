@@ -43,7 +43,7 @@ def eps_flags(eps: float) -> list[Flag]:
     """Flag an eps that by its size alone must dominate the variance; for where nothing was run."""
     if eps < SUSPECT_EPS:
         return []
-    message = f"eps {eps:g} is so large that these LayerNorms hardly normalize: they divide by sqrt(eps)"
+    message = f"eps {eps:g} dwarfs any variance: these LayerNorms no longer normalize, they divide by sqrt(eps)"
     return [Flag(code="eps_dominates", site=None, message=message)]
 
 

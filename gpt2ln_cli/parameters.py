@@ -27,13 +27,14 @@ def describe(site: Site, parameters: LayerNormParameters, *, top: int | None = N
         top: how many of the features farthest from 1 (gain) and 0 (bias) to list; None lists none.
     """
     gain, bias = parameters.gain, parameters.bias
-    return SiteParameters(
-        name=site.name,
-        layer=site.layer,
-        kind=site.kind,
-        gain=None if gain is None else describe_gain(gain, top=top),
-        bias=None if bias is None else Vector(**_common(bias, BIAS_START, top)),
-    )
+    with np.errstate(invalid="ignore"):  # infinity minus infinity is NaN, as it should be
+        return SiteParameters(
+            name=site.name,
+            layer=site.layer,
+            kind=site.kind,
+            gain=None if gain is None else describe_gain(gain, top=top),
+            bias=None if bias is None else Vector(**_common(bias, BIAS_START, top)),
+        )
 
 
 def describe_gain(gain: NDArray[np.float64], *, top: int | None = None) -> Gain:

@@ -168,6 +168,8 @@ def _exact(x: Tensor, mean: Tensor, rstd: Tensor, rstd_limit: float) -> Exact | 
     if float(rstd.max()) <= rstd_limit and float(ratio.max()) <= MEAN_TO_SIGMA:
         return None
     rows = (rstd > rstd_limit) | (ratio > MEAN_TO_SIGMA)
+    if not bool(rows.any()):  # NaN alone brought it here
+        return None
     # mps has no float64.
     wide = (x[rows].cpu() if x.device.type == "mps" else x[rows]).double()
     variance, wide_mean = torch.var_mean(wide, dim=-1, correction=0)

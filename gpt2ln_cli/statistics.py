@@ -228,7 +228,9 @@ def summarize(quantities: Quantities, site: int, tokens: NDArray[np.bool_]) -> S
 
     def spread(values: Floats) -> Spread:
         chosen = values[site, tokens]
-        return Spread(mean=float(chosen.mean()), min=float(chosen.min()), max=float(chosen.max()))
+        with np.errstate(invalid="ignore"):  # infinity minus infinity
+            mean = float(chosen.mean())
+        return Spread(mean=mean, min=float(chosen.min()), max=float(chosen.max()))
 
     return Summary(
         tokens=int(tokens.sum()),

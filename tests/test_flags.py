@@ -1,0 +1,170 @@
+"""What is flagged and not refused: NaN and infinity, an eps that dominates, LayerNorms that were never trained."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from conftest import raw_states, reference
+from transformers import GPT2Model
+
+import gpt2ln_cli
+from gpt2ln_cli.cli import main
+
+NAN, INF = float("nan"), float("inf")
+
+
+def codes(record, code):
+    return [flag.site for flag in record.warnings if flag.code == code]
+
+
+@pytest.fixture
+def gpt2ln(capsys):
+    def run(*words):
+        code = main(words)
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+def strict_codes(run, folder):
+    """Exit codes with and without --strict, of all three commands that have it."""
+    commands = (
+        ("params",),
+        ("inspect", "--token-ids", "1,2,3"),
+        ("stats", "--layer", "0-1,final", "--token-ids", "1,2,3"),
+    )
+    folder = str(folder)
+    return [
+        (run(*words, "--model", folder)[0], run(*words, "--model", folder, "--strict", "--json")[0])
+        for words in commands
+    ]
+
+
+def test_a_sound_checkpoint_has_no_flag(make_folder, gpt2ln):
+    folder = make_folder()
+    assert gpt2ln_cli.params(model=folder).warnings == []
+    assert gpt2ln_cli.inspect([[1, 2]], model=folder).warnings == []
+    assert strict_codes(gpt2ln, folder) == [(0, 0)] * 3
+    assert gpt2ln_cli.params().warnings == gpt2ln_cli.inspect("ok").warnings == []
+
+
+@pytest.mark.parametrize("value", [NAN, INF, -INF])
+def test_nonfinite_parameters(make_folder, gpt2ln, value):
+    def change(body):
+        body.h[1].ln_1.weight[3] = value
+        body.h[1].ln_1.weight[5] = value
+        body.ln_f.bias[0] = value
+
+    folder = make_folder(change)
+    for record in (gpt2ln_cli.params(model=folder), gpt2ln_cli.inspect([[1, 2]], model=folder, layers=0)):
+        flagged = [(flag.site, flag.message) for flag in record.warnings if flag.code == "nonfinite_parameter"]
+        assert [site for site, _ in flagged] == ["h.1.ln_1", "ln_f"]
+        assert flagged[0][1].startswith("2 of 24 numbers of the gain")
+        assert flagged[1][1].startswith("1 of 24 numbers of the bias")
+    assert strict_codes(gpt2ln, folder) == [(0, 1)] * 3
+    _, out, _ = gpt2ln("params", "--model", str(folder))
+    assert "warning: h.1.ln_1: 2 of 24 numbers of the gain are NaN or infinite." in " ".join(out.split())
+
+
+def test_the_first_site_that_saw_nan_is_named(make_folder, gpt2ln):
+    """It enters h.1.ln_1, because the MLP before it makes it."""
+
+    def change(body):
+        body.h[0].mlp.c_proj.bias[2] = NAN
+
+    folder = make_folder(change)
+    record = gpt2ln_cli.inspect([[1, 2, 3], [4]], model=folder)
+    (flag,) = [flag for flag in record.warnings if flag.code == "nonfinite_activation"]
+    assert flag.site == "h.1.ln_1"
+    assert "entering" in flag.message
+    assert "4 of 4 tokens" in flag.message
+    assert gpt2ln_cli.params(model=folder).warnings == []
+    assert strict_codes(gpt2ln, folder) == [(0, 0), (0, 1), (0, 1)]
+    document = json.loads(gpt2ln("inspect", "--token-ids", "1", "--model", str(folder), "--json")[1])
+    assert document["warnings"][0]["site"] == "h.1.ln_1"
+    assert "h.1.ln_1" in gpt2ln("inspect", "--token-ids", "1", "--model", str(folder))[1]
+
+
+def test_nan_that_a_site_itself_makes_is_said_to_leave_it(make_folder):
+    def change(body):
+        body.h[0].ln_2.bias[2] = INF
+
+    (flag,) = [
+        flag
+        for flag in gpt2ln_cli.inspect([[1, 2]], model=make_folder(change)).warnings
+        if flag.code == "nonfinite_activation"
+    ]
+    assert flag.site == "h.0.ln_2"
+    assert "leaving" in flag.message
+
+
+def test_an_eps_that_dominates(make_folder, gpt2ln):
+    """As the LayerNorm-free fine-tunes of GPT-2 are shipped: eps 1e12 and the gain times 1e6."""
+
+    def change(body):
+        for name, parameter in body.named_parameters():
+            if "ln_" in name and name.endswith("weight"):
+                parameter.mul_(1e6)
+
+    folder = make_folder(change, layer_norm_epsilon=1e12)
+    record = gpt2ln_cli.inspect([[1, 2, 3]], model=folder, per_token=True)
+    assert codes(record, "eps_dominates") == [site.name for site in record.sites]
+    assert strict_codes(gpt2ln, folder) == [(0, 1)] * 3
+    for words in (("inspect", "--token-ids", "1,2"), ("params",)):
+        out = " ".join(gpt2ln(*words, "--model", str(folder))[1].split())
+        assert "no longer normalize" in out
+        assert "eps 1e+12" in out
+    # The figures stay right.
+    states = raw_states(GPT2Model.from_pretrained(folder).eval(), [1, 2, 3])
+    for row in record.rows:
+        expected = reference(*states[row.site], 1e12)
+        for name in ("sigma", "pre_norm", "normalized_norm", "post_norm"):
+            np.testing.assert_allclose(getattr(row, name), expected[name][row.position], rtol=1e-5)
+
+
+def test_an_eps_above_the_variance_of_some_sites(make_folder):
+    """Only the sites where eps exceeds the variance of most tokens are named."""
+
+    def change(body):
+        body.wte.weight.normal_().mul_(1e-4)
+        body.wpe.weight.zero_()
+        body.h[0].attn.c_proj.bias.normal_()
+
+    record = gpt2ln_cli.inspect([[1, 2, 3]], model=make_folder(change))
+    assert codes(record, "eps_dominates") == ["h.0.ln_1"]
+
+
+def test_a_layer_norm_that_was_never_trained(make_folder, gpt2ln):
+    def change(body):
+        body.h[1].ln_2.weight.fill_(1)
+        body.h[1].ln_2.bias.fill_(0)
+        body.h[0].ln_1.weight.fill_(1)
+
+    folder = make_folder(change)
+    for record in (gpt2ln_cli.params(model=folder), gpt2ln_cli.inspect([[1, 2]], model=folder)):
+        assert codes(record, "identity") == ["h.1.ln_2"]
+    out = " ".join(gpt2ln("params", "--model", str(folder))[1].split())
+    assert "warning: h.1.ln_2: the gain is all 1 and the bias all 0" in out
+
+
+def test_sites_that_share_a_warning_share_its_line(make_folder, gpt2ln):
+    def change(body):
+        for name, parameter in body.named_parameters():
+            if "ln_" in name:
+                parameter.fill_(1.0 if name.endswith("weight") else 0.0)
+
+    out = " ".join(gpt2ln("params", "--model", str(make_folder(change)))[1].split())
+    assert "warning: h.0.ln_1, h.0.ln_2, h.1.ln_1 and 2 more: the gain" in out
+
+
+def test_strict_says_why_on_standard_error(make_folder, gpt2ln):
+    def change(body):
+        body.ln_f.bias[0] = NAN
+
+    code, out, err = gpt2ln("params", "--model", str(make_folder(change)), "--strict", "--json")
+    assert code == 1
+    assert json.loads(out)["warnings"][0]["code"] == "nonfinite_parameter"
+    assert "--strict: exit code 1" in err

@@ -1,0 +1,321 @@
+"""What can't be read or trusted is refused in one line with exit code 3, and nothing in it runs."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import struct
+import zipfile
+
+import gguf
+import layouts
+import numpy as np
+import pytest
+import torch
+from conftest import DEMO
+from safetensors.torch import load_file, save_file
+from transformers import GPT2Config, GPT2LMHeadModel
+
+from gpt2ln_cli.cli import main
+
+
+@pytest.fixture(scope="session")
+def tiny():
+    torch.manual_seed(1)
+    shape = {"vocab_size": 61, "n_positions": 16, "n_embd": 64, "n_layer": 2, "n_head": 2}
+    return GPT2LMHeadModel(GPT2Config(bos_token_id=None, eos_token_id=None, **shape))
+
+
+@pytest.fixture
+def refused(capsys):
+    """Check that both ways to read a checkpoint refuse it so."""
+
+    def check(path, *says, commands=("params", "inspect")):
+        for name in commands:
+            words = [name, "--model", str(path)] + (["--token-ids", "1,2"] if name == "inspect" else [])
+            capsys.readouterr()
+            assert main(words) == 3
+            out, err = capsys.readouterr()
+            assert out == ""
+            assert err.startswith("gpt2ln: ")
+            assert err.count("\n") == 1
+            for part in says:
+                assert part in err
+
+    return check
+
+
+def edit_config(folder, **changes):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, **changes}))
+
+
+def test_another_architecture(tiny, tmp_path, refused):
+    folder = layouts.whole_safetensors(tiny, tmp_path / "folder")
+    edit_config(folder, model_type="llama")
+    refused(folder, "says model_type 'llama'; gpt2ln reads GPT-2")
+    save_file({"model.embed_tokens.weight": torch.ones(5, 5)}, tmp_path / "llama.safetensors")
+    refused(tmp_path / "llama.safetensors", "no matrix 'wte.weight'", "gpt2ln reads GPT-2")
+    writer = gguf.GGUFWriter(tmp_path / "llama.gguf", "llama")
+    writer.add_tensor("token_embd.weight", np.ones((4, 32), np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    refused(tmp_path / "llama.gguf", "architecture 'llama'")
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "weights.pt", "ckpt.pth"])
+def test_a_pickle_that_wants_more_than_tensors(tiny, tmp_path, refused, name, zipped):
+    target = tmp_path / "created"
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    path = layouts.evil_pickle(tiny, folder / name, target, zipped=zipped)
+    if name == "pytorch_model.bin":
+        layouts.write_config(tiny, folder)
+        path = folder
+    refused(path, "wants more than tensors (", "mkdir)", "safetensors.torch.save_file")
+    assert not target.exists()
+    # It would have: that is what makes the refusal worth something.
+    torch.load(folder / name, weights_only=False)
+    assert target.exists()
+
+
+def test_a_plain_pickle_that_wants_more_than_tensors(tmp_path, refused):
+    target = tmp_path / "created"
+    refused(layouts.plain_pickle({"x": layouts.Evil(target)}, tmp_path / "a.bin"), "wants more than tensors")
+    refused(layouts.plain_pickle({"x": layouts.Evil(target)}, tmp_path / "b.bin", protocol=4), "no file of torch.save")
+    assert not target.exists()
+
+
+def test_pickles_of_other_things(tiny, tmp_path, refused):
+    refused(layouts.plain_pickle([1, 2], tmp_path / "a.bin"), "damaged, or no file of torch.save")
+    torch.save([1, 2], tmp_path / "list.pt")
+    refused(tmp_path / "list.pt", "a list where a state dict of tensors was expected")
+    state = layouts.nanogpt_state(tiny)
+    torch.save({**state, "model_args": {"n_layer": "two"}}, tmp_path / "ckpt.pt")
+    refused(tmp_path / "ckpt.pt", "its model_args make no GPT-2")
+    torch.save({**state, "model": 5}, tmp_path / "ckpt.pt")
+    refused(tmp_path / "ckpt.pt", "a int where a state dict")
+
+
+@pytest.mark.parametrize("writer", layouts.LAYOUTS, ids=lambda writer: writer.__name__)
+def test_truncated_files(tiny, tmp_path, refused, writer):
+    path = writer(tiny, tmp_path)
+    weights = path
+    if path.is_dir():
+        weights = max(
+            (p for p in path.iterdir() if p.suffix in (".safetensors", ".bin")), key=lambda p: p.stat().st_size
+        )
+    whole = weights.read_bytes()
+    for length in (len(whole) - 1, len(whole) // 2, 200):
+        weights.write_bytes(whole[:length])
+        refused(path, commands=["params"])
+    weights.write_bytes(b"")
+    refused(path, commands=["params"])
+
+
+def test_a_pickle_whose_tensors_claim_more_than_is_there(tmp_path, refused, tiny):
+    tensors = layouts.body_tensors(tiny)
+    torch.save({**tensors, "ln_f.weight": torch.ones(1).expand(10**9)}, tmp_path / "wide.pt")
+    refused(tmp_path / "wide.pt", "'ln_f.weight' claims 1000000000 elements")
+    layouts.lone_pth(tiny, tmp_path)
+    raw = (tmp_path / "weights.pth").read_bytes()
+    # wte has 61 x 64 elements; as pickle's BININT2 (M) with its size in the persistent id, made a BININT of 2^31 - 1.
+    count = b"M" + struct.pack("<H", 61 * 64)
+    assert count in raw
+    (tmp_path / "weights.pth").write_bytes(raw.replace(count, b"J" + struct.pack("<i", 2**31 - 1), 1))
+    refused(tmp_path / "weights.pth", "claims 2147483647 elements")
+
+
+def test_a_compressed_archive(tiny, tmp_path, refused):
+    path = layouts.lone_bin(tiny, tmp_path)
+    with zipfile.ZipFile(path) as archive:
+        entries = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in entries.items():
+            archive.writestr(name, content)
+        archive.writestr("bomb", bytes(10**7))
+    refused(path, "compressed")
+
+
+TENSOR = {"dtype": "F32", "shape": [4], "data_offsets": [0, 16]}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        layouts.safetensors_bytes({"wte.weight": TENSOR}, bytes(16), length=2**40),
+        layouts.safetensors_bytes({"wte.weight": TENSOR}, bytes(16), length=10**8 - 1),
+        layouts.safetensors_bytes({"wte.weight": {**TENSOR, "shape": [2**40], "data_offsets": [0, 2**42]}}, bytes(16)),
+        layouts.safetensors_bytes({"wte.weight": {**TENSOR, "shape": [2**62, 4]}}, bytes(16)),
+        layouts.safetensors_bytes({"wte.weight": {**TENSOR, "data_offsets": [16, 0]}}, bytes(16)),
+        layouts.safetensors_bytes({"wte.weight": {**TENSOR, "dtype": "F33"}}, bytes(16)),
+        layouts.safetensors_bytes({"a": TENSOR, "b": TENSOR}, bytes(16)),
+        layouts.safetensors_bytes(b"[" * 1000),
+        layouts.safetensors_bytes(b"{}"),
+    ],
+    ids=["length", "length2", "gigabytes", "overflow", "backwards", "dtype", "overlap", "nesting", "nothing"],
+)
+def test_a_safetensors_header_that_lies(tmp_path, tiny, refused, content):
+    layouts.write_config(tiny, tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(content)
+    refused(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("shard", "says"),
+    [
+        ("../outside.safetensors", "not a file of this folder"),
+        ("/etc/passwd", "not a file of this folder"),
+        ("..\\outside.safetensors", "not a file of this folder"),
+        ("", "not a file of this folder"),
+        ("..", "not a file of this folder"),
+        ("model-00009-of-00009.safetensors", "which is missing"),
+        (5, "not an index of shards"),
+    ],
+)
+@pytest.mark.parametrize("writer", [layouts.sharded_safetensors, layouts.sharded_bin])
+def test_an_index_that_leads_astray(tiny, tmp_path, refused, shard, says, writer):
+    folder = writer(tiny, tmp_path / "folder")
+    (index,) = folder.glob("*.index.json")
+    shutil.copy(next(iter(folder.glob("*-00001-*"))), tmp_path / "outside.safetensors")
+    content = json.loads(index.read_text())
+    content["weight_map"][next(iter(content["weight_map"]))] = shard
+    index.write_text(json.dumps(content))
+    refused(folder, says, index.name)
+
+
+def test_an_index_that_errs_about_a_tensor(tiny, tmp_path, refused):
+    folder = layouts.sharded_safetensors(tiny, tmp_path)
+    (index,) = folder.glob("*.index.json")
+    content = json.loads(index.read_text())
+    content["weight_map"]["transformer.ln_f.weight"] = content["weight_map"]["transformer.wte.weight"]
+    content["weight_map"]["transformer.nothing"] = content["weight_map"]["transformer.wte.weight"]
+    index.write_text(json.dumps(content))
+    refused(folder, "where it is not")
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"n_layer": 10**9}, "'h.2.ln_1.weight'"),
+        ({"n_layer": 10**30}, ""),
+        ({"n_layer": 1}, "tensors of layer 1"),
+        ({"n_embd": 2 * 10**9}, "'wte.weight' has shape [61, 64]"),
+        ({"vocab_size": 10**12}, "'wte.weight' has shape [61, 64]"),
+        ({"n_positions": 10**12}, "'wpe.weight' has shape [16, 64]"),
+        ({"n_inner": 10**12}, "'h.0.mlp.c_fc.weight' has shape [64, 256]"),
+        ({"n_inner": -1}, "'h.0.mlp.c_fc.weight' has shape [64, 256]"),
+        ({"n_head": 7}, "7 heads do not divide"),
+        ({"n_head": 0}, "n_head 0"),
+        ({"layer_norm_epsilon": 0}, "layer_norm_epsilon"),
+        ({"layer_norm_epsilon": -1e-5}, "layer_norm_epsilon"),
+    ],
+)
+def test_a_configuration_that_does_not_fit(tiny, tmp_path, refused, changes, says):
+    folder = layouts.whole_safetensors(tiny, tmp_path)
+    edit_config(folder, **changes)
+    refused(folder, says)
+    # count reads nothing but the configuration, and must not believe it either.
+    assert main(["count", "--model", str(folder), "--tokens", "4"]) == 3
+
+
+def test_an_activation_that_nobody_knows(tiny, tmp_path, refused):
+    folder = layouts.whole_safetensors(tiny, tmp_path)
+    edit_config(folder, activation_function="swoosh")
+    refused(folder, "transformers rejects the configuration", "swoosh", commands=["inspect"])
+
+
+@pytest.mark.parametrize("gone", ["h.1.ln_2.weight", "h.0.ln_1.bias", "ln_f.weight", "ln_f.bias"])
+@pytest.mark.parametrize("lone", [True, False])
+def test_a_missing_layer_norm_is_named(tiny, tmp_path, refused, gone, lone):
+    folder = layouts.whole_safetensors(tiny, tmp_path)
+    tensors = load_file(folder / "model.safetensors")
+    del tensors[f"transformer.{gone}"]
+    save_file(tensors, folder / "model.safetensors")
+    if lone:
+        (folder / "config.json").unlink()
+    refused(folder / "model.safetensors" if lone else folder, f"has no tensor '{gone}';")
+
+
+def test_many_missing_tensors_are_named_in_one_line(tiny, tmp_path, refused):
+    folder = layouts.whole_safetensors(tiny, tmp_path)
+    tensors = {name: t for name, t in load_file(folder / "model.safetensors").items() if "ln_" not in name}
+    save_file(tensors, folder / "model.safetensors")
+    refused(
+        folder, "'ln_f.weight', 'ln_f.bias', 'h.0.ln_1.weight', 'h.0.ln_1.bias', 'h.0.ln_2.weight', 'h.0.ln_2.bias'"
+    )
+
+
+def test_weights_that_are_no_floating_point_numbers(tiny, tmp_path, refused):
+    folder = layouts.whole_safetensors(tiny, tmp_path)
+    tensors = load_file(folder / "model.safetensors")
+    tensors["transformer.ln_f.weight"] = torch.ones(64, dtype=torch.int32)
+    save_file(tensors, folder / "model.safetensors")
+    refused(folder, "'ln_f.weight' is stored as I32")
+
+
+def test_a_tokenizer_larger_than_the_embedding(tiny, tmp_path, refused):
+    folder = layouts.whole_safetensors(tiny, tmp_path)
+    shutil.copy(DEMO / "tokenizer.json", folder)
+    refused(folder, "8192 tokens and the embedding 61 rows", commands=["inspect"])
+
+
+def gguf_with(tiny, tmp_path, old, new):
+    path = layouts.gguf_float32(tiny, tmp_path)
+    raw = path.read_bytes()
+    assert raw.count(old) == 1
+    path.write_bytes(raw.replace(old, new))
+    return path
+
+
+def test_a_gguf_header_that_lies(tiny, tmp_path, refused):
+    layers = b"gpt2.block_count" + struct.pack("<II", 4, 2)
+    for old, new in (
+        (layers, layers[:-4] + struct.pack("<I", 2**31)),
+        # The value made an array of 2^60 bytes, which would keep a reader that believes it busy for ever.
+        (layers, b"gpt2.block_count" + struct.pack("<IIQ", 9, 0, 2**60)),
+        (layers, b"gpt2.block_count" + struct.pack("<IIQ", 9, 8, 2**60)),
+        (layers, b"gpt2.block_count" + struct.pack("<II", 99, 2)),
+        (b"GGUF\x03\x00\x00\x00", b"GGUF\x07\x00\x00\x00"),
+        (b"output_norm.weight" + struct.pack("<IQ", 1, 64), b"output_norm.weight" + struct.pack("<IQ", 1, 2**61)),
+        (b"output_norm.weight" + struct.pack("<IQ", 1, 64), b"output_norm.weight" + struct.pack("<IQ", 2**31, 64)),
+    ):
+        refused(gguf_with(tiny, tmp_path, old, new))
+
+
+def test_an_llmc_header_that_lies(tiny, tmp_path, refused):
+    path = layouts.llmc_float32(tiny, tmp_path)
+    whole = path.read_bytes()
+    for place, number in (
+        (1, 1),
+        (1, 4),
+        (2, 2**31 - 1),
+        (3, 10**9),
+        (4, 2**31 - 1),
+        (4, -1),
+        (5, 7),
+        (6, 10**6),
+        (7, 3),
+    ):
+        header = np.frombuffer(whole[:1024], "<i4").copy()
+        header[place] = number
+        path.write_bytes(header.tobytes() + whole[1024:])
+        refused(path)
+
+
+def test_a_file_of_no_known_kind(tmp_path, refused):
+    (tmp_path / "notes.md").write_text("hello")
+    refused(tmp_path / "notes.md", "is a file of no kind that gpt2ln reads")
+    (tmp_path / "weights.bin").write_text("hello, this is no pickle")
+    refused(tmp_path / "weights.bin", "damaged, or no file of torch.save")
+
+
+def test_a_checkpoints_own_words_are_escaped(tiny, tmp_path, refused, capsys):
+    folder = layouts.whole_safetensors(tiny, tmp_path)
+    edit_config(folder, model_type="\x1b[31mllama\u202e\n")
+    refused(folder, r"\x1b[31mllama\u202e")
+    main(["params", "--model", str(folder)])
+    assert capsys.readouterr().err.rstrip("\n").isprintable()
