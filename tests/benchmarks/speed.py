@@ -15,6 +15,7 @@ from pathlib import Path
 
 import click
 import torch
+from safetensors.torch import load_file
 from transformers import GPT2Config, GPT2Model
 
 from gpt2ln_cli.checkpoint import BUNDLED
@@ -33,14 +34,10 @@ with torch.no_grad():
 LOAD_SCRIPT = "import sys; from transformers import GPT2Model; GPT2Model.from_pretrained(sys.argv[1])"
 PEER_SCRIPT = """
 import sys, torch
-from transformer_lens import HookedTransformer, HookedTransformerConfig
-from transformers import AutoTokenizer
-tokenizer = AutoTokenizer.from_pretrained(sys.argv[1])
-model = HookedTransformer(HookedTransformerConfig(n_layers=12, d_model=768, n_ctx=1024, d_head=64, n_heads=12,
-                          d_vocab=50257, act_fn="gelu_new", normalization_type="LN"))
+from transformer_lens.model_bridge import TransformerBridge
+model = TransformerBridge.boot_transformers(sys.argv[1], device="cpu")
 with torch.no_grad():
-    model.run_with_cache(tokenizer(sys.argv[2], return_tensors="pt").input_ids,
-                         names_filter=lambda name: name.endswith("hook_scale"))
+    model.run_with_cache(sys.argv[2], names_filter=lambda name: name.endswith("hook_scale"))
 """
 PEAK_SCRIPT = """
 import resource, sys, torch
@@ -59,10 +56,9 @@ else:
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 PEER_PEAK_SCRIPT = """
-import resource, torch
-from transformer_lens import HookedTransformer, HookedTransformerConfig
-model = HookedTransformer(HookedTransformerConfig(n_layers=12, d_model=768, n_ctx=1024, d_head=64, n_heads=12,
-                          d_vocab=50257, act_fn="gelu_new", normalization_type="LN"))
+import resource, sys, torch
+from transformer_lens.model_bridge import TransformerBridge
+model = TransformerBridge.boot_transformers(sys.argv[1], device="cpu")
 with torch.no_grad():
     model.run_with_cache(torch.arange(4096).reshape(4, 1024))
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
@@ -180,6 +176,15 @@ def in_process(body: GPT2Model) -> list[Result]:
     return results
 
 
+def pickled(folder: Path) -> Path:
+    """The same weights as ``pytorch_model.bin``, in a folder of their own inside the other."""
+    other = folder / "pickled"
+    other.mkdir()
+    shutil.copy(folder / "config.json", other)
+    torch.save(load_file(folder / "model.safetensors"), other / "pytorch_model.bin")
+    return other
+
+
 def whole_processes(folder: Path, peer: str | None) -> list[Result]:
     python = sys.executable
     gpt2ln = [python, "-m", "gpt2ln_cli"]
@@ -191,6 +196,12 @@ def whole_processes(folder: Path, peer: str | None) -> list[Result]:
             "loading it with transformers, whole process",
             alternate(process(*gpt2ln, "params", "--model", str(folder)), load, 10),
             "0.04",
+        ),
+        Result(
+            "the same on a `pytorch_model.bin`",
+            "loading the safetensors with transformers, whole process",
+            alternate(process(*gpt2ln, "params", "--model", str(pickled(folder))), load, 6),
+            "",
         ),
         Result(
             "`gpt2ln --help`, whole process",
@@ -208,7 +219,7 @@ def whole_processes(folder: Path, peer: str | None) -> list[Result]:
     if peer:
         against = "smallest transformers script of the same forward"
         ratios = alternate(process(peer, "-c", PEER_SCRIPT, str(folder), PROMPT), script, 6)
-        results.append(Result("TransformerLens, same prompt, random weights, whole process", against, ratios, "(peer)"))
+        results.append(Result("TransformerLens 4, same prompt, whole process", against, ratios, "(peer)"))
     return results
 
 
@@ -219,8 +230,8 @@ def memory(folder: Path, peer: str | None) -> list[Result]:
     work = "peak memory, 4 x 1,024 tokens"
     results = [Result(f"{work}, probed", against, [a / b for a, b in zip(probe, base, strict=True)], "1.10")]
     if peer:
-        ratios = [peak(peer, PEER_PEAK_SCRIPT) / base[0] for _ in range(2)]
-        results.append(Result(f"{work}, TransformerLens `run_with_cache`", against, ratios, "(peer)"))
+        ratios = [peak(peer, PEER_PEAK_SCRIPT, str(folder)) / base[0] for _ in range(2)]
+        results.append(Result(f"{work}, TransformerLens 4 `run_with_cache`", against, ratios, "(peer)"))
     return results
 
 
@@ -237,10 +248,7 @@ def main(peer: str | None) -> None:
         body = GPT2Model.from_pretrained(folder).eval()
         click.echo(f"torch {torch.__version__}, {torch.get_num_threads()} threads\n")
         click.echo("| work | against | ratio: median (quartiles) | to reach |\n| --- | --- | --- | --- |")
-        for result in in_process(body):
-            click.echo(result.row())
-        del body
-        for result in [*whole_processes(folder, peer), *memory(folder, peer)]:
+        for result in (*in_process(body), *whole_processes(folder, peer), *memory(folder, peer)):
             click.echo(result.row())
 
 
