@@ -194,7 +194,6 @@ class Checkpoint:
         Raises:
             CheckpointError: the file can't be read.
         """
-        import ml_dtypes  # noqa: F401  (gives NumPy, and so safetensors, the bfloat16 type)
         import numpy as np
 
         def read(name: str) -> NDArray[np.float64] | None:

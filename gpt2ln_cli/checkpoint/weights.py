@@ -43,7 +43,9 @@ def open_safetensors(path: Path) -> dict[str, StoredTensor]:
         except OSError as error:
             raise CheckpointError(f"can't read {path}: {error.strerror or error}.") from error
 
-    def array(name: str) -> Array:
+    def array(name: str, dtype: str) -> Array:
+        if dtype == "BF16":
+            import ml_dtypes  # noqa: F401  (gives NumPy, and so safetensors, the bfloat16 type)
         values: Array = file.get_tensor(name)
         return values
 
@@ -63,7 +65,7 @@ def open_safetensors(path: Path) -> dict[str, StoredTensor]:
         found[name] = StoredTensor(
             tuple(header.get_shape()),
             SAFETENSORS_DTYPES.get(stored, stored),
-            partial(array, name),
+            partial(array, name, stored),
             partial(tensor, name),
         )
     return found
