@@ -283,7 +283,69 @@ class Arithmetic(msgspec.Struct, frozen=True, kw_only=True):
     """GPT-2's own reading first, then its rivals."""
 
 
-Record = Inspection | Parameters | Arithmetic
+class ReadingFit(msgspec.Struct, frozen=True, kw_only=True):
+    """How well one reading of "LayerNorm" reproduces what the model computed, over all tried sites."""
+
+    reading: str
+    is_gpt2: bool
+    statistics: int
+    """Statistics that each site would take for this input."""
+    worst: float | None
+    """Largest |y - predicted y| / rms(y) over sites, tokens and features."""
+    rms: float | None
+    """Largest rms(y - predicted y) / rms(y) over sites."""
+    fits: int
+    """Sites whose output it reproduces to rounding."""
+
+
+class SiteTrial(msgspec.Struct, frozen=True, kw_only=True):
+    """Which reading one LayerNorm follows."""
+
+    name: str
+    layer: int | None
+    kind: Literal["ln_1", "ln_2", "ln_f"]
+    verdict: str | None
+    """The only reading that fits to rounding; null where none does, or several do."""
+    candidates: list[str]
+    """All readings that fit to rounding: several where the input can't tell them apart."""
+    rms: float | None
+    """rms(y - predicted y) / rms(y) of the best reading."""
+    runner_up: str
+    """The best of the readings that do not fit."""
+    orders: float | None
+    """By how many powers of ten the best fits better than the runner-up."""
+    affine: Literal["gain and bias", "gain alone", "bias alone", "neither"]
+    """What, applied to the best reading's xhat, reproduces y."""
+
+
+class Check(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing that GPT-2 does, tried on this checkpoint."""
+
+    name: Literal["axis", "batch independence", "causality", "heads", "gain and bias"]
+    passed: bool | None
+    """Null where the input can't tell."""
+    statement: str
+    """What was measured, in words and numbers."""
+
+
+class Verification(msgspec.Struct, frozen=True, kw_only=True):
+    """What ``verify`` returns."""
+
+    schema_version: str = SCHEMA_VERSION
+    command: Literal["verify"] = "verify"
+    model: ModelInfo
+    bos: bool
+    prompts: list[PromptInfo]
+    readings: list[ReadingFit]
+    """GPT-2's own first."""
+    sites: list[SiteTrial]
+    checks: list[Check]
+    behaves_as_gpt2: bool
+    """No check came out otherwise."""
+    nonfinite: int = 0
+
+
+Record = Inspection | Parameters | Arithmetic | Verification
 
 
 def strict(value: Any) -> tuple[Any, int]:
