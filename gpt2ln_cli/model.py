@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,6 +13,7 @@ from gpt2ln_cli.errors import CheckpointError
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import torch
     from tokenizers import Tokenizer
     from torch import nn
     from transformers.models.gpt2.modeling_gpt2 import GPT2Model
@@ -51,6 +54,41 @@ def layer_norm(body: GPT2Model, site: Site) -> nn.LayerNorm:
     """The module of a site."""
     module: nn.LayerNorm = getattr(body if site.layer is None else body.h[site.layer], site.kind)
     return module
+
+
+@contextmanager
+def forward_replaced(module: nn.Module, forward: Callable[[torch.Tensor], torch.Tensor]) -> Iterator[None]:
+    """Let the module compute something else; on leaving, whatever happened inside, it is as it was."""
+    # In the instance's own namespace: it hides the class's forward, and deleting it brings that back.
+    own = module.__dict__.get("forward")
+    module.__dict__["forward"] = forward
+    try:
+        yield
+    finally:
+        if own is None:
+            del module.__dict__["forward"]
+        else:
+            module.__dict__["forward"] = own
+
+
+def head_weight(loaded: LoadedModel) -> torch.Tensor:
+    """The LM head, (vocabulary, features): the checkpoint's own, or the token embedding where it is tied to that.
+
+    Raises:
+        CheckpointError: the weights can't be read, or the head is not tied and missing.
+    """
+    checkpoint, embedding = loaded.checkpoint, loaded.body.wte.weight
+    own = checkpoint.state_dict().get("lm_head.weight")
+    if own is not None:
+        if own.shape != embedding.shape:
+            raise CheckpointError(
+                f"{checkpoint.location}: 'lm_head.weight' has shape {list(own.shape)} where the token embedding has "
+                f"{list(embedding.shape)}."
+            )
+        return own.to(embedding)
+    if not loaded.body.config.tie_word_embeddings:
+        raise CheckpointError(f"{checkpoint.location} has no LM head, and its configuration ties it to nothing.")
+    return embedding
 
 
 def build_body(checkpoint: Checkpoint) -> GPT2Model:

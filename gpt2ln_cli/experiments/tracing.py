@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
@@ -86,6 +86,12 @@ def trace(body: GPT2Model, batch: Batch, sites: Sequence[Site], see: Callable[[P
             use_cache=False,
         ).last_hidden_state
     return output
+
+
+def vector(module: torch.nn.Module, name: Literal["weight", "bias"]) -> Floats | None:
+    """A LayerNorm's gain (``weight``) or bias, (features,); None where it has none."""
+    parameter = getattr(module, name, None)
+    return None if parameter is None else _float64(parameter.detach())
 
 
 @contextlib.contextmanager

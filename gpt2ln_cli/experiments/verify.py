@@ -12,14 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpt2ln_cli.experiments.normalizing import normalized
-from gpt2ln_cli.experiments.tracing import Batch, Passage, trace
+from gpt2ln_cli.experiments.tracing import Batch, Passage, trace, vector
 from gpt2ln_cli.model import layer_norm
 from gpt2ln_cli.readings import Reading, statistics
 from gpt2ln_cli.records import Check, ReadingFit, SiteTrial
 from gpt2ln_cli.sites import Site, all_sites
 
 if TYPE_CHECKING:
-    import torch
     from transformers.models.gpt2.modeling_gpt2 import GPT2Model
 
 Floats = NDArray[np.float64]
@@ -52,7 +51,7 @@ class AxisTrial:
     def see(self, passage: Passage) -> None:
         """Try every reading on one site's passage."""
         module = layer_norm(self.body, passage.site)
-        gain, bias = _vector(module, "weight"), _vector(module, "bias")
+        gain, bias = vector(module, "weight"), vector(module, "bias")
         config = self.body.config
         self.fits[passage.site] = {
             reading: _fit(
@@ -63,11 +62,6 @@ class AxisTrial:
             )
             for reading in Reading
         }
-
-
-def _vector(module: torch.nn.Module, name: str) -> Floats | None:
-    parameter = getattr(module, name, None)
-    return None if parameter is None else parameter.detach().double().cpu().numpy()
 
 
 def _fit(xhat: Floats, y: Floats, gain: Floats | None, bias: Floats | None) -> Fit:
@@ -244,7 +238,7 @@ def check_gain_and_bias(body: GPT2Model, trials: Sequence[SiteTrial]) -> Check:
     learned = 0
     for site, trial in zip(all_sites(body.config.n_layer), trials, strict=True):
         module = layer_norm(body, site)
-        gain, bias = _vector(module, "weight"), _vector(module, "bias")
+        gain, bias = vector(module, "weight"), vector(module, "bias")
         has[trial.name] = {
             (True, True): "gain and bias",
             (True, False): "gain alone",
