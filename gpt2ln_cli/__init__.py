@@ -13,10 +13,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "count", "inspect", "load", "params", "stats"]
+__all__ = ["__version__", "ablate", "compare", "count", "inspect", "load", "params", "stats"]
 
 if TYPE_CHECKING:
-    from gpt2ln_cli.api import count, inspect, params, stats
+    from gpt2ln_cli.api import ablate, compare, count, inspect, params, stats
     from gpt2ln_cli.model import load
 
 

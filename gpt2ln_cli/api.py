@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, TypeVar
 import msgspec
 
 from gpt2ln_cli import counting
-from gpt2ln_cli.checkpoint import DEFAULT_MODEL, locate
+from gpt2ln_cli.checkpoint import DEFAULT_MODEL, Checkpoint, locate
 from gpt2ln_cli.errors import UsageError
 from gpt2ln_cli.quantities import POSITION, SORT_KEYS
-from gpt2ln_cli.records import Arithmetic, Inspection, Parameters, strict
-from gpt2ln_cli.sites import parse_layers, select_sites
+from gpt2ln_cli.records import Ablation, Arithmetic, Comparison, Inspection, Parameters, strict
+from gpt2ln_cli.sites import Site, parse_layers, select_sites
 
 if TYPE_CHECKING:
     from gpt2ln_cli.inspection import Run
@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 
 Prompts = str | Sequence[str | Sequence[int]]
 Layers = int | str | Sequence[int | str]
-RecordT = TypeVar("RecordT", Inspection, Parameters)
+RecordT = TypeVar("RecordT", Inspection, Parameters, Comparison, Ablation)
+COMPARED = ("ok", "hatred")
+COMPARED_CONTEXT = "war violence hate fear"
 
 
 def inspect(
@@ -168,6 +170,139 @@ def count(
     return counting.arithmetic(
         tokens=tokens, batch=batch, layers=config.n_layer, width=config.n_embd, heads=config.n_head, model=str(model)
     )
+
+
+def compare(
+    prompts: Prompts | None = None,
+    *,
+    model: str | Path | LoadedModel = DEFAULT_MODEL,
+    revision: str | None = None,
+    context: bool = False,
+    position: int = -1,
+    template: str | None = None,
+    layers: Layers | None = None,
+    sites: Collection[str] | None = None,
+    bos: bool = False,
+    overflow: Overflow = "error",
+    batch_size: int | None = None,
+    progress: Progress | None = None,
+) -> Comparison:
+    """Show what LayerNorm takes from tokens, what it leaves, and whether it is gone; ``gpt2ln compare``.
+
+    Of each item one token is compared, once with the item run alone, and once in a carrier sentence. A linear probe,
+    fitted and tried on bundled sample prompts, says how well what was taken can be read from the network again.
+
+    Args:
+        prompts: two or more words, texts or lists of token ids; None is "ok" and "hatred". With ``context``, one or
+            more, and None is "war violence hate fear".
+        model: as for :func:`inspect`.
+        revision: as for :func:`inspect`.
+        context: look at whole contexts instead: the direction that all tokens of one share, under the real LayerNorm
+            and under normalization of each feature across the tokens.
+        position: which token of each item, from 0; negative counts from its last.
+        template: the carrier sentence, with ``{}`` where the item goes; ``"{}"`` is none. None is "The word was {}."
+            where every item is one word, and otherwise none.
+        layers: as for :func:`inspect`.
+        sites: as for :func:`inspect`.
+        bos: as for :func:`inspect`.
+        overflow: as for :func:`inspect`.
+        batch_size: as for :func:`inspect`.
+        progress: as for :func:`inspect`; the probe's passes are not counted.
+
+    Raises:
+        UsageError: as for :func:`inspect`; or one item alone, a template without one ``{}``, or no such position.
+        CheckpointError: as for :func:`inspect`.
+        PromptError: as for :func:`inspect`; or the token was cut off, or a context is one token.
+    """
+    from gpt2ln_cli.experiments.compare import choose_template, compare_contexts, compare_tokens, spots
+    from gpt2ln_cli.experiments.subject import prepare
+
+    if prompts is None:
+        prompts = COMPARED_CONTEXT if context else COMPARED
+    items = [prompts] if isinstance(prompts, str) else list(prompts)
+    checkpoint = locate(str(model), revision) if isinstance(model, (str, Path)) else model
+    chosen = _sites(checkpoint, layers, sites)
+    if context:
+        subject = prepare(items, model=checkpoint, bos=bos, overflow=overflow, batch_size=batch_size)
+        return _strict(compare_contexts(subject, chosen, bos=bos, progress=progress))
+    if len(items) < 2:
+        raise UsageError("give two or more words to compare; one context by itself goes with --context.")
+    carrier = choose_template(items, template)
+    carried = [] if carrier is None else [carrier.replace("{}", str(item)) for item in items]
+    subject = prepare([*items, *carried], model=checkpoint, bos=bos, overflow=overflow, batch_size=batch_size)
+    settings = [
+        (
+            chosen_template,
+            items,
+            spots(
+                items,
+                chosen_template,
+                subject.contexts,
+                subject.loaded.tokenizer,
+                first_prompt=first_prompt,
+                position=position,
+                bos=bos,
+            ),
+        )
+        for chosen_template, first_prompt in [(None, 0), *([] if carrier is None else [(carrier, len(items))])]
+    ]
+    return _strict(compare_tokens(subject, settings, chosen, bos=bos, progress=progress))
+
+
+def ablate(
+    prompts: Prompts | None = None,
+    *,
+    model: str | Path | LoadedModel = DEFAULT_MODEL,
+    revision: str | None = None,
+    layers: Layers | None = None,
+    sites: Collection[str] | None = None,
+    bos: bool = False,
+    overflow: Overflow = "error",
+    batch_size: int | None = None,
+    progress: Progress | None = None,
+) -> Ablation:
+    """Replace LayerNorms by something else and measure what the model then predicts; ``gpt2ln ablate``.
+
+    The weights were trained with the real LayerNorm: a replacement shows what this model depends on, not what a model
+    trained with it could have learned.
+
+    Args:
+        prompts: as for :func:`inspect`; None is a bundled passage that the bundled model was not trained on.
+        model: as for :func:`inspect`.
+        revision: as for :func:`inspect`.
+        layers: the layers whose LayerNorms are replaced, as for :func:`inspect`.
+        sites: the kinds that are replaced, as for :func:`inspect`.
+        bos: as for :func:`inspect`.
+        overflow: as for :func:`inspect`.
+        batch_size: as for :func:`inspect`.
+        progress: as for :func:`inspect`, the tokens of every replacement's passes counted.
+
+    Raises:
+        UsageError: as for :func:`inspect`.
+        CheckpointError: as for :func:`inspect`; or there is no LM head.
+        PromptError: as for :func:`inspect`; or every prompt is one token long.
+    """
+    from gpt2ln_cli.experiments.ablate import ablate as replace_all
+    from gpt2ln_cli.experiments.subject import prepare
+    from gpt2ln_cli.prompts import HELD_OUT, long_sample
+
+    if prompts is None:
+        prompts = long_sample(HELD_OUT)
+    checkpoint = locate(str(model), revision) if isinstance(model, (str, Path)) else model
+    chosen = _sites(checkpoint, layers, sites)
+    subject = prepare(
+        [prompts] if isinstance(prompts, str) else prompts,
+        model=checkpoint,
+        bos=bos,
+        overflow=overflow,
+        batch_size=batch_size,
+    )
+    return _strict(replace_all(subject, chosen, bos=bos, progress=progress))
+
+
+def _sites(model: Checkpoint | LoadedModel, layers: Layers | None, kinds: Collection[str] | None) -> list[Site]:
+    checkpoint = model if isinstance(model, Checkpoint) else model.checkpoint
+    return select_sites(checkpoint.config.n_layer, _layer_list(layers), kinds)
 
 
 def _check_top(top: int | None) -> None:

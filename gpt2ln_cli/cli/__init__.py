@@ -14,12 +14,12 @@ from collections.abc import Sequence
 import click
 
 from gpt2ln_cli import __version__
-from gpt2ln_cli.cli import count, inspect, params, stats
+from gpt2ln_cli.cli import ablate, compare, count, inspect, params, stats
 from gpt2ln_cli.cli.options import DEBUG
 from gpt2ln_cli.errors import Gpt2lnError, UsageError
 from gpt2ln_cli.escaping import visible
 
-COMMANDS = (inspect, stats, params, count)
+COMMANDS = (inspect, stats, params, count, compare, ablate)
 INTERRUPTED = 130
 
 

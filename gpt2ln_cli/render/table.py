@@ -9,7 +9,19 @@ from rich.table import Table
 from rich.text import Text
 
 from gpt2ln_cli.escaping import visible
-from gpt2ln_cli.records import Arithmetic, Gain, Inspection, ModelInfo, Parameters, Spread, Summary, Vector
+from gpt2ln_cli.records import (
+    Ablation,
+    Arithmetic,
+    Comparison,
+    Gain,
+    Inspection,
+    ModelInfo,
+    Parameters,
+    PromptInfo,
+    Spread,
+    Summary,
+    Vector,
+)
 from gpt2ln_cli.render.layout import (
     Group,
     PipeConsole,
@@ -21,6 +33,8 @@ from gpt2ln_cli.render.layout import (
     side_by_side,
     stacked,
 )
+from gpt2ln_cli.render.table_ablate import ablation_lines, write_ablation
+from gpt2ln_cli.render.table_compare import write_comparison
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -43,12 +57,18 @@ def write(record: Record, stream: TextIO) -> None:
         _inspection(console, record)
     elif isinstance(record, Parameters):
         _parameters(console, record)
+    elif isinstance(record, Comparison):
+        _header(console, record.model, _prompt_lines(record.prompts, bos=record.bos))
+        write_comparison(console, record)
+    elif isinstance(record, Ablation):
+        _header(console, record.model, [*_prompt_lines(record.prompts, bos=record.bos), *ablation_lines(record)])
+        write_ablation(console, record)
     else:
         _arithmetic(console, record)
 
 
 def _inspection(console: Console, record: Inspection) -> None:
-    _header(console, record.model, _prompt_lines(record))
+    _header(console, record.model, _prompt_lines(record.prompts, bos=record.bos, padding=record.counts.padding))
     if record.command == "inspect":
         _counts(console, record)
         _site_table(console, record)
@@ -83,18 +103,21 @@ def _header(console: Console, model: ModelInfo, more: Sequence[tuple[str, str]])
     console.print(grid)
 
 
-def _prompt_lines(record: Inspection) -> list[tuple[str, str]]:
-    counts = record.counts
-    longest = max(prompt.length for prompt in record.prompts)
-    sequences = "1 sequence" if counts.sequences == 1 else f"{counts.sequences:,} sequences"
-    tokens = f"{longest:,} tokens" if counts.sequences == 1 else f"up to {longest:,} = {counts.tokens:,} tokens"
-    padding = f"padded positions: {counts.padding:,}" if counts.padding else "no padding"
-    bos = "<|endoftext|> prepended to each" if record.bos else "no <|endoftext|> prepended"
-    lines = [("prompts", f"{sequences} x {tokens}; {padding}; {bos}")]
-    pieces = len({prompt.prompt for prompt in record.prompts})
-    if pieces < counts.sequences:
+def _prompt_lines(prompts: Sequence[PromptInfo], *, bos: bool, padding: int | None = None) -> list[tuple[str, str]]:
+    longest = max(prompt.length for prompt in prompts)
+    total = sum(prompt.length for prompt in prompts)
+    sequences = "1 sequence" if len(prompts) == 1 else f"{len(prompts):,} sequences"
+    parts = [
+        f"{sequences} x " + (f"{longest:,} tokens" if len(prompts) == 1 else f"up to {longest:,} = {total:,} tokens")
+    ]
+    if padding is not None:
+        parts.append(f"padded positions: {padding:,}" if padding else "no padding")
+    parts.append("<|endoftext|> prepended to each" if bos else "no <|endoftext|> prepended")
+    lines = [("prompts", "; ".join(parts))]
+    pieces = len({prompt.prompt for prompt in prompts})
+    if pieces < len(prompts):
         lines.append(("windows", f"prompts: {pieces:,}; a long one is run in consecutive windows, positions from 0"))
-    dropped = sum(prompt.dropped for prompt in record.prompts)
+    dropped = sum(prompt.dropped for prompt in prompts)
     if dropped:
         lines.append(("truncated", f"{dropped:,} tokens beyond the context were left out"))
     return lines
