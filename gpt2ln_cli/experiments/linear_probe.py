@@ -19,9 +19,10 @@ def r_squared(
     """R^2 on held-out tokens of a ridge regression that is fitted on others.
 
     Each feature is centered and divided by its standard deviation over the fitted tokens. For each target the penalty
-    is the one of ``PENALTIES`` with the least generalized cross-validation error on the fitted tokens, n RSS /
-    (n - 1 - df)^2 (Golub, Heath and Wahba, 1979), df being the trace of the hat matrix. R^2 = 1 - sum (t - prediction)^2
-    / sum (t - mean t)^2 over the held-out tokens: 1 is perfect, 0 no better than their mean, below 0 worse.
+    is the one of ``PENALTIES`` with the least generalized cross-validation error on the fitted tokens,
+    n RSS / (n - 1 - df)^2 (Golub, Heath and Wahba, 1979), df being the trace of the hat matrix.
+    R^2 = 1 - sum (t - prediction)^2 / sum (t - mean t)^2 over the held-out tokens: 1 is perfect, 0 no better than their
+    mean, below 0 worse.
 
     Args:
         features: of the fitted tokens, (tokens, features).

@@ -40,7 +40,7 @@ def write_ablation(console: Console, record: Ablation) -> None:
                 for one in rows
             ],
         ),
-        Group("against the real model", ["KL", "same top"], [[number(one.kl), percent(one.same_top)] for one in rows]),
+        Group("against real", ["KL", "same top"], [[number(one.kl), percent(one.same_top)] for one in rows]),
         Group(
             "||x|| after the last block",
             ["pos 0", "later", "overflowed"],

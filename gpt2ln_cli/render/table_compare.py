@@ -21,7 +21,7 @@ LABEL_WIDTH = 9
 # Contexts up to this long get a column for each token.
 TOKENS_SHOWN = 16
 STAGES = ("pre", "normalized", "post")
-SHAPES = (("sigma", "sigma"), ("excess kurtosis", "excess_kurtosis"), ("max|v-mean|/sigma", "max_deviation"))
+SHAPES = (("sigma", "sigma"), ("kurtosis", "excess_kurtosis"), ("max dev", "max_deviation"))
 
 
 def write_comparison(console: Console, record: Comparison) -> None:
