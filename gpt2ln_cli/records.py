@@ -442,15 +442,19 @@ class SigmaReading(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SigmaProbe(msgspec.Struct, frozen=True, kw_only=True):
-    """Ridge regression of log sigma on the features; fitted on one sample prompt, tried on another."""
+    """Ridge regression of log sigma on the features.
 
-    fitted_on: str
-    """File of ``sample_prompts`` with the fitted tokens."""
-    tried_on: str
-    """File of ``sample_prompts`` with the held-out tokens."""
+    Each text is cut into pieces that are run as prompts of their own: the first, third, ... are fitted on, the others
+    held out.
+    """
+
+    texts: list[str]
+    """Files of ``sample_prompts``."""
+    piece: int
+    """Tokens of each piece, the last of a text apart."""
     fitted_tokens: int
-    """Position 0 of each sequence is left out."""
-    tried_tokens: int
+    """Position 0 of each piece is left out."""
+    held_out_tokens: int
     sites: list[SigmaReading]
 
 
@@ -473,7 +477,8 @@ class SharedAtSite(msgspec.Struct, frozen=True, kw_only=True):
     real: float | None
     """||m||^2 / (mean over tokens of ||xhat||^2) under the real LayerNorm."""
     across_tokens: float | None
-    """The same under normalization of each feature across the tokens: zero but for rounding."""
+    """The same under normalization of each feature across the tokens: zero but for rounding, and null where all tokens
+    are alike, of which it leaves nothing."""
     tokens: list[TokenInContext]
 
 
@@ -489,7 +494,7 @@ class SharedDirection(msgspec.Struct, frozen=True, kw_only=True):
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
     """An answer that the measured numbers give."""
 
-    name: Literal["discarded", "scale", "shape", "gone", "shared direction"]
+    name: Literal["discarded", "scale", "shape", "not gone", "shared direction"]
     holds: bool | None
     """Whether it came out as in GPT-2; null where the input can't tell."""
     statement: str

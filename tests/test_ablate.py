@@ -144,7 +144,7 @@ def test_only_the_chosen_sites_are_replaced(folder):
         assert_figures(one, folder, PROMPTS, record.sites)
 
 
-def test_the_real_loss_is_that_of_transformers(demo, record):
+def test_the_real_loss_is_that_of_transformers(record):
     ids = torch.tensor([record.prompts[0].token_ids])
     with torch.no_grad():
         loss = GPT2LMHeadModel.from_pretrained(DEMO).eval()(ids, labels=ids).loss.item()
@@ -168,7 +168,7 @@ def altered(demo, change):
 
 
 def test_another_model_gets_another_verdict(demo, monkeypatch):
-    """Where the gain has gone wrong, leaving it out is named; where there is no bias, leaving it out changes nothing."""
+    """A gain gone wrong is better left out, which is named; leaving out a bias of zero changes nothing."""
 
     def spoil(body):
         body.ln_f.weight.neg_()

@@ -68,11 +68,12 @@ def _identity(x: Floats, _lengths: Sequence[int], _place: Place) -> Floats:
     return x
 
 
-def _read_as(
-    reading: Reading, x: Floats, lengths: Sequence[int], place: Place, *, gain: bool = True, bias: bool = True
-) -> Floats:
-    xhat = normalized(reading, x, lengths, heads=place.heads, eps=place.eps)
-    return (xhat * place.gain if gain else xhat) + (place.bias if bias else 0.0)
+def _as(reading: Reading, *, gain: bool = True, bias: bool = True) -> Replacement:
+    def output(x: Floats, lengths: Sequence[int], place: Place) -> Floats:
+        xhat = normalized(reading, x, lengths, heads=place.heads, eps=place.eps)
+        return (xhat * place.gain if gain else xhat) + (place.bias if bias else 0.0)
+
+    return output
 
 
 def _fixed_sigma(x: Floats, lengths: Sequence[int], place: Place, *, pooled: bool) -> Floats:
@@ -80,11 +81,8 @@ def _fixed_sigma(x: Floats, lengths: Sequence[int], place: Place, *, pooled: boo
     if not pooled:
         sigma[_first(lengths)] = place.sigma_first
     xhat = (x - x.mean(axis=1, keepdims=True)) / np.sqrt(sigma**2 + place.eps)
-    return xhat * place.gain + place.bias
-
-
-def _as(reading: Reading, **affine: bool) -> Replacement:
-    return functools.partial(_read_as, reading, **affine)
+    y: Floats = xhat * place.gain + place.bias
+    return y
 
 
 REAL = Variant("real", "gain (x - mu) / sqrt(sigma^2 + eps) + bias: the model as it is", False, None)
@@ -129,9 +127,7 @@ class _Outcome:
     hidden: torch.Tensor
     """Output of ln_f, (tokens, features)."""
     residual: Floats
-    """L2 norm of what enters ln_f, (tokens,)."""
-    finite: NDArray[np.bool_]
-    """Whether what enters ln_f is, (tokens,)."""
+    """L2 norm of what enters ln_f, (tokens,); finite where all its features are."""
 
 
 @dataclass(frozen=True)
@@ -273,7 +269,7 @@ def _run(
         steps.add(sum(lengths))
     x = np.concatenate(entering)
     with np.errstate(over="ignore", invalid="ignore"):
-        return _Outcome(torch.cat(hidden), np.linalg.norm(x, axis=1), np.isfinite(x).all(axis=1))
+        return _Outcome(torch.cat(hidden), np.linalg.norm(x, axis=1))
 
 
 def _forward(
@@ -342,7 +338,7 @@ def _describe(
             same_top=float(predicted.same_top[has_next].mean()),
             residual_first=_spread(outcome.residual[first]),
             residual_rest=_spread(outcome.residual[~first]),
-            overflowed=int((~(outcome.finite & predicted.finite)).sum()),
+            overflowed=int((~(np.isfinite(outcome.residual) & predicted.finite)).sum()),
         )
 
 

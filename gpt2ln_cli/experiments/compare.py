@@ -41,6 +41,8 @@ from gpt2ln_cli.statistics import Progress
 
 CARRIER = "The word was {}."
 BLANK = "{}"
+# What the linear probe is tried on: sample prompts, in pieces of so many tokens.
+PROBED, PIECE = (LONG_SAMPLE, HELD_OUT), 128
 # A feature is rebuilt to rounding where it is off by at most this many times what one rounding makes of it.
 ROUNDING = 32
 # sigma of xhat is 1, up to eps, where it is off by at most this much, or so many times the dtype's epsilon.
@@ -182,7 +184,7 @@ def compare_tokens(
     for template, items, found in settings:
         described.append(_setting(subject, template, items, found, seen, offset))
         offset += len(found)
-    probe = _probe_sigma(loaded, sites) if loaded.tokenizer is not None else None
+    probe = _probe_sigma(loaded, loaded.tokenizer, sites) if loaded.tokenizer is not None else None
     epsilon = float(torch.finfo(loaded.body.dtype).eps)
     eps = loaded.body.config.layer_norm_epsilon
     tokens = [token for setting in described for token in setting.tokens]
@@ -367,7 +369,7 @@ def _cosine(one: Floats, other: Floats) -> float:
 
 @dataclass(frozen=True)
 class _Sample:
-    """One site in a sample prompt, without position 0 of each window: its residual is far larger than any other's."""
+    """One site in some prompts, without position 0 of each: its residual is far larger than any other's."""
 
     x: NDArray[np.float32]
     """(tokens, features); float32 holds what the model computed, in half the memory."""
@@ -376,29 +378,34 @@ class _Sample:
     """(tokens,)."""
 
 
-def _probe_sigma(loaded: LoadedModel, sites: Sequence[Site]) -> SigmaProbe | None:
+def _probe_sigma(loaded: LoadedModel, tokenizer: Tokenizer, sites: Sequence[Site]) -> SigmaProbe | None:
     """Read log sigma of each site back from y there, and from the residual stream there and at later sites."""
-    fitted, tried = (_sample(loaded, sites, name) for name in (LONG_SAMPLE, HELD_OUT))
-    counts = [len(sample[sites[0]].x) for sample in (fitted, tried)]
+    size = min(PIECE, loaded.body.config.n_positions)
+    pieces: list[list[int]] = []
+    for name in PROBED:
+        ids = tokenizer.encode(long_sample(name), add_special_tokens=False).ids
+        pieces += [ids[start : start + size] for start in range(0, len(ids), size)]
+    fitted, held = (_sample(loaded, sites, pieces[start::2]) for start in (0, 1))
+    counts = [len(sample[sites[0]].x) for sample in (fitted, held)]
     if min(counts) < 2:
         return None
-    log_sigma, tried_log_sigma = (
-        np.stack([sample[site].log_sigma for site in sites], axis=1) for sample in (fitted, tried)
+    log_sigma, held_log_sigma = (
+        np.stack([sample[site].log_sigma for site in sites], axis=1) for sample in (fitted, held)
     )
     # One regression on each site's x reads the sigma of that site and of all before it.
     from_x = [
-        r_squared(fitted[site].x, log_sigma[:, : n + 1], tried[site].x, tried_log_sigma[:, : n + 1])
+        r_squared(fitted[site].x, log_sigma[:, : n + 1], held[site].x, held_log_sigma[:, : n + 1])
         for n, site in enumerate(sites)
     ]
     from_y = [
-        r_squared(fitted[site].y, log_sigma[:, n : n + 1], tried[site].y, tried_log_sigma[:, n : n + 1])
+        r_squared(fitted[site].y, log_sigma[:, n : n + 1], held[site].y, held_log_sigma[:, n : n + 1])
         for n, site in enumerate(sites)
     ]
     return SigmaProbe(
-        fitted_on=LONG_SAMPLE,
-        tried_on=HELD_OUT,
+        texts=list(PROBED),
+        piece=size,
         fitted_tokens=counts[0],
-        tried_tokens=counts[1],
+        held_out_tokens=counts[1],
         sites=[
             SigmaReading(
                 site=site.name,
@@ -413,8 +420,8 @@ def _probe_sigma(loaded: LoadedModel, sites: Sequence[Site]) -> SigmaProbe | Non
     )
 
 
-def _sample(loaded: LoadedModel, sites: Sequence[Site], name: str) -> dict[Site, _Sample]:
-    subject = prepare([long_sample(name)], model=loaded, bos=False, overflow="window", batch_size=None)
+def _sample(loaded: LoadedModel, sites: Sequence[Site], prompts: Sequence[Sequence[int]]) -> dict[Site, _Sample]:
+    subject = prepare(prompts, model=loaded, bos=False, overflow="error", batch_size=None)
     parts: dict[Site, list[_Sample]] = {site: [] for site in sites}
 
     def keep(starts: dict[int, int], passage: Passage) -> None:
@@ -511,7 +518,7 @@ def _find_scale(settings: Sequence[Setting], eps: float, epsilon: float) -> Find
         name="scale",
         holds=holds,
         statement=(
-            f"sigma differs between the tokens by a factor of up to {before:.3g}{where} before, and of {after:.3g} "
+            f"sigma differs between the tokens by a factor of up to {before:.4g}{where} before, and of {after:.4g} "
             f"after normalization, where {verb}."
         ),
     )
@@ -538,7 +545,7 @@ def _find_shape(tokens: Sequence[ComparedToken]) -> Finding:
 def _find_gone(probe: SigmaProbe | None) -> Finding:
     if probe is None or not any(reading.later for reading in probe.sites):
         missing = "no text to try it on" if probe is None else "one site alone has no later one"
-        return Finding(name="gone", holds=None, statement=f"undecided whether sigma is gone: {missing}.")
+        return Finding(name="not gone", holds=None, statement=f"whether sigma is gone can't be told: {missing}.")
     reads = [reading for reading in probe.sites if reading.later]
     next_better = [one for one in reads if _number(one.later[0].r_squared) > _number(one.post)]
     medians = [
@@ -550,9 +557,9 @@ def _find_gone(probe: SigmaProbe | None) -> Finding:
         )
     ]
     holds = len(next_better) > len(reads) / 2
-    answer = "Not gone from the network" if holds else "The residual stream keeps it no better than y"
+    answer = "the residual stream keeps sigma" if holds else "the residual stream keeps sigma no better than y"
     return Finding(
-        name="gone",
+        name="not gone",
         holds=holds,
         statement=(
             f"{answer}: on held-out tokens a linear probe reads a site's log sigma from y with R^2 {medians[0]:.3f}, "
@@ -565,7 +572,8 @@ def _find_gone(probe: SigmaProbe | None) -> Finding:
 
 def _find_shared(context: SharedDirection) -> Finding:
     real = [_number(one.real) for one in context.sites]
-    across = max(_number(one.across_tokens) for one in context.sites)
+    # Where all tokens are alike, nothing at all is left across them.
+    across = float(np.nanmax([0.0, *(_number(one.across_tokens) for one in context.sites)]))
     middle = float(np.median(real))
     holds = middle > context.unrelated and across < middle
     return Finding(

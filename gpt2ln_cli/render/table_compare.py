@@ -148,10 +148,11 @@ def _probe(console: Console, probe: SigmaProbe) -> None:
         console.print()
     _say(
         console,
-        f"Ridge regression on standardized features, its penalty by generalized cross-validation, fitted on "
-        f"{probe.fitted_tokens:,} tokens of {probe.fitted_on} and tried on {probe.tried_tokens:,} of {probe.tried_on} "
-        "(sample prompts; position 0 left out). 1 is perfect, 0 no better than the mean. Every later site is in "
-        "--json.",
+        "Ridge regression on standardized features, its penalty by generalized cross-validation; "
+        f"{' and '.join(probe.texts)} (sample prompts) in pieces of {probe.piece} tokens, every other one held out: "
+        f"{probe.fitted_tokens:,} tokens are fitted, {probe.held_out_tokens:,} held out, position 0 of each piece "
+        "apart. 1 is perfect, 0 no better than the mean. xhat has no scale: what y tells of sigma, it tells by "
+        "direction and by what eps leaves. Every later site is in --json.",
     )
 
 
