@@ -36,7 +36,7 @@ def shape_of(values):
     return [quantities[name][0] for name in ("pre_norm", "sigma", "excess_kurtosis", "max_deviation")]
 
 
-def assert_shape(shape, values, rel=1e-6):
+def assert_shape(shape, values, rel=1e-5):
     got = (shape.norm, shape.sigma, shape.excess_kurtosis + 3, shape.max_deviation)
     norm, sigma, kurtosis, deviation = shape_of(values)
     assert got == pytest.approx((norm, sigma, kurtosis + 3, deviation), rel=rel)
@@ -60,23 +60,23 @@ def assert_tokens_agree(record, body):
                 defined = (x - x.mean()) / np.sqrt(x.var() + EPS)
                 undone = (y - bias) / gain
                 by_site.setdefault(one.site, []).append((x, defined, y))
-                assert one.mean == pytest.approx(x.mean(), rel=1e-6, abs=1e-9)
-                assert one.sigma == pytest.approx(x.std(), rel=1e-6)
-                assert one.mean_share == pytest.approx(len(x) * x.mean() ** 2 / (x @ x), rel=1e-6)
-                assert one.sigma_share == pytest.approx(len(x) * x.var() / (x @ x), rel=1e-6)
+                assert one.mean == pytest.approx(x.mean(), rel=1e-5, abs=1e-5 * x.std())
+                assert one.sigma == pytest.approx(x.std(), rel=1e-5)
+                assert one.mean_share == pytest.approx(len(x) * x.mean() ** 2 / (x @ x), rel=1e-5, abs=1e-6)
+                assert one.sigma_share == pytest.approx(len(x) * x.var() / (x @ x), rel=1e-5)
                 assert one.mean_share + one.sigma_share == pytest.approx(1)
                 assert_shape(one.pre, x)
                 # Undone from the module's float32 output: what is left of its gain and bias is rounding.
                 assert_shape(one.normalized, defined, rel=1e-3)
                 assert_shape(one.post, y)
-                rebuilt = undone * np.sqrt(x.var() + EPS) + x.mean()
-                error = np.linalg.norm(x - rebuilt) / np.linalg.norm(x)
-                assert one.rebuilt_error == pytest.approx(error, rel=1e-6)
-                assert error < 1e-3
+                # The error is rounding itself, which differs with the batch: its size is what can be checked.
                 scale = np.sqrt(x.var() + EPS)
+                error = np.linalg.norm(x - scale * undone - x.mean()) / np.linalg.norm(x)
+                assert 0 < one.rebuilt_error < 2 * one.rounding < 1e-4
+                assert error < 2 * one.rounding
                 bound = scale * (np.abs(y) + np.abs(bias)) / np.abs(gain) + np.abs(x) + np.abs(x.mean())
                 rounding = np.finfo(np.float32).eps * np.linalg.norm(bound) / np.linalg.norm(x)
-                assert one.rounding == pytest.approx(rounding, rel=1e-6)
+                assert one.rounding == pytest.approx(rounding, rel=1e-4)
                 assert one.rebuilt
                 assert one.shape_kept
         pairs = list(itertools.combinations(range(len(setting.tokens)), 2))
@@ -224,6 +224,13 @@ def test_an_rms_normalized_model_gets_other_answers(demo):
     found = holds(record)
     assert (found["discarded"], found["shape"]) == (False, True)
     assert "not rebuilt" in record.findings[0].statement
+    # What is lacking is the rest of mu: x is taken for (sigma / rms) x + mu.
+    token = record.settings[0].tokens[1]
+    states = raw_states(model.body, record.prompts[token.sequence].token_ids)
+    for one in token.sites:
+        x = states[one.site][0][token.position]
+        rebuilt = np.sqrt((x.var() + EPS) / (np.mean(x**2) + EPS)) * x + x.mean()
+        assert one.rebuilt_error == pytest.approx(np.linalg.norm(x - rebuilt) / np.linalg.norm(x), rel=1e-2, abs=1e-6)
 
 
 def test_a_model_normalized_by_head_gets_other_answers(demo):
