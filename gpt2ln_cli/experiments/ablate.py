@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 FINAL = Site(None, "ln_f")
 # Losses that differ by at most this many times the dtype's epsilon, relatively, differ by rounding.
-ROUNDING = 32
+ROUNDING = 4
 # Positions whose predictions are held in memory at a time: a row of float64 over the vocabulary each.
 CHUNK = 128
 
