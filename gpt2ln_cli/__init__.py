@@ -13,10 +13,23 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "count", "inspect", "load", "models", "params", "stats"]
+__all__ = [
+    "__version__",
+    "ablate",
+    "compare",
+    "count",
+    "diff",
+    "inspect",
+    "load",
+    "models",
+    "params",
+    "stats",
+    "tour",
+    "verify",
+]
 
 if TYPE_CHECKING:
-    from gpt2ln_cli.api import count, inspect, models, params, stats
+    from gpt2ln_cli.api import ablate, compare, count, diff, inspect, models, params, stats, tour, verify
     from gpt2ln_cli.model import load
 
 

@@ -10,11 +10,22 @@ from typing import TYPE_CHECKING, TypeVar
 import msgspec
 
 from gpt2ln_cli import catalogue, counting
-from gpt2ln_cli.checkpoint import DEFAULT_MODEL, locate
+from gpt2ln_cli.checkpoint import DEFAULT_MODEL, Checkpoint, locate
 from gpt2ln_cli.errors import UsageError
 from gpt2ln_cli.quantities import POSITION, SORT_KEYS
-from gpt2ln_cli.records import Arithmetic, Inspection, Models, Parameters, strict
-from gpt2ln_cli.sites import parse_layers, select_sites
+from gpt2ln_cli.records import (
+    Ablation,
+    Arithmetic,
+    Comparison,
+    Difference,
+    Inspection,
+    Models,
+    Parameters,
+    Tour,
+    Verification,
+    strict,
+)
+from gpt2ln_cli.sites import Site, parse_layers, select_sites
 
 if TYPE_CHECKING:
     from gpt2ln_cli.inspection import Run
@@ -24,8 +35,10 @@ if TYPE_CHECKING:
 
 Prompts = str | Sequence[str | Sequence[int]]
 Layers = int | str | Sequence[int | str]
-
-RecordT = TypeVar("RecordT", Inspection, Parameters)
+RecordT = TypeVar("RecordT", Inspection, Parameters, Comparison, Ablation, Verification, Difference, Tour)
+VERIFIED = ("The war was over, but the hatred was not.", "war violence hate fear")
+COMPARED = ("ok", "hatred")
+COMPARED_CONTEXT = "war violence hate fear"
 
 
 @dataclass(frozen=True)
@@ -224,6 +237,343 @@ def models() -> Models:
     return catalogue.models()
 
 
+def compare(
+    prompts: Prompts | None = None,
+    *,
+    model: str | Path | LoadedModel = DEFAULT_MODEL,
+    revision: str | None = None,
+    heads: int | None = None,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    context: bool = False,
+    position: int = -1,
+    template: str | None = None,
+    layers: Layers | None = None,
+    sites: Collection[str] | None = None,
+    bos: bool = False,
+    overflow: Overflow = "error",
+    batch_size: int | None = None,
+    progress: Progress | None = None,
+) -> Comparison:
+    """Show what LayerNorm takes from tokens, what it leaves, and whether it is gone; ``gpt2ln compare``.
+
+    Of each item one token is compared, once with the item run alone, and once in a carrier sentence. A linear probe,
+    fitted and tried on bundled sample prompts, says how well what was taken can be read from the network again.
+
+    Args:
+        prompts: two or more words, texts or lists of token ids; None is "ok" and "hatred". With ``context``, one or
+            more, and None is "war violence hate fear".
+        model: as for :func:`inspect`.
+        revision: as for :func:`inspect`.
+        heads: as for :func:`inspect`.
+        device: as for :func:`inspect`.
+        dtype: as for :func:`inspect`.
+        context: look at whole contexts instead: the direction that all tokens of one share, under the real LayerNorm
+            and under normalization of each feature across the tokens.
+        position: which token of each item, from 0; negative counts from its last.
+        template: the carrier sentence, with ``{}`` where the item goes; ``"{}"`` is none. None is "The word was {}."
+            where every item is one word, and otherwise none.
+        layers: as for :func:`inspect`.
+        sites: as for :func:`inspect`.
+        bos: as for :func:`inspect`.
+        overflow: as for :func:`inspect`.
+        batch_size: as for :func:`inspect`.
+        progress: as for :func:`inspect`; the probe's passes are not counted.
+
+    Raises:
+        UsageError: as for :func:`inspect`; or one item alone, a template without one ``{}``, or no such position.
+        CheckpointError: as for :func:`inspect`.
+        PromptError: as for :func:`inspect`; or the token was cut off, or a context is one token.
+    """
+    from gpt2ln_cli.experiments.compare import choose_template, compare_contexts, compare_tokens, spots
+    from gpt2ln_cli.experiments.subject import prepare
+
+    if prompts is None:
+        prompts = COMPARED_CONTEXT if context else COMPARED
+    items = [prompts] if isinstance(prompts, str) else list(prompts)
+    checkpoint = _located(model, revision, heads)
+    chosen = _sites(checkpoint, layers, sites)
+    if context:
+        subject = prepare(
+            items, model=checkpoint, device=device, dtype=dtype, bos=bos, overflow=overflow, batch_size=batch_size
+        )
+        return _strict(compare_contexts(subject, chosen, bos=bos, progress=progress))
+    if len(items) < 2:
+        raise UsageError("give two or more words to compare; one context by itself goes with --context.")
+    carrier = choose_template(items, template)
+    carried = [] if carrier is None else [carrier.replace("{}", str(item)) for item in items]
+    subject = prepare(
+        [*items, *carried],
+        model=checkpoint,
+        device=device,
+        dtype=dtype,
+        bos=bos,
+        overflow=overflow,
+        batch_size=batch_size,
+    )
+    settings = [
+        (
+            chosen_template,
+            items,
+            spots(
+                items,
+                chosen_template,
+                subject.contexts,
+                subject.loaded.tokenizer,
+                first_prompt=first_prompt,
+                position=position,
+                bos=bos,
+            ),
+        )
+        for chosen_template, first_prompt in [(None, 0), *([] if carrier is None else [(carrier, len(items))])]
+    ]
+    return _strict(compare_tokens(subject, settings, chosen, bos=bos, progress=progress))
+
+
+def ablate(
+    prompts: Prompts | None = None,
+    *,
+    model: str | Path | LoadedModel = DEFAULT_MODEL,
+    revision: str | None = None,
+    heads: int | None = None,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    layers: Layers | None = None,
+    sites: Collection[str] | None = None,
+    bos: bool = False,
+    overflow: Overflow = "error",
+    batch_size: int | None = None,
+    progress: Progress | None = None,
+) -> Ablation:
+    """Replace LayerNorms by something else and measure what the model then predicts; ``gpt2ln ablate``.
+
+    The weights were trained with the real LayerNorm: a replacement shows what this model depends on, not what a model
+    trained with it could have learned.
+
+    Args:
+        prompts: as for :func:`inspect`; None is a bundled passage that the bundled model was not trained on.
+        model: as for :func:`inspect`.
+        revision: as for :func:`inspect`.
+        heads: as for :func:`inspect`.
+        device: as for :func:`inspect`.
+        dtype: as for :func:`inspect`.
+        layers: the layers whose LayerNorms are replaced, as for :func:`inspect`.
+        sites: the kinds that are replaced, as for :func:`inspect`.
+        bos: as for :func:`inspect`.
+        overflow: as for :func:`inspect`.
+        batch_size: as for :func:`inspect`.
+        progress: as for :func:`inspect`, the tokens of every replacement's passes counted.
+
+    Raises:
+        UsageError: as for :func:`inspect`.
+        CheckpointError: as for :func:`inspect`; or there is no LM head.
+        PromptError: as for :func:`inspect`; or every prompt is one token long.
+    """
+    from gpt2ln_cli.experiments.ablate import ablate as replace_all
+    from gpt2ln_cli.experiments.subject import prepare
+    from gpt2ln_cli.prompts import HELD_OUT, long_sample
+
+    if prompts is None:
+        prompts = long_sample(HELD_OUT)
+    checkpoint = _located(model, revision, heads)
+    chosen = _sites(checkpoint, layers, sites)
+    subject = prepare(
+        [prompts] if isinstance(prompts, str) else prompts,
+        model=checkpoint,
+        device=device,
+        dtype=dtype,
+        bos=bos,
+        overflow=overflow,
+        batch_size=batch_size,
+    )
+    return _strict(replace_all(subject, chosen, bos=bos, progress=progress))
+
+
+def verify(
+    prompts: Prompts | None = None,
+    *,
+    model: str | Path | LoadedModel = DEFAULT_MODEL,
+    revision: str | None = None,
+    heads: int | None = None,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    bos: bool = False,
+    overflow: Overflow = "error",
+) -> Verification:
+    """Try every reading of "LayerNorm" on what the model computes, and check what GPT-2 does; ``gpt2ln verify``.
+
+    Args:
+        prompts: as for :func:`inspect`, run as one batch; None is the bundled sample and a second line.
+        model: as for :func:`inspect`.
+        revision: as for :func:`inspect`.
+        heads: as for :func:`inspect`.
+        device: as for :func:`inspect`.
+        dtype: as for :func:`inspect`.
+        bos: as for :func:`inspect`.
+        overflow: as for :func:`inspect`.
+
+    Raises:
+        UsageError: no such device.
+        CheckpointError: as for :func:`inspect`.
+        PromptError: as for :func:`inspect`.
+    """
+    from gpt2ln_cli.experiments.subject import prepare
+    from gpt2ln_cli.experiments.verify import verify as try_readings
+
+    if prompts is None:
+        prompts = VERIFIED
+    subject = prepare(
+        [prompts] if isinstance(prompts, str) else prompts,
+        model=_located(model, revision, heads),
+        device=device,
+        dtype=dtype,
+        bos=bos,
+        overflow=overflow,
+        batch_size=None,
+    )
+    return _strict(try_readings(subject, bos=bos))
+
+
+def diff(
+    model_a: str | Path,
+    model_b: str | Path,
+    prompts: Prompts | None = None,
+    *,
+    layers: Layers | None = None,
+    sites: Collection[str] | None = None,
+    top: int = 3,
+    heads: int | None = None,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    bos: bool = False,
+    overflow: Overflow = "error",
+    batch_size: int | None = None,
+    progress: Progress | None = None,
+) -> Difference:
+    """Compare two checkpoints of one shape, LayerNorm by LayerNorm; ``gpt2ln diff``.
+
+    Args:
+        model_a: a bundled name, a folder, a file or a Hub id.
+        model_b: the same; what changed is told as from A to B.
+        prompts: texts or token ids to compare activations on, tokenized by A's tokenizer; None compares parameters
+            alone, without torch where the files allow it.
+        layers: as for :func:`inspect`.
+        sites: as for :func:`inspect`.
+        top: how many of each vector's most changed features to list.
+        heads: as for :func:`inspect`, for both.
+        device: as for :func:`inspect`.
+        dtype: as for :func:`inspect`.
+        bos: as for :func:`inspect`.
+        overflow: as for :func:`inspect`.
+        batch_size: as for :func:`inspect`.
+        progress: as for :func:`inspect`, for each model in turn.
+
+    Raises:
+        UsageError: as for :func:`inspect`, or ``top`` below 1.
+        CheckpointError: as for :func:`inspect`, or the two differ in layers or width.
+        PromptError: as for :func:`inspect`.
+    """
+    from gpt2ln_cli.experiments.diff import check_same_shape, compare_site
+
+    _check_top(top)
+    a, b = locate(str(model_a), heads=heads), locate(str(model_b), heads=heads)
+    check_same_shape(a, b)
+    chosen = select_sites(a.config.n_layer, _layer_list(layers), sites)
+    runs = None
+    if prompts is not None:
+
+        def run_of(model: str | Path, given: Prompts, *, begin: bool) -> Inspection:
+            return inspect(
+                given,
+                model=model,
+                heads=heads,
+                device=device,
+                dtype=dtype,
+                layers=layers,
+                sites=sites,
+                bos=begin,
+                overflow=overflow,
+                batch_size=batch_size,
+                progress=progress,
+            )
+
+        first = run_of(model_a, prompts, begin=bos)
+        # The very same tokens, whatever B's own tokenizer would make of the text.
+        runs = first, run_of(model_b, [prompt.token_ids for prompt in first.prompts], begin=False)
+    learned = a.layer_norms(), b.layer_norms()
+    compared = [compare_site(site, learned[0][site.name], learned[1][site.name], top=top, runs=runs) for site in chosen]
+    return _strict(
+        Difference(
+            model_a=runs[0].model if runs else a.info(dtype=a.stored_dtype(), device=None),
+            model_b=runs[1].model if runs else b.info(dtype=b.stored_dtype(), device=None),
+            prompts=runs[0].prompts if runs else None,
+            sites=compared,
+            changed_sites=sum(
+                any(vector is not None and vector.changed for vector in (site.gain, site.bias)) for site in compared
+            ),
+        )
+    )
+
+
+def tour(
+    *,
+    model: str | Path | LoadedModel = DEFAULT_MODEL,
+    revision: str | None = None,
+    heads: int | None = None,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+) -> Tour:
+    """Answer a learner's six questions by experiments on the checkpoint; ``gpt2ln tour``.
+
+    Args:
+        model: as for :func:`inspect`; it needs a tokenizer.
+        revision: as for :func:`inspect`.
+        heads: as for :func:`inspect`.
+        device: as for :func:`inspect`.
+        dtype: as for :func:`inspect`.
+
+    Raises:
+        UsageError: no such device.
+        CheckpointError: as for :func:`inspect`, or the checkpoint has no tokenizer.
+    """
+    from gpt2ln_cli.experiments import tour as guide
+    from gpt2ln_cli.model import LoadedModel, load
+    from gpt2ln_cli.parameters import judge
+    from gpt2ln_cli.prompts import LONG_SAMPLE, long_sample
+
+    loaded = model
+    if not isinstance(loaded, LoadedModel):
+        loaded = load(loaded, revision=revision, heads=heads, device=device, dtype=dtype)
+    config = loaded.checkpoint.config
+    run = inspect(long_sample(LONG_SAMPLE), model=loaded, overflow="truncate")
+    trial = verify(model=loaded)
+    middle = config.n_layer // 2
+    learners = count(tokens=1024, layers=config.n_layer, width=config.n_embd, heads=config.n_head)
+    some_layers = range(0, config.n_layer, max(1, config.n_layer // 4))
+    return _strict(
+        Tour(
+            model=loaded.info,
+            answers=[
+                guide.count_of_pairs(run, learners),
+                guide.which_axis(trial),
+                guide.each_context(trial),
+                guide.what_is_thrown_away(compare(model=loaded), middle),
+                guide.across_tokens(compare(model=loaded, context=True), some_layers),
+                guide.gain_and_bias(judge(run.sites), ablate(model=loaded), trial),
+            ],
+        )
+    )
+
+
+def _located(model: str | Path | LoadedModel, revision: str | None, heads: int | None) -> Checkpoint | LoadedModel:
+    return locate(str(model), revision, heads=heads) if isinstance(model, (str, Path)) else model
+
+
+def _sites(model: Checkpoint | LoadedModel, layers: Layers | None, kinds: Collection[str] | None) -> list[Site]:
+    checkpoint = model if isinstance(model, Checkpoint) else model.checkpoint
+    return select_sites(checkpoint.config.n_layer, _layer_list(layers), kinds)
+
+
 def _check_top(top: int | None) -> None:
     if top is not None and top < 1:
         raise UsageError(f"top {top}: it must be 1 or more.")
@@ -257,10 +607,9 @@ def _run(
 
     if prompts is None:
         prompts = sample_prompt()
-    model = which.model
     return run(
         [prompts] if isinstance(prompts, str) else prompts,
-        model=locate(str(model), which.revision, heads=which.heads) if isinstance(model, (str, Path)) else model,
+        model=_located(which.model, which.revision, which.heads),
         device=which.device,
         dtype=which.dtype,
         layers=_layer_list(layers),

@@ -14,9 +14,9 @@ from gpt2ln_cli.checkpoint import Checkpoint, LayerNormParameters
 from gpt2ln_cli.flags import parameter_flags, run_flags
 from gpt2ln_cli.model import Device, Dtype, LoadedModel, build_body, layer_norm
 from gpt2ln_cli.parameters import describe
-from gpt2ln_cli.prompts import Context, Overflow, make_contexts, plan_batches, token_texts
+from gpt2ln_cli.prompts import Context, Overflow, make_contexts, plan_batches, prompt_infos, token_texts
 from gpt2ln_cli.quantities import POSITION
-from gpt2ln_cli.records import Flag, Inspection, PromptInfo, Row, SiteSummary
+from gpt2ln_cli.records import Flag, Inspection, Row, SiteSummary
 from gpt2ln_cli.sites import Site, all_sites, select_sites
 from gpt2ln_cli.statistics import Measured, Progress, measure, summarize
 
@@ -32,24 +32,11 @@ class Run:
 
     def record(self, command: Literal["inspect", "stats"], rows: list[Row] | None) -> Inspection:
         """The record of the run, with the given rows."""
-        texts = self._token_texts()
         return Inspection(
             command=command,
             model=self.loaded.info,
             bos=self.bos,
-            prompts=[
-                PromptInfo(
-                    index=index,
-                    prompt=context.prompt,
-                    offset=context.offset,
-                    dropped=context.dropped,
-                    text=context.text,
-                    token_ids=context.token_ids,
-                    tokens=texts[index],
-                    length=len(context.token_ids),
-                )
-                for index, context in enumerate(self.contexts)
-            ],
+            prompts=prompt_infos(self.contexts, self.loaded.tokenizer),
             counts=self.measured.counts,
             sites=list(self._site_summaries()),
             rows=rows,
@@ -65,7 +52,7 @@ class Run:
         """
         measured, quantities = self.measured, self.measured.quantities
         ids = np.concatenate([context.token_ids for context in self.contexts])
-        texts = [text for tokens in self._token_texts() for text in (tokens or [])]
+        texts = token_texts(ids.tolist(), self.loaded.tokenizer)
         assert quantities.max_deviation is not None
         assert quantities.excess_kurtosis is not None
         rows = []
@@ -92,9 +79,6 @@ class Run:
                 for token in order[:top]
             ]
         return rows
-
-    def _token_texts(self) -> list[list[str] | None]:
-        return [token_texts(context.token_ids, self.loaded.tokenizer) for context in self.contexts]
 
     def _site_summaries(self) -> Iterator[SiteSummary]:
         first = self.measured.position == 0

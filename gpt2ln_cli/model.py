@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from gpt2ln_cli.checkpoint import DEFAULT_MODEL, Checkpoint, locate
+from gpt2ln_cli.checkpoint import DEFAULT_MODEL, LM_HEAD, Checkpoint, locate
 from gpt2ln_cli.errors import CheckpointError, UsageError
 
 if TYPE_CHECKING:
@@ -66,6 +68,41 @@ def layer_norm(body: GPT2Model, site: Site) -> nn.LayerNorm:
     """The module of a site."""
     module: nn.LayerNorm = getattr(body if site.layer is None else body.h[site.layer], site.kind)
     return module
+
+
+@contextmanager
+def forward_replaced(module: nn.Module, forward: Callable[[torch.Tensor], torch.Tensor]) -> Iterator[None]:
+    """Let the module compute something else; on leaving, whatever happened inside, it is as it was."""
+    # In the instance's own namespace: it hides the class's forward, and deleting it brings that back.
+    own = module.__dict__.get("forward")
+    module.__dict__["forward"] = forward
+    try:
+        yield
+    finally:
+        if own is None:
+            del module.__dict__["forward"]
+        else:
+            module.__dict__["forward"] = own
+
+
+def head_weight(loaded: LoadedModel) -> torch.Tensor:
+    """The LM head, (vocabulary, features): the checkpoint's own, or the token embedding where it is tied to that.
+
+    Raises:
+        CheckpointError: the weights can't be read, or the head is not tied and missing.
+    """
+    checkpoint, embedding = loaded.checkpoint, loaded.body.wte.weight
+    own = checkpoint.contents.tensors.get(LM_HEAD)
+    if own is not None:
+        if own.shape != tuple(embedding.shape):
+            raise CheckpointError(
+                f"{checkpoint.location}: '{LM_HEAD}' has shape {list(own.shape)} where the token embedding has "
+                f"{list(embedding.shape)}."
+            )
+        return own.tensor().to(embedding)
+    if not checkpoint.config.tie_word_embeddings:
+        raise CheckpointError(f"{checkpoint.location} has no LM head, and its configuration ties it to nothing.")
+    return embedding
 
 
 def resolve_device(device: Device) -> torch.device:

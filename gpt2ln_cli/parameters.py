@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpt2ln_cli.checkpoint import LayerNormParameters
-from gpt2ln_cli.records import Feature, Gain, SiteParameters, Vector, Verdict
+from gpt2ln_cli.records import Feature, Gain, SiteParameters, SiteSummary, Vector, Verdict
 from gpt2ln_cli.sites import Site
 
 GAIN_START, BIAS_START = 1.0, 0.0
@@ -72,7 +72,7 @@ def _median(values: NDArray[np.float64]) -> float:
     return float("nan") if np.isnan(ordered[-1]) else float(middle.mean())
 
 
-def judge(sites: Sequence[SiteParameters]) -> Verdict:
+def judge(sites: Sequence[SiteParameters | SiteSummary]) -> Verdict:
     """Decide from the summaries whether gains and biases were learned."""
 
     def learned(vector: Vector | None) -> bool:

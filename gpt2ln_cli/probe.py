@@ -11,12 +11,12 @@ import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from gpt2ln_cli.model import layer_norm
+from gpt2ln_cli.model import forward_replaced, layer_norm
 from gpt2ln_cli.sites import Site
 
 if TYPE_CHECKING:
@@ -89,26 +89,19 @@ class Probe:
     sites: Sequence[Site]
     shape: bool = False
     _readings: list[SiteReading] = field(default_factory=list, init=False)
-    _patched: list[tuple[nn.Module, Any]] = field(default_factory=list, init=False)
+    _replaced: contextlib.ExitStack = field(default_factory=contextlib.ExitStack, init=False)
 
     def __enter__(self) -> Probe:
         for site in self.sites:
             module = layer_norm(self.body, site)
-            self._patched.append((module, module.__dict__.get("forward")))
             reader = self._reader(site, module, last=site == self.sites[-1] and site.layer is not None)
-            # In the instance's own namespace: it hides the class's forward, and deleting it brings that back.
-            module.__dict__["forward"] = reader
+            self._replaced.enter_context(forward_replaced(module, reader))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        while self._patched:
-            module, forward = self._patched.pop()
-            if forward is None:
-                del module.__dict__["forward"]
-            else:
-                module.__dict__["forward"] = forward
+        self._replaced.close()
 
     def run(self, input_ids: Tensor, attention_mask: Tensor, position_ids: Tensor) -> list[SiteReading]:
         """Run one batch as far as the last wanted site and return the readings, one for each site in forward order.

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 from gpt2ln_cli.checkpoint.tokenizer import END_OF_TEXT
 from gpt2ln_cli.errors import CheckpointError, PromptError, UsageError
+from gpt2ln_cli.records import PromptInfo
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 Overflow = Literal["error", "truncate", "window"]
 STANDARD_INPUT = "-"
 SAMPLE = "default.txt"
+LONG_SAMPLE = "full_context.txt"
+HELD_OUT = "held_out.txt"
 # About this many tokens a forward pass: beyond some 2,700 the MLP's temporaries outgrow the allocator's cache.
 BATCH_TOKENS = 1024
 # A batch's longest sequence exceeds its shortest by at most this share, or by this many tokens.
@@ -47,6 +50,11 @@ def sample_prompts_folder() -> Path:
 def sample_prompt() -> str:
     """The prompt used where none is given."""
     return read_prompts(sample_prompts_folder() / SAMPLE)[0]
+
+
+def long_sample(name: str) -> str:
+    """A bundled passage as one prompt: ``LONG_SAMPLE``, or ``HELD_OUT``, which the bundled model was not trained on."""
+    return read_prompts(sample_prompts_folder() / name, whole_file=True)[0]
 
 
 def read_prompts(source: str | Path, *, whole_file: bool = False) -> list[str]:
@@ -198,6 +206,23 @@ def token_texts(token_ids: Sequence[int], tokenizer: Tokenizer | None) -> list[s
         return str(tokenizer.decode([token_id], skip_special_tokens=False))
 
     return [text(token_id) for token_id in token_ids]
+
+
+def prompt_infos(contexts: Sequence[Context], tokenizer: Tokenizer | None) -> list[PromptInfo]:
+    """The contexts as a record lists them."""
+    return [
+        PromptInfo(
+            index=index,
+            prompt=context.prompt,
+            offset=context.offset,
+            dropped=context.dropped,
+            text=context.text,
+            token_ids=context.token_ids,
+            tokens=token_texts(context.token_ids, tokenizer),
+            length=len(context.token_ids),
+        )
+        for index, context in enumerate(contexts)
+    ]
 
 
 def plan_batches(lengths: Sequence[int], *, batch_size: int | None = None) -> list[list[int]]:

@@ -331,7 +331,391 @@ class Models(msgspec.Struct, frozen=True, kw_only=True):
     """The bundled ones, then those in the cache by name and commit."""
 
 
-Record = Inspection | Parameters | Arithmetic | Models
+class ReadingFit(msgspec.Struct, frozen=True, kw_only=True):
+    """How well one reading of "LayerNorm" reproduces what the model computed, over all tried sites."""
+
+    reading: str
+    is_gpt2: bool
+    statistics: int
+    """Statistics that each site would take for this input."""
+    worst: float | None
+    """Largest |y - predicted y| / rms(y) over sites, tokens and features."""
+    rms: float | None
+    """Largest rms(y - predicted y) / rms(y) over sites."""
+    fits: int
+    """Sites whose output it reproduces to rounding."""
+
+
+class SiteTrial(msgspec.Struct, frozen=True, kw_only=True):
+    """Which reading one LayerNorm follows."""
+
+    name: str
+    layer: int | None
+    kind: Literal["ln_1", "ln_2", "ln_f"]
+    verdict: str | None
+    """The only reading that fits to rounding; null where none does, or several do."""
+    candidates: list[str]
+    """All readings that fit to rounding: several where the input can't tell them apart."""
+    rms: float | None
+    """rms(y - predicted y) / rms(y) of the best reading."""
+    runner_up: str
+    """The best of the readings that do not fit."""
+    orders: float | None
+    """By how many powers of ten the best fits better than the runner-up."""
+    affine: Literal["gain and bias", "gain alone", "bias alone", "neither"]
+    """What, applied to the best reading's xhat, reproduces y."""
+
+
+class Check(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing that GPT-2 does, tried on this checkpoint."""
+
+    name: Literal["axis", "batch independence", "causality", "heads", "gain and bias"]
+    passed: bool | None
+    """Null where the input can't tell."""
+    statement: str
+    """What was measured, in words and numbers."""
+
+
+class Verification(msgspec.Struct, frozen=True, kw_only=True):
+    """What ``verify`` returns."""
+
+    schema_version: str = SCHEMA_VERSION
+    command: Literal["verify"] = "verify"
+    model: ModelInfo
+    bos: bool
+    prompts: list[PromptInfo]
+    readings: list[ReadingFit]
+    """GPT-2's own first."""
+    sites: list[SiteTrial]
+    checks: list[Check]
+    behaves_as_gpt2: bool
+    """No check came out otherwise."""
+    nonfinite: int = 0
+
+
+class StageShape(msgspec.Struct, frozen=True, kw_only=True):
+    """One token's features at one stage."""
+
+    norm: float | None
+    """L2 norm."""
+    sigma: float | None
+    """Population standard deviation of the features."""
+    excess_kurtosis: float | None
+    """Null on a row of equal features."""
+    max_deviation: float | None
+    """max|v - mean| / sigma of the features v; null on a row of equal features."""
+
+
+class TokenAtSite(msgspec.Struct, frozen=True, kw_only=True):
+    """What one LayerNorm took from one token, and what it left."""
+
+    site: str
+    mean: float | None
+    """mu, discarded."""
+    sigma: float | None
+    """Population standard deviation of the features of x, discarded."""
+    mean_share: float | None
+    """d mu^2 / ||x||^2: the share of ||x||^2 that mu holds."""
+    sigma_share: float | None
+    """d sigma^2 / ||x||^2: the share of ||x||^2 that sigma holds; with ``mean_share`` it makes 1."""
+    pre: StageShape
+    normalized: StageShape
+    """Of xhat as the module made it: its output with gain and bias undone."""
+    post: StageShape
+    rebuilt_error: float | None
+    """||x - (sqrt(sigma^2 + eps) xhat + mu)|| / ||x||, xhat being undone from the module's output."""
+    rounding: float | None
+    """What rounding in the model's dtype makes of ``rebuilt_error``, in order of magnitude."""
+    rebuilt: bool
+    """Whether every feature of x is rebuilt to rounding."""
+    shape_kept: bool
+    """Whether x - mu and xhat differ by nothing but a factor, to rounding: then kurtosis is the same."""
+
+
+class ComparedToken(msgspec.Struct, frozen=True, kw_only=True):
+    """One of the tokens that are compared."""
+
+    text: str | None
+    """The word or prompt it was asked for by; null where token ids were given."""
+    sequence: int
+    position: int
+    token_id: int
+    token: str | None
+    sites: list[TokenAtSite]
+
+
+class Cosines(msgspec.Struct, frozen=True, kw_only=True):
+    """Cosine between two tokens at one site."""
+
+    site: str
+    pre: float | None
+    normalized: float | None
+    post: float | None
+
+
+class TokenPair(msgspec.Struct, frozen=True, kw_only=True):
+    """Two of the compared tokens, by their places in the list of tokens."""
+
+    first: int
+    second: int
+    sites: list[Cosines]
+
+
+class Setting(msgspec.Struct, frozen=True, kw_only=True):
+    """The tokens compared in one surrounding."""
+
+    template: str | None
+    """The carrier sentence; null where each was run alone."""
+    tokens: list[ComparedToken]
+    pairs: list[TokenPair]
+
+
+class LaterReading(msgspec.Struct, frozen=True, kw_only=True):
+    """How well a linear probe reads something from the residual stream at a later site."""
+
+    site: str
+    r_squared: float | None
+
+
+class SigmaReading(msgspec.Struct, frozen=True, kw_only=True):
+    """How well a linear probe reads log sigma of one site, on tokens it was not fitted on; R^2, at most 1."""
+
+    site: str
+    pre: float | None
+    """From x, which the LayerNorm was given."""
+    post: float | None
+    """From y, which it gave."""
+    later: list[LaterReading]
+    """From the residual stream that enters each later site."""
+
+
+class SigmaProbe(msgspec.Struct, frozen=True, kw_only=True):
+    """Ridge regression of log sigma on the features.
+
+    Each text is cut into pieces that are run as prompts of their own: the first, third, ... are fitted on, the others
+    held out.
+    """
+
+    texts: list[str]
+    """Files of ``sample_prompts``."""
+    piece: int
+    """Tokens of each piece, the last of a text apart."""
+    fitted_tokens: int
+    """Position 0 of each piece is left out."""
+    held_out_tokens: int
+    sites: list[SigmaReading]
+
+
+class TokenInContext(msgspec.Struct, frozen=True, kw_only=True):
+    """How much of one token's xhat the direction holds that its context shares."""
+
+    position: int
+    token_id: int
+    token: str | None
+    real: float | None
+    """<xhat, m> / ||xhat||^2 under the real LayerNorm, m being the mean of xhat over the context's tokens."""
+    across_tokens: float | None
+    """The same under normalization of each feature across the tokens, whose m is zero."""
+
+
+class SharedAtSite(msgspec.Struct, frozen=True, kw_only=True):
+    """The direction that the tokens of a context share at one site."""
+
+    site: str
+    real: float | None
+    """||m||^2 / (mean over tokens of ||xhat||^2) under the real LayerNorm."""
+    across_tokens: float | None
+    """The same under normalization of each feature across the tokens: zero but for rounding, and null where all tokens
+    are alike, of which it leaves nothing."""
+    tokens: list[TokenInContext]
+
+
+class SharedDirection(msgspec.Struct, frozen=True, kw_only=True):
+    """What the tokens of one context have in common."""
+
+    sequence: int
+    unrelated: float
+    """1 / tokens: the share that tokens at right angles to each other would have."""
+    sites: list[SharedAtSite]
+
+
+class Finding(msgspec.Struct, frozen=True, kw_only=True):
+    """An answer that the measured numbers give."""
+
+    name: Literal["discarded", "scale", "shape", "not gone", "shared direction"]
+    holds: bool | None
+    """Whether it came out as in GPT-2; null where the input can't tell."""
+    statement: str
+
+
+class Comparison(msgspec.Struct, frozen=True, kw_only=True):
+    """What ``compare`` returns."""
+
+    schema_version: str = SCHEMA_VERSION
+    command: Literal["compare"] = "compare"
+    model: ModelInfo
+    bos: bool
+    prompts: list[PromptInfo]
+    settings: list[Setting]
+    """Alone, and in the carrier sentence; empty where whole contexts were looked at."""
+    probe: SigmaProbe | None
+    """Null where whole contexts were looked at, or where the checkpoint has no tokenizer for the sample prompts."""
+    contexts: list[SharedDirection]
+    """Only where whole contexts were looked at."""
+    findings: list[Finding]
+    nonfinite: int = 0
+
+
+class Ablated(msgspec.Struct, frozen=True, kw_only=True):
+    """The model's predictions with its LayerNorms replaced; over all positions that have a next token."""
+
+    name: str
+    formula: str
+    looks_ahead: bool
+    """Whether a position's output depends on later tokens: then the loss is not that of a language model."""
+    loss: float | None
+    """Mean negative log-likelihood of the next token, in nats."""
+    perplexity: float | None
+    """exp(loss)."""
+    loss_difference: float | None
+    """Loss less that of the real model."""
+    standard_error: float | None
+    """Of ``loss_difference``, from its spread over tokens; null where there is but one."""
+    kl: float | None
+    """Mean Kullback-Leibler divergence KL(real || replaced) of the next-token predictions, in nats."""
+    same_top: float
+    """Share of positions whose most probable next token is the real model's."""
+    residual_first: Spread
+    """||x|| after the last block, where it enters ln_f, at position 0 of every sequence."""
+    residual_rest: Spread
+    """The same at all later positions."""
+    overflowed: int
+    """Tokens whose residual after the last block, or whose logits, are not finite."""
+
+
+class Ablation(msgspec.Struct, frozen=True, kw_only=True):
+    """What ``ablate`` returns."""
+
+    schema_version: str = SCHEMA_VERSION
+    command: Literal["ablate"] = "ablate"
+    model: ModelInfo
+    bos: bool
+    prompts: list[PromptInfo]
+    sites: list[str]
+    """The LayerNorms that were replaced; all others stayed."""
+    predictions: int
+    """Positions with a next token."""
+    real: Ablated
+    """The model as it is."""
+    replaced: list[Ablated]
+    resolution: float
+    """Differences of loss up to this, in nats, are taken for rounding."""
+    lower: list[str]
+    """Replacements with a lower loss than the real model's, lowest first; none of them looks ahead."""
+    equal: list[str]
+    """Replacements that do not look ahead whose loss is the real model's."""
+    nonfinite: int = 0
+
+
+class FeatureChange(msgspec.Struct, frozen=True, kw_only=True):
+    """One feature of a gain or bias in two checkpoints."""
+
+    index: int
+    a: float | None
+    b: float | None
+
+
+class VectorChange(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of a gain or bias between checkpoint A and checkpoint B."""
+
+    norm: float | None
+    """L2 norm of b - a."""
+    relative: float | None
+    """That, divided by the L2 norm of a; null where a is 0."""
+    cosine: float | None
+    """Cosine of the angle between a and b; null where either is 0."""
+    changed: int
+    """Features whose value differs at all."""
+    largest: list[FeatureChange]
+    """The features that changed most, the most changed first; none that did not change."""
+
+
+class SpreadChange(msgspec.Struct, frozen=True, kw_only=True):
+    """Mean over tokens of a quantity in two checkpoints."""
+
+    a: float | None
+    b: float | None
+    relative: float | None
+    """(b - a) / |a|; null where a is 0."""
+
+
+class ActivationChange(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of a site's statistics over the same tokens; arithmetic means over tokens."""
+
+    sigma: SpreadChange
+    pre_norm: SpreadChange
+    normalized_norm: SpreadChange
+    post_norm: SpreadChange
+
+
+class SiteDifference(msgspec.Struct, frozen=True, kw_only=True):
+    """One LayerNorm in two checkpoints."""
+
+    name: str
+    layer: int | None
+    kind: Literal["ln_1", "ln_2", "ln_f"]
+    gain: VectorChange | None
+    """Null where neither checkpoint has one."""
+    bias: VectorChange | None
+    first: ActivationChange | None
+    """Position 0 of every sequence; null without prompts."""
+    rest: ActivationChange | None
+    """All later positions; null without prompts, or where there are none."""
+
+
+class Difference(msgspec.Struct, frozen=True, kw_only=True):
+    """What ``diff`` returns."""
+
+    schema_version: str = SCHEMA_VERSION
+    command: Literal["diff"] = "diff"
+    model_a: ModelInfo
+    model_b: ModelInfo
+    prompts: list[PromptInfo] | None
+    """Null where parameters alone were compared."""
+    sites: list[SiteDifference]
+    changed_sites: int
+    """Sites whose gain or bias differs at all."""
+    nonfinite: int = 0
+
+
+class TourTable(msgspec.Struct, frozen=True, kw_only=True):
+    """The measured numbers behind an answer."""
+
+    headings: list[str]
+    rows: list[list[str | int | float | None]]
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """One of a learner's questions, answered from what was measured."""
+
+    question: str
+    answer: str
+    table: TourTable
+    more: str
+    """The command that shows more."""
+
+
+class Tour(msgspec.Struct, frozen=True, kw_only=True):
+    """What ``tour`` returns."""
+
+    schema_version: str = SCHEMA_VERSION
+    command: Literal["tour"] = "tour"
+    model: ModelInfo
+    answers: list[Answer]
+    nonfinite: int = 0
+
+
+Record = Inspection | Parameters | Arithmetic | Models | Verification | Comparison | Ablation | Difference | Tour
 
 
 def strict(value: Any) -> tuple[Any, int]:

@@ -10,10 +10,11 @@ from typing import Protocol
 
 from gpt2ln_cli.checkpoint import gguf_file, hub, huggingface, llmc, nanogpt, single
 from gpt2ln_cli.checkpoint.base import Checkpoint, Config, Contents, LayerNormParameters, check_numbers, check_tensors
+from gpt2ln_cli.checkpoint.tensors import LM_HEAD
 from gpt2ln_cli.errors import CheckpointError, UsageError
 from gpt2ln_cli.records import Source
 
-__all__ = ["BUNDLED", "DEFAULT_MODEL", "Checkpoint", "Config", "LayerNormParameters", "is_local", "locate"]
+__all__ = ["BUNDLED", "DEFAULT_MODEL", "LM_HEAD", "Checkpoint", "Config", "LayerNormParameters", "is_local", "locate"]
 
 
 class Layout(Protocol):

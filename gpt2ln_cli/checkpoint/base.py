@@ -44,6 +44,8 @@ class Config(msgspec.Struct, frozen=True):
     scale_attn_by_inverse_layer_idx: bool = False
     reorder_and_upcast_attn: bool = False
     bos_token_id: int | None = 50256
+    tie_word_embeddings: bool = True
+    """Whether the LM head is the token embedding where the checkpoint stores none."""
     bias: bool = True
     """False where LayerNorms and matrices may lack their bias, as nanoGPT's ``bias=False`` makes them."""
 

@@ -20,7 +20,7 @@ from gpt2ln_cli.checkpoint import huggingface
 from gpt2ln_cli.checkpoint.base import CONFIG, Checkpoint, Config, Contents, check_tensors, parse_config
 from gpt2ln_cli.checkpoint.huggingface import INDEX_SUFFIX, PICKLED_WEIGHTS, WEIGHTS, read_index
 from gpt2ln_cli.checkpoint.ranges import Place, RangesRefusedError, RemoteFile
-from gpt2ln_cli.checkpoint.tensors import StoredTensor, body_prefix
+from gpt2ln_cli.checkpoint.tensors import StoredTensor, body_names
 from gpt2ln_cli.checkpoint.tokenizer import MERGES, VOCABULARY, WHOLE, read_tokenizer
 from gpt2ln_cli.checkpoint.weights import SAFETENSORS_DTYPES
 from gpt2ln_cli.errors import CheckpointError
@@ -224,8 +224,7 @@ class Weights(Mapping[str, StoredTensor]):
             return None
         except Exception as error:
             raise _refusal(self._snapshot.name, self._snapshot.commit, error) from error
-        prefix = body_prefix(found)
-        return {name.removeprefix(prefix): place for name, place in found.items() if name.startswith(prefix)}
+        return {name: found[stored] for name, stored in body_names(found).items()}
 
     def _remote(self, name: str) -> StoredTensor:
         assert self._places is not None

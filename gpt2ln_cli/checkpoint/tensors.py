@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 FLOATS = ("float64", "float32", "float16", "bfloat16")
 LINEAR = ("attn.c_attn.weight", "attn.c_proj.weight", "mlp.c_fc.weight", "mlp.c_proj.weight")
+LM_HEAD = "lm_head.weight"
 EMBEDDING = re.compile(r"(.*\.)?wte\.weight")
 
 
@@ -101,23 +102,24 @@ def as_array(tensor: torch.Tensor) -> Array:
     return tensor.detach().numpy()
 
 
-def body_prefix(names: Iterable[str]) -> str:
-    """What the file puts before the names of GPT-2's body.
+def body_names(names: Iterable[str]) -> dict[str, str]:
+    """The stored name of each tensor of GPT-2's body, by the name that ``transformers.GPT2Model`` gives it.
 
     Where the body sits is told by its embedding: ``transformer.wte.weight`` in a model with a head,
-    ``_orig_mod.transformer.wte.weight`` from torch.compile, ``wte.weight`` in OpenAI's own files.
+    ``_orig_mod.transformer.wte.weight`` from torch.compile, ``wte.weight`` in OpenAI's own files. Of what lies
+    beside it only an LM head is kept, as ``lm_head.weight``.
     """
-    prefixes = sorted(name.removesuffix("wte.weight") for name in names if EMBEDDING.fullmatch(name))
-    return min(prefixes, key=len, default="")
+    stored = list(names)
+    prefixes = sorted(name.removesuffix("wte.weight") for name in stored if EMBEDDING.fullmatch(name))
+    prefix = min(prefixes, key=len, default="")
+    found = {name.removeprefix(prefix): name for name in stored if name.startswith(prefix)}
+    head = prefix.removesuffix("transformer.") + LM_HEAD
+    return {**found, LM_HEAD: head} if head in stored else found
 
 
 def body_of(tensors: Mapping[str, StoredTensor]) -> dict[str, StoredTensor]:
-    """The tensors of GPT-2's body by the names that ``transformers.GPT2Model`` gives them.
-
-    What lies beside the body, such as heads, is left out.
-    """
-    prefix = body_prefix(tensors)
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+    """The tensors of GPT-2's body, and its LM head if there is one, by the names of :func:`body_names`."""
+    return {name: tensors[stored] for name, stored in body_names(tensors).items()}
 
 
 def from_linear(tensors: Mapping[str, StoredTensor]) -> dict[str, StoredTensor]:

@@ -21,6 +21,7 @@ Examples:
 
 @click.command("inspect", epilog=EXAMPLE)
 @options.prompt_options
+@options.batch_option
 @options.layer_option()
 @options.site_option
 @click.option("--per-token", is_flag=True, help="Add one row for each site, sequence and token.")

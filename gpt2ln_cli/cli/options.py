@@ -24,6 +24,10 @@ def _remember_debug(context: click.Context, _: click.Parameter, value: bool) -> 
     context.meta[DEBUG] = value
 
 
+heads_option = click.option(
+    "--heads", type=click.IntRange(min=1), metavar="N", help="Heads, for a file that does not tell."
+)
+
 model_options = _together(
     click.option(
         "-m",
@@ -36,7 +40,7 @@ model_options = _together(
         help="The bundled 'demo', a folder, a file, or a Hub id such as 'gpt2'.",
     ),
     click.option("--revision", metavar="REV", help="Branch, tag or commit of a Hub id."),
-    click.option("--heads", type=click.IntRange(min=1), metavar="N", help="Heads, for a file that does not tell."),
+    heads_option,
 )
 
 run_options = _together(
@@ -79,6 +83,10 @@ def layer_option(*, required: bool = False) -> Callable[[F], F]:
     )
 
 
+batch_option = click.option(
+    "--batch-size", type=click.IntRange(min=1), metavar="N", help="Most sequences in a forward pass."
+)
+
 prompt_options = _together(
     click.argument("prompt", nargs=-1),
     click.option(
@@ -98,7 +106,6 @@ prompt_options = _together(
         show_default=True,
         help="What becomes of a prompt longer than the context.",
     ),
-    click.option("--batch-size", type=click.IntRange(min=1), metavar="N", help="Most sequences in a forward pass."),
 )
 
 output_options = _together(

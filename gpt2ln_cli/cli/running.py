@@ -34,9 +34,17 @@ def note_model(model: ModelInfo) -> None:
 
 
 def gather_prompts(
-    arguments: Sequence[str], files: Sequence[str], whole_file: bool, token_ids: Sequence[str]
+    arguments: Sequence[str],
+    files: Sequence[str],
+    whole_file: bool,
+    token_ids: Sequence[str],
+    *,
+    default: str | None = None,
 ) -> list[str | Sequence[int]] | None:
-    """Everything the call gave as a prompt, in the order arguments, files, ids; None where it gave nothing."""
+    """Everything the call gave as a prompt, in the order arguments, files, ids; None where it gave nothing.
+
+    Then a note says what is used instead: ``default`` in words, or the bundled sample prompt.
+    """
     from gpt2ln_cli.prompts import STANDARD_INPUT, parse_token_ids, read_prompts
 
     if [*arguments, *files].count(STANDARD_INPUT) > 1:
@@ -58,7 +66,11 @@ def gather_prompts(
         return prompts
     from gpt2ln_cli.prompts import sample_prompt
 
-    note(f'no prompt given; using the bundled sample "{sample_prompt()}"')
+    note(
+        f"no prompt given; using {default}"
+        if default
+        else f'no prompt given; using the bundled sample "{sample_prompt()}"'
+    )
     return None
 
 

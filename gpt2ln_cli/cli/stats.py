@@ -22,6 +22,7 @@ Examples:
 
 @click.command("stats", epilog=EXAMPLE)
 @options.prompt_options
+@options.batch_option
 @options.layer_option(required=True)
 @options.site_option
 @click.option(

@@ -167,6 +167,7 @@ def _titled_table(group: Group, *, left: int = 0) -> Table:
     table = plain_table(*group.headings, left=left)
     for column, width in zip(table.columns, _widths(group), strict=True):
         column.width = width
+    table.min_width = _width(group)  # a title longer than its columns would take two lines
     # An empty title would take no line, and the rows must stay level.
     table.title = Text(group.title or " ", style="bold cyan")
     table.title_justify = "left"

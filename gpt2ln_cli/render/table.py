@@ -10,16 +10,22 @@ from rich.text import Text
 
 from gpt2ln_cli.escaping import visible
 from gpt2ln_cli.records import (
+    Ablation,
     Arithmetic,
+    Comparison,
+    Difference,
     Flag,
     Gain,
     Inspection,
     ModelInfo,
     Models,
     Parameters,
+    PromptInfo,
     Spread,
     Summary,
+    Tour,
     Vector,
+    Verification,
 )
 from gpt2ln_cli.render.layout import (
     Group,
@@ -32,6 +38,11 @@ from gpt2ln_cli.render.layout import (
     side_by_side,
     stacked,
 )
+from gpt2ln_cli.render.table_ablate import ablation_lines, write_ablation
+from gpt2ln_cli.render.table_compare import write_comparison
+from gpt2ln_cli.render.table_diff import write_difference
+from gpt2ln_cli.render.table_tour import write_tour
+from gpt2ln_cli.render.table_verify import write_verification
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -60,12 +71,29 @@ def write(record: Record, stream: TextIO) -> None:
         _parameters(console, record)
     elif isinstance(record, Models):
         _models(console, record)
+    elif isinstance(record, Comparison):
+        _header(console, record.model, _prompt_lines(record.prompts, bos=record.bos))
+        write_comparison(console, record)
+    elif isinstance(record, Ablation):
+        _header(console, record.model, [*_prompt_lines(record.prompts, bos=record.bos), *ablation_lines(record)])
+        write_ablation(console, record)
+    elif isinstance(record, Verification):
+        _header(console, record.model, _prompt_lines(record.prompts, bos=record.bos))
+        write_verification(console, record)
+    elif isinstance(record, Difference):
+        for name, model in (("A", record.model_a), ("B", record.model_b)):
+            console.print(Text(name, style="bold cyan"))
+            _header(console, model, [])
+        write_difference(console, record)
+    elif isinstance(record, Tour):
+        _header(console, record.model, [])
+        write_tour(console, record)
     else:
         _arithmetic(console, record)
 
 
 def _inspection(console: Console, record: Inspection) -> None:
-    _header(console, record.model, _prompt_lines(record))
+    _header(console, record.model, _prompt_lines(record.prompts, bos=record.bos, padding=record.counts.padding))
     _warnings(console, record.warnings)
     if record.command == "inspect":
         _counts(console, record)
@@ -116,18 +144,21 @@ def _warnings(console: Console, flags: Sequence[Flag]) -> None:
         _say(console, f"warning: {shown + ': ' if shown else ''}{message}.", style="bold yellow")
 
 
-def _prompt_lines(record: Inspection) -> list[tuple[str, str]]:
-    counts = record.counts
-    longest = max(prompt.length for prompt in record.prompts)
-    sequences = "1 sequence" if counts.sequences == 1 else f"{counts.sequences:,} sequences"
-    tokens = f"{longest:,} tokens" if counts.sequences == 1 else f"up to {longest:,} = {counts.tokens:,} tokens"
-    padding = f"padded positions: {counts.padding:,}" if counts.padding else "no padding"
-    bos = "<|endoftext|> prepended to each" if record.bos else "no <|endoftext|> prepended"
-    lines = [("prompts", f"{sequences} x {tokens}; {padding}; {bos}")]
-    pieces = len({prompt.prompt for prompt in record.prompts})
-    if pieces < counts.sequences:
+def _prompt_lines(prompts: Sequence[PromptInfo], *, bos: bool, padding: int | None = None) -> list[tuple[str, str]]:
+    longest = max(prompt.length for prompt in prompts)
+    total = sum(prompt.length for prompt in prompts)
+    sequences = "1 sequence" if len(prompts) == 1 else f"{len(prompts):,} sequences"
+    parts = [
+        f"{sequences} x " + (f"{longest:,} tokens" if len(prompts) == 1 else f"up to {longest:,} = {total:,} tokens")
+    ]
+    if padding is not None:
+        parts.append(f"padded positions: {padding:,}" if padding else "no padding")
+    parts.append("<|endoftext|> prepended to each" if bos else "no <|endoftext|> prepended")
+    lines = [("prompts", "; ".join(parts))]
+    pieces = len({prompt.prompt for prompt in prompts})
+    if pieces < len(prompts):
         lines.append(("windows", f"prompts: {pieces:,}; a long one is run in consecutive windows, positions from 0"))
-    dropped = sum(prompt.dropped for prompt in record.prompts)
+    dropped = sum(prompt.dropped for prompt in prompts)
     if dropped:
         lines.append(("truncated", f"{dropped:,} tokens beyond the context were left out"))
     return lines

@@ -1,0 +1,77 @@
+"""``gpt2ln ablate``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from gpt2ln_cli.cli import options, running
+
+if TYPE_CHECKING:
+    from gpt2ln_cli.model import Device, Dtype
+    from gpt2ln_cli.prompts import Overflow
+
+EXAMPLE = """\b
+Examples:
+  gpt2ln ablate
+  gpt2ln ablate --layer 0-2 --site ln_1
+  gpt2ln ablate --prompts sample_prompts/mixed.txt --json | jq .lower
+"""
+
+
+@click.command("ablate", epilog=EXAMPLE)
+@options.prompt_options
+@options.batch_option
+@options.layer_option()
+@options.site_option
+@options.model_options
+@options.run_options
+@options.output_options
+def command(
+    prompt: tuple[str, ...],
+    files: tuple[str, ...],
+    whole_file: bool,
+    token_ids: tuple[str, ...],
+    bos: bool,
+    overflow: Overflow,
+    batch_size: int | None,
+    layers: str | None,
+    kinds: tuple[str, ...],
+    model: str,
+    revision: str | None,
+    heads: int | None,
+    device: Device,
+    dtype: Dtype,
+    output_format: str,
+    as_json: bool,
+    output: str | None,
+) -> None:
+    """Replace the LayerNorms by something else and see what the model then predicts.
+
+    All of them, or those of --layer and --site, give way in turn to nothing at all, to RMSNorm, to the other readings
+    of "LayerNorm", to a fixed sigma, and to LayerNorm without gain or bias. Each is held against the model as it is,
+    on PROMPT; without any, on a bundled passage that the bundled model was not trained on.
+    """
+    running.check_output(output)
+    default = "held_out.txt of the sample prompts (from Treasure Island), which 'demo' was not trained on"
+    prompts = running.gather_prompts(prompt, files, whole_file, token_ids, default=default)
+    from gpt2ln_cli import api
+
+    with running.progress_bar(model) as progress:
+        record = api.ablate(
+            prompts,
+            model=model,
+            revision=revision,
+            heads=heads,
+            device=device,
+            dtype=dtype,
+            layers=layers,
+            sites=kinds,
+            bos=bos,
+            overflow=overflow,
+            batch_size=batch_size,
+            progress=progress,
+        )
+    running.note_model(record.model)
+    running.emit(record, output_format=output_format, as_json=as_json, output=output)

@@ -1,0 +1,86 @@
+"""``gpt2ln diff``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from gpt2ln_cli.cli import options, running
+
+if TYPE_CHECKING:
+    from gpt2ln_cli.model import Device, Dtype
+    from gpt2ln_cli.prompts import Overflow
+
+EXAMPLE = """\b
+Examples:
+  gpt2ln diff demo demo
+  gpt2ln diff gpt2 ./my-fine-tune "The war was over" --layer 5
+"""
+
+
+@click.command("diff", epilog=EXAMPLE)
+@click.argument("model_a")
+@click.argument("model_b")
+@options.prompt_options
+@options.batch_option
+@options.layer_option()
+@options.site_option
+@click.option(
+    "--top",
+    type=click.IntRange(min=1),
+    default=3,
+    show_default=True,
+    metavar="N",
+    help="List the N most changed features.",
+)
+@options.heads_option
+@options.run_options
+@options.output_options
+def command(
+    model_a: str,
+    model_b: str,
+    prompt: tuple[str, ...],
+    files: tuple[str, ...],
+    whole_file: bool,
+    token_ids: tuple[str, ...],
+    bos: bool,
+    overflow: Overflow,
+    batch_size: int | None,
+    layers: str | None,
+    kinds: tuple[str, ...],
+    top: int,
+    heads: int | None,
+    device: Device,
+    dtype: Dtype,
+    output_format: str,
+    as_json: bool,
+    output: str | None,
+) -> None:
+    """Compare the LayerNorms of two checkpoints of one shape.
+
+    Without a PROMPT, gains and biases alone; with one, also the statistics that both compute on the same tokens.
+    """
+    running.check_output(output)
+    prompts = None
+    if prompt or files or token_ids:
+        prompts = running.gather_prompts(prompt, files, whole_file, token_ids)
+    from gpt2ln_cli import api
+
+    with running.progress_bar(model_a) as progress:
+        record = api.diff(
+            model_a,
+            model_b,
+            prompts,
+            layers=layers,
+            sites=kinds,
+            top=top,
+            heads=heads,
+            device=device,
+            dtype=dtype,
+            bos=bos,
+            overflow=overflow,
+            batch_size=batch_size,
+            progress=progress,
+        )
+    running.emit(record, output_format=output_format, as_json=as_json, output=output)

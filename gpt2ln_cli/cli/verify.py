@@ -1,0 +1,70 @@
+"""``gpt2ln verify``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from gpt2ln_cli.cli import options, running
+
+if TYPE_CHECKING:
+    from gpt2ln_cli.model import Device, Dtype
+    from gpt2ln_cli.prompts import Overflow
+
+EXAMPLE = """\b
+Examples:
+  gpt2ln verify
+  gpt2ln verify "war violence hate fear" --json | jq '.checks[] | {name, passed}'
+"""
+
+
+@click.command("verify", epilog=EXAMPLE)
+@options.prompt_options
+@options.model_options
+@options.run_options
+@options.output_options
+def command(
+    prompt: tuple[str, ...],
+    files: tuple[str, ...],
+    whole_file: bool,
+    token_ids: tuple[str, ...],
+    bos: bool,
+    overflow: Overflow,
+    model: str,
+    revision: str | None,
+    heads: int | None,
+    device: Device,
+    dtype: Dtype,
+    output_format: str,
+    as_json: bool,
+    output: str | None,
+) -> None:
+    """Show which axis the LayerNorms normalize, by trying every reading.
+
+    Each reading of "LayerNorm" is held against what the model really computed on PROMPT, all prompts as one batch. Then
+    batch independence, causality, the heads, and gain and bias are checked. Exit code 1 if the checkpoint does not
+    behave as GPT-2 does.
+    """
+    running.check_output(output)
+    default = "bundled samples, the default prompt and 'war violence hate fear'"
+    prompts = running.gather_prompts(prompt, files, whole_file, token_ids, default=default)
+    from gpt2ln_cli import api
+
+    with running.progress_bar(model):
+        record = api.verify(
+            prompts,
+            model=model,
+            revision=revision,
+            heads=heads,
+            device=device,
+            dtype=dtype,
+            bos=bos,
+            overflow=overflow,
+        )
+    running.note_model(record.model)
+    running.emit(record, output_format=output_format, as_json=as_json, output=output)
+    otherwise = [check.name for check in record.checks if check.passed is False]
+    if otherwise:
+        running.note(f"exit code 1: otherwise than in GPT-2 came out {', '.join(otherwise)}.")
+        raise click.exceptions.Exit(1)

@@ -1,0 +1,1 @@
+"""Experiments on a loaded checkpoint: each verdict comes from what the model computed."""

@@ -1,0 +1,346 @@
+"""What the model's predictions become when its LayerNorms compute something else."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from gpt2ln_cli.errors import PromptError
+from gpt2ln_cli.experiments.normalizing import normalized
+from gpt2ln_cli.experiments.subject import Subject
+from gpt2ln_cli.experiments.tracing import Floats, Passage, trace, vector
+from gpt2ln_cli.model import forward_replaced, head_weight, layer_norm
+from gpt2ln_cli.readings import Reading
+from gpt2ln_cli.records import Ablated, Ablation, Spread
+from gpt2ln_cli.sites import Site
+from gpt2ln_cli.statistics import Progress
+
+if TYPE_CHECKING:
+    from transformers.models.gpt2.modeling_gpt2 import GPT2Model
+
+FINAL = Site(None, "ln_f")
+# Losses that differ by at most this many times the dtype's epsilon, relatively, differ by rounding.
+ROUNDING = 4
+# Positions whose predictions are held in memory at a time: a row of float64 over the vocabulary each.
+CHUNK = 128
+
+
+@dataclass(frozen=True)
+class Place:
+    """A site where a replacement stands in, and what it may use there."""
+
+    gain: Floats | float
+    """(features,); 1 where the LayerNorm has none."""
+    bias: Floats | float
+    """(features,); 0 where the LayerNorm has none."""
+    heads: int
+    eps: float
+    sigma_first: float
+    """Mean over the sequences of the real model's sigma at position 0."""
+    sigma_rest: float
+    """Mean of the real model's sigma over all later positions."""
+    sigma_pooled: float
+    """Mean of the real model's sigma over all positions."""
+
+
+Replacement = Callable[[Floats, Sequence[int], Place], Floats]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What stands in the place of a LayerNorm."""
+
+    name: str
+    formula: str
+    looks_ahead: bool
+    output: Replacement | None
+    """Maps x, (tokens, features), and the sequences' lengths to y; None leaves the LayerNorm as it is."""
+
+
+def _identity(x: Floats, _lengths: Sequence[int], _place: Place) -> Floats:
+    return x
+
+
+def _as(reading: Reading, *, gain: bool = True, bias: bool = True) -> Replacement:
+    def output(x: Floats, lengths: Sequence[int], place: Place) -> Floats:
+        xhat = normalized(reading, x, lengths, heads=place.heads, eps=place.eps)
+        return (xhat * place.gain if gain else xhat) + (place.bias if bias else 0.0)
+
+    return output
+
+
+def _fixed_sigma(x: Floats, lengths: Sequence[int], place: Place, *, pooled: bool) -> Floats:
+    sigma = np.full((len(x), 1), place.sigma_pooled if pooled else place.sigma_rest)
+    if not pooled:
+        sigma[_first(lengths)] = place.sigma_first
+    xhat = (x - x.mean(axis=1, keepdims=True)) / np.sqrt(sigma**2 + place.eps)
+    y: Floats = xhat * place.gain + place.bias
+    return y
+
+
+REAL = Variant("real", "gain (x - mu) / sqrt(sigma^2 + eps) + bias: the model as it is", False, None)
+VARIANTS = (
+    Variant("identity", "y = x: no LayerNorm, no gain, no bias", False, _identity),
+    Variant("RMSNorm", "gain x / sqrt(mean(x^2) + eps) + bias, for each token", False, _as(Reading.NOT_CENTERED)),
+    Variant(
+        "per feature",
+        "mu and sigma of each feature over the context's tokens; gain and bias",
+        True,
+        _as(Reading.FEATURE_OVER_CONTEXT),
+    ),
+    Variant(
+        "whole context",
+        "one mu and one sigma over all features of all the context's tokens; gain and bias",
+        True,
+        _as(Reading.WHOLE_CONTEXT),
+    ),
+    Variant("per head", "mu and sigma of each token's d / heads features; gain and bias", False, _as(Reading.PER_HEAD)),
+    Variant(
+        "fixed sigma",
+        "each token's own mu, and for sigma the real model's mean over these prompts, position 0 apart; gain and bias",
+        False,
+        functools.partial(_fixed_sigma, pooled=False),
+    ),
+    Variant(
+        "fixed sigma, pooled",
+        "the same with one mean sigma for all positions",
+        False,
+        functools.partial(_fixed_sigma, pooled=True),
+    ),
+    Variant("no gain", "xhat + bias", False, _as(Reading.PER_TOKEN, gain=False)),
+    Variant("no bias", "gain xhat", False, _as(Reading.PER_TOKEN, bias=False)),
+    Variant("neither", "xhat", False, _as(Reading.PER_TOKEN, gain=False, bias=False)),
+)
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """What a run through all batches left, for the real tokens in the order of the batches' rows."""
+
+    hidden: torch.Tensor
+    """Output of ln_f, (tokens, features)."""
+    residual: Floats
+    """L2 norm of what enters ln_f, (tokens,); finite where all its features are."""
+
+
+@dataclass(frozen=True)
+class _Predictions:
+    """Predictions of the token after each token, in float64; meaningless where there is none."""
+
+    loss: Floats
+    """Negative log-likelihood of the next token, in nats, (tokens,)."""
+    kl: Floats
+    """KL(real || this), in nats, (tokens,)."""
+    same_top: NDArray[np.bool_]
+    finite: NDArray[np.bool_]
+    """Whether all logits are."""
+
+
+def ablate(subject: Subject, sites: Sequence[Site], *, bos: bool, progress: Progress | None = None) -> Ablation:
+    """Replace the chosen LayerNorms in every way of ``VARIANTS`` and compare what the model then predicts.
+
+    Args:
+        subject: the model and the contexts.
+        sites: the sites to replace, in forward order.
+        bos: whether the contexts begin with ``<|endoftext|>``, for the record.
+        progress: called with (tokens done, tokens in all) after every forward pass.
+
+    Raises:
+        PromptError: no context has a next token.
+        CheckpointError: the model has no LM head.
+    """
+    body = subject.loaded.body
+    ids = [subject.contexts[number].token_ids for batch in subject.batches for number in batch]
+    lengths = [len(sequence) for sequence in ids]
+    has_next = np.ones(sum(lengths), dtype=bool)
+    has_next[np.cumsum(lengths) - 1] = False
+    if not has_next.any():
+        raise PromptError("every prompt is one token long: there is no next token to predict.")
+    head = head_weight(subject.loaded)
+    steps = _Steps(progress, (1 + len(VARIANTS)) * sum(lengths))
+
+    sigmas: dict[Site, list[Floats]] = {site: [] for site in sites}
+
+    def measure_sigma(passage: Passage) -> None:
+        if passage.site in sigmas:
+            sigmas[passage.site].append(passage.x.std(axis=1))
+
+    outcomes = [_run(subject, REAL, {}, [*sites, FINAL], steps, measure_sigma)]
+    places = {site: _place(body, site, np.concatenate(sigma), lengths) for site, sigma in sigmas.items()}
+    outcomes += [_run(subject, variant, places, [FINAL], steps) for variant in VARIANTS]
+
+    first = np.zeros_like(has_next)
+    first[_first(lengths)] = True
+    # The token after each; after the last of a sequence comes the next one's first, which `has_next` leaves out.
+    targets = torch.tensor(np.roll(np.concatenate(ids), -1), device=head.device)
+    predictions = _predict(outcomes, targets, head)
+    real, *replaced = (
+        _describe(variant, outcome, predicted, predictions[0], has_next, first)
+        for variant, outcome, predicted in zip((REAL, *VARIANTS), outcomes, predictions, strict=True)
+    )
+    assert real.loss is not None
+    resolution = ROUNDING * torch.finfo(body.dtype).eps * max(1.0, real.loss)
+    causal = [
+        (one.loss_difference, one.name) for one in replaced if not one.looks_ahead and one.loss_difference is not None
+    ]
+    return Ablation(
+        model=subject.loaded.info,
+        bos=bos,
+        prompts=subject.prompts,
+        sites=[site.name for site in sites],
+        predictions=int(has_next.sum()),
+        real=real,
+        replaced=replaced,
+        resolution=resolution,
+        lower=[name for difference, name in sorted(causal) if difference < -resolution],
+        equal=[name for difference, name in causal if abs(difference) <= resolution],
+    )
+
+
+@dataclass
+class _Steps:
+    progress: Progress | None
+    total: int
+    done: int = 0
+
+    def add(self, tokens: int) -> None:
+        self.done += tokens
+        if self.progress is not None:
+            self.progress(self.done, self.total)
+
+
+def _first(lengths: Sequence[int]) -> NDArray[np.int64]:
+    """Where each sequence begins, among the tokens of all."""
+    starts: NDArray[np.int64] = np.cumsum([0, *lengths[:-1]])
+    return starts
+
+
+def _place(body: GPT2Model, site: Site, sigma: Floats, lengths: Sequence[int]) -> Place:
+    module, config = layer_norm(body, site), body.config
+    gain, bias = vector(module, "weight"), vector(module, "bias")
+    first = np.zeros(len(sigma), dtype=bool)
+    first[_first(lengths)] = True
+    return Place(
+        gain=1.0 if gain is None else gain,
+        bias=0.0 if bias is None else bias,
+        heads=config.n_head,
+        eps=config.layer_norm_epsilon,
+        sigma_first=float(sigma[first].mean()),
+        sigma_rest=float(sigma[~first].mean()),
+        sigma_pooled=float(sigma.mean()),
+    )
+
+
+def _run(
+    subject: Subject,
+    variant: Variant,
+    places: Mapping[Site, Place],
+    watched: Sequence[Site],
+    steps: _Steps,
+    also: Callable[[Passage], None] = lambda _: None,
+) -> _Outcome:
+    """Run all batches with the variant in its places; ``also`` is shown the watched sites' passages."""
+    body = subject.loaded.body
+    hidden: list[torch.Tensor] = []
+    entering: list[Floats] = []
+
+    def see(passage: Passage) -> None:
+        if passage.site == FINAL:
+            entering.append(passage.x)
+        also(passage)
+
+    for batch, rows in subject.sequences():
+        real = batch.mask.bool()
+        lengths = [len(ids) for _, ids in rows]
+        with contextlib.ExitStack() as stack:
+            for site, place in places.items():
+                if variant.output is not None:
+                    forward = _forward(variant.output, place, real, lengths)
+                    stack.enter_context(forward_replaced(layer_norm(body, site), forward))
+            output = trace(body, batch, list(dict.fromkeys(watched)), see)
+        hidden.append(output[real.to(output.device)])
+        steps.add(sum(lengths))
+    x = np.concatenate(entering)
+    with np.errstate(over="ignore", invalid="ignore"):
+        return _Outcome(torch.cat(hidden), np.linalg.norm(x, axis=1))
+
+
+def _forward(
+    replacement: Replacement, place: Place, real: torch.Tensor, lengths: Sequence[int]
+) -> Callable[[torch.Tensor], torch.Tensor]:
+    def forward(x: torch.Tensor) -> torch.Tensor:
+        tokens = real.to(x.device)
+        # A residual that has overflowed is what the experiment may find.
+        with np.errstate(over="ignore", invalid="ignore"):
+            y = replacement(x[tokens].double().cpu().numpy(), lengths, place)
+        output = torch.zeros_like(x)
+        output[tokens] = torch.from_numpy(y).to(x)
+        return output
+
+    return forward
+
+
+def _predict(outcomes: Sequence[_Outcome], targets: torch.Tensor, head: torch.Tensor) -> list[_Predictions]:
+    """Every outcome's predictions, held against the first's."""
+    parts: list[list[_Predictions]] = [[] for _ in outcomes]
+    with torch.inference_mode():
+        for start in range(0, len(targets), CHUNK):
+            chunk = slice(start, start + CHUNK)
+            real: torch.Tensor | None = None
+            for outcome, predicted in zip(outcomes, parts, strict=True):
+                logits = torch.nn.functional.linear(outcome.hidden[chunk], head).double()
+                finite = logits.isfinite().all(dim=-1)
+                log_probability = logits.log_softmax(dim=-1)
+                real = log_probability if real is None else real
+                loss = -log_probability.gather(1, targets[chunk, None])[:, 0]
+                kl = (real.exp() * (real - log_probability)).sum(dim=-1)
+                same = (logits.argmax(dim=-1) == real.argmax(dim=-1)) & finite
+                predicted.append(_Predictions(*(value.cpu().numpy() for value in (loss, kl, same, finite))))
+    return [
+        _Predictions(
+            loss=np.concatenate([part.loss for part in predicted]),
+            kl=np.concatenate([part.kl for part in predicted]),
+            same_top=np.concatenate([part.same_top for part in predicted]),
+            finite=np.concatenate([part.finite for part in predicted]),
+        )
+        for predicted in parts
+    ]
+
+
+def _describe(
+    variant: Variant,
+    outcome: _Outcome,
+    predicted: _Predictions,
+    real: _Predictions,
+    has_next: NDArray[np.bool_],
+    first: NDArray[np.bool_],
+) -> Ablated:
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        loss = float(predicted.loss[has_next].mean())
+        difference = (predicted.loss - real.loss)[has_next]
+        error = difference.std(ddof=1) / np.sqrt(len(difference)) if len(difference) > 1 else np.nan
+        return Ablated(
+            name=variant.name,
+            formula=variant.formula,
+            looks_ahead=variant.looks_ahead,
+            loss=loss,
+            perplexity=float(np.exp(loss)),
+            loss_difference=float(difference.mean()),
+            standard_error=float(error),
+            kl=float(predicted.kl[has_next].mean()),
+            same_top=float(predicted.same_top[has_next].mean()),
+            residual_first=_spread(outcome.residual[first]),
+            residual_rest=_spread(outcome.residual[~first]),
+            overflowed=int((~(np.isfinite(outcome.residual) & predicted.finite)).sum()),
+        )
+
+
+def _spread(values: Floats) -> Spread:
+    return Spread(mean=float(values.mean()), min=float(values.min()), max=float(values.max()))

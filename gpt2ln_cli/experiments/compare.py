@@ -1,0 +1,598 @@
+"""What LayerNorm takes from a token, what it leaves, and what tokens of one context share."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from gpt2ln_cli.errors import PromptError, UsageError
+from gpt2ln_cli.experiments.linear_probe import r_squared
+from gpt2ln_cli.experiments.normalizing import normalized
+from gpt2ln_cli.experiments.subject import Subject, prepare
+from gpt2ln_cli.experiments.tracing import Floats, Passage, trace, vector
+from gpt2ln_cli.model import LoadedModel, layer_norm
+from gpt2ln_cli.prompts import HELD_OUT, LONG_SAMPLE, Context, long_sample, token_texts
+from gpt2ln_cli.readings import Reading
+from gpt2ln_cli.records import (
+    ComparedToken,
+    Comparison,
+    Cosines,
+    Finding,
+    LaterReading,
+    Setting,
+    SharedAtSite,
+    SharedDirection,
+    SigmaProbe,
+    SigmaReading,
+    StageShape,
+    TokenAtSite,
+    TokenInContext,
+    TokenPair,
+)
+from gpt2ln_cli.sites import Site
+from gpt2ln_cli.statistics import Progress
+
+CARRIER = "The word was {}."
+BLANK = "{}"
+# What the linear probe is tried on: sample prompts, in pieces of so many tokens.
+PROBED, PIECE = (LONG_SAMPLE, HELD_OUT), 128
+# A feature is rebuilt to rounding where it is off by at most this many times what one rounding makes of it.
+ROUNDING = 32
+# sigma of xhat is 1, up to eps, where it is off by at most this much, or so many times the dtype's epsilon.
+UNIT, UNIT_ROUNDING = 1e-3, 8
+
+
+@dataclass(frozen=True)
+class Spot:
+    """A token that is to be compared: a position in one of the contexts."""
+
+    sequence: int
+    position: int
+
+
+@dataclass(frozen=True)
+class _Undone:
+    """One site's input and output for some tokens, with gain and bias taken off the output; (tokens, features)."""
+
+    x: Floats
+    xhat: Floats
+    y: Floats
+    eps: float
+    rounding: Floats
+    """What one rounding of x, mu, gain * xhat and y makes of each feature of x that is rebuilt from xhat."""
+
+
+def choose_template(items: Sequence[str | Sequence[int]], template: str | None) -> str | None:
+    """The sentence to carry the items in; None is none.
+
+    Args:
+        items: what is compared, as text or token ids.
+        template: text with one ``{}``, or ``{}`` alone for no sentence; None is ``CARRIER`` where every item is a word.
+
+    Raises:
+        UsageError: the template has not one ``{}``, or an item is token ids.
+    """
+    texts = [item for item in items if isinstance(item, str)]
+    if template is None:
+        one_word = len(texts) == len(items) and all(len(text.split()) == 1 for text in texts)
+        return CARRIER if one_word else None
+    if template.count(BLANK) != 1:
+        raise UsageError(f"template '{template}' must have {BLANK} once, where the word goes.")
+    if template == BLANK:
+        return None
+    if len(texts) < len(items):
+        raise UsageError("token ids can't be put into a template; leave it out.")
+    return template
+
+
+def spots(
+    items: Sequence[str | Sequence[int]],
+    template: str | None,
+    contexts: Sequence[Context],
+    tokenizer: Tokenizer | None,
+    *,
+    first_prompt: int,
+    position: int,
+    bos: bool,
+) -> list[Spot]:
+    """Find each item's token to compare.
+
+    Args:
+        items: what is compared.
+        template: the sentence they were put into; None is none.
+        contexts: of all prompts.
+        tokenizer: the checkpoint's.
+        first_prompt: number of the first item's prompt; the others' follow.
+        position: which of the item's own tokens; negative counts from its last.
+        bos: whether the contexts begin with ``<|endoftext|>``.
+
+    Raises:
+        UsageError: an item has no such position.
+        PromptError: the token was cut off.
+    """
+    found = []
+    for prompt, item in enumerate(items, start=first_prompt):
+        own = _own_tokens(item, template, tokenizer)
+        if not -len(own) <= position < len(own):
+            name = f"'{item}'" if isinstance(item, str) else f"prompt {prompt}"
+            raise UsageError(f"position {position}: {name} has tokens 0 to {len(own) - 1} (or -1 to -{len(own)}).")
+        found.append(_spot(contexts, prompt, own[position], bos))
+    return found
+
+
+def _own_tokens(item: str | Sequence[int], template: str | None, tokenizer: Tokenizer | None) -> range:
+    """Which tokens of the prompt are the item's: those that hold any of its characters."""
+    if not isinstance(item, str):
+        return range(len(item))
+    assert tokenizer is not None  # or else the text would not have become a context
+    before, after = (template or BLANK).split(BLANK)
+    encoding = tokenizer.encode(before + item + after, add_special_tokens=False)
+    start, end = len(before), len(before) + len(item)
+    inside = [i for i, (first, last) in enumerate(encoding.offsets) if first < end and last > start]
+    return range(inside[0], inside[-1] + 1)
+
+
+def _spot(contexts: Sequence[Context], prompt: int, token: int, bos: bool) -> Spot:
+    for sequence, context in enumerate(contexts):
+        position = token - context.offset + bos
+        if context.prompt == prompt and bos <= position < len(context.token_ids):
+            return Spot(sequence, position)
+    raise PromptError(f"token {token} of prompt {prompt} is beyond the context and was cut off; choose --position.")
+
+
+def compare_tokens(
+    subject: Subject,
+    settings: Sequence[tuple[str | None, Sequence[str | Sequence[int]], Sequence[Spot]]],
+    sites: Sequence[Site],
+    *,
+    bos: bool,
+    progress: Progress | None = None,
+) -> Comparison:
+    """Set tokens side by side through the sites.
+
+    Args:
+        subject: the model, and the contexts of all settings.
+        settings: for each its template, the items and their tokens.
+        sites: the sites, in forward order.
+        bos: whether the contexts begin with ``<|endoftext|>``, for the record.
+        progress: called with (tokens done, tokens in all) after every forward pass.
+    """
+    loaded = subject.loaded
+    wanted = [spot for _, _, found in settings for spot in found]
+    kept: dict[Site, dict[Spot, tuple[Floats, Floats]]] = {site: {} for site in sites}
+
+    def keep(starts: dict[int, int], passage: Passage) -> None:
+        for spot in wanted:
+            if spot.sequence in starts:
+                row = starts[spot.sequence] + spot.position
+                kept[passage.site][spot] = (passage.x[row], passage.y[row])
+
+    _see_all(subject, sites, keep, progress)
+    seen = {
+        site: _undo(loaded, Passage(site, *(np.stack([by_spot[spot][part] for spot in wanted]) for part in (0, 1))))
+        for site, by_spot in kept.items()
+    }
+    described: list[Setting] = []
+    offset = 0
+    for template, items, found in settings:
+        described.append(_setting(subject, template, items, found, seen, offset))
+        offset += len(found)
+    probe = _probe_sigma(loaded, loaded.tokenizer, sites) if loaded.tokenizer is not None else None
+    epsilon = float(torch.finfo(loaded.body.dtype).eps)
+    eps = loaded.body.config.layer_norm_epsilon
+    tokens = [token for setting in described for token in setting.tokens]
+    return Comparison(
+        model=loaded.info,
+        bos=bos,
+        prompts=subject.prompts,
+        settings=described,
+        probe=probe,
+        contexts=[],
+        findings=[
+            _find_discarded(tokens, loaded.body.config.n_embd),
+            _find_scale(described, eps, epsilon),
+            _find_shape(tokens),
+            _find_gone(probe),
+        ],
+    )
+
+
+def compare_contexts(
+    subject: Subject, sites: Sequence[Site], *, bos: bool, progress: Progress | None = None
+) -> Comparison:
+    """Measure the direction that the tokens of each context share, and what is left of it across tokens.
+
+    Args:
+        subject: the model and the contexts.
+        sites: the sites, in forward order.
+        bos: whether the contexts begin with ``<|endoftext|>``, for the record.
+        progress: called with (tokens done, tokens in all) after every forward pass.
+
+    Raises:
+        PromptError: a context has one token.
+    """
+    for context in subject.contexts:
+        if len(context.token_ids) == 1:
+            raise PromptError(f"prompt {context.prompt} is one token long: there is nothing that it could share.")
+    loaded = subject.loaded
+    shared: list[list[SharedAtSite]] = [[] for _ in subject.contexts]
+
+    def measure(starts: dict[int, int], passage: Passage) -> None:
+        for number, start in starts.items():
+            part = slice(start, start + len(subject.contexts[number].token_ids))
+            undone = _undo(loaded, Passage(passage.site, passage.x[part], passage.y[part]))
+            shared[number].append(_shared(loaded, subject.contexts[number], passage.site, undone))
+
+    _see_all(subject, sites, measure, progress)
+    contexts = [
+        SharedDirection(sequence=number, unrelated=1 / len(subject.contexts[number].token_ids), sites=at_sites)
+        for number, at_sites in enumerate(shared)
+    ]
+    return Comparison(
+        model=loaded.info,
+        bos=bos,
+        prompts=subject.prompts,
+        settings=[],
+        probe=None,
+        contexts=contexts,
+        findings=[_find_shared(context) for context in contexts],
+    )
+
+
+def _see_all(
+    subject: Subject,
+    sites: Sequence[Site],
+    see: Callable[[dict[int, int], Passage], None],
+    progress: Progress | None = None,
+) -> None:
+    """Run all batches; ``see`` is shown each site's passage, and where in it each context's tokens begin."""
+    total = sum(len(context.token_ids) for context in subject.contexts)
+    done = 0
+    for batch, rows in subject.sequences():
+        lengths = [len(ids) for _, ids in rows]
+        starts = dict(zip((number for number, _ in rows), itertools.accumulate([0, *lengths[:-1]]), strict=True))
+        trace(subject.loaded.body, batch, sites, functools.partial(see, starts))
+        done += sum(lengths)
+        if progress is not None:
+            progress(done, total)
+
+
+def _undo(loaded: LoadedModel, passage: Passage) -> _Undone:
+    """Take gain and bias off a site's output, so that what is left is what the module itself made of x."""
+    module, eps = layer_norm(loaded.body, passage.site), loaded.body.config.layer_norm_epsilon
+    epsilon = float(torch.finfo(loaded.body.dtype).eps)
+    gain, bias = vector(module, "weight"), vector(module, "bias")
+    x, y = passage.x, passage.y
+    gain = np.ones(x.shape[1]) if gain is None else gain
+    bias = np.zeros(x.shape[1]) if bias is None else bias
+    mean = x.mean(axis=1, keepdims=True)
+    scale = np.sqrt(x.var(axis=1, keepdims=True) + eps)
+    # Where the gain is 0 nothing of xhat reaches y, and it is taken by its definition.
+    off = gain == 0
+    safe = np.where(off, 1.0, gain)
+    xhat = np.where(off, (x - mean) / scale, (y - bias) / safe)
+    amplified = np.where(off, 0.0, scale * (np.abs(y) + np.abs(bias)) / np.abs(safe))
+    return _Undone(x, xhat, y, eps, epsilon * (amplified + np.abs(x) + np.abs(mean)))
+
+
+def _setting(
+    subject: Subject,
+    template: str | None,
+    items: Sequence[str | Sequence[int]],
+    found: Sequence[Spot],
+    seen: dict[Site, _Undone],
+    offset: int,
+) -> Setting:
+    tokens = []
+    for number, (item, spot) in enumerate(zip(items, found, strict=True), start=offset):
+        token_id = subject.contexts[spot.sequence].token_ids[spot.position]
+        texts = token_texts([token_id], subject.loaded.tokenizer)
+        tokens.append(
+            ComparedToken(
+                text=item if isinstance(item, str) else None,
+                sequence=spot.sequence,
+                position=spot.position,
+                token_id=token_id,
+                token=texts[0] if texts else None,
+                sites=[_token(site, undone, number) for site, undone in seen.items()],
+            )
+        )
+    pairs = [
+        TokenPair(
+            first=one,
+            second=other,
+            sites=[
+                Cosines(
+                    site=site.name,
+                    pre=_cosine(undone.x[offset + one], undone.x[offset + other]),
+                    normalized=_cosine(undone.xhat[offset + one], undone.xhat[offset + other]),
+                    post=_cosine(undone.y[offset + one], undone.y[offset + other]),
+                )
+                for site, undone in seen.items()
+            ],
+        )
+        for one, other in itertools.combinations(range(len(found)), 2)
+    ]
+    return Setting(template=template, tokens=tokens, pairs=pairs)
+
+
+@np.errstate(divide="ignore", invalid="ignore", over="ignore")
+def _token(site: Site, undone: _Undone, number: int) -> TokenAtSite:
+    x, xhat, y = undone.x[number], undone.xhat[number], undone.y[number]
+    rounding = undone.rounding[number]
+    mean, variance = x.mean(), x.var()
+    size = np.linalg.norm(x)
+    difference = x - (np.sqrt(variance + undone.eps) * xhat + mean)
+    # The shape is kept where some factor makes xhat, without its mean, of x - mu.
+    shape = xhat - xhat.mean()
+    square = shape @ shape
+    stretched = shape * ((shape @ (x - mean)) / square) if square > 0 else shape
+    return TokenAtSite(
+        site=site.name,
+        mean=float(mean),
+        sigma=float(np.sqrt(variance)),
+        mean_share=float(len(x) * mean**2 / size**2),
+        sigma_share=float(len(x) * variance / size**2),
+        pre=_shape(x),
+        normalized=_shape(xhat),
+        post=_shape(y),
+        rebuilt_error=float(np.linalg.norm(difference) / size),
+        rounding=float(np.linalg.norm(rounding) / size),
+        rebuilt=bool((np.abs(difference) <= ROUNDING * rounding).all()),
+        shape_kept=bool((np.abs(x - mean - stretched) <= ROUNDING * rounding).all()),
+    )
+
+
+@np.errstate(divide="ignore", invalid="ignore", over="ignore")
+def _shape(values: Floats) -> StageShape:
+    centered = values - values.mean()
+    variance = np.mean(centered**2)
+    return StageShape(
+        norm=float(np.linalg.norm(values)),
+        sigma=float(np.sqrt(variance)),
+        excess_kurtosis=float(np.mean(centered**4) / variance**2 - 3),
+        max_deviation=float(np.abs(centered).max() / np.sqrt(variance)),
+    )
+
+
+@np.errstate(divide="ignore", invalid="ignore", over="ignore")
+def _cosine(one: Floats, other: Floats) -> float:
+    return float(one @ other / (np.linalg.norm(one) * np.linalg.norm(other)))
+
+
+@dataclass(frozen=True)
+class _Sample:
+    """One site in some prompts, without position 0 of each: its residual is far larger than any other's."""
+
+    x: NDArray[np.float32]
+    """(tokens, features); float32 holds what the model computed, in half the memory."""
+    y: NDArray[np.float32]
+    log_sigma: Floats
+    """(tokens,)."""
+
+
+def _probe_sigma(loaded: LoadedModel, tokenizer: Tokenizer, sites: Sequence[Site]) -> SigmaProbe | None:
+    """Read log sigma of each site back from y there, and from the residual stream there and at later sites."""
+    size = min(PIECE, loaded.body.config.n_positions)
+    pieces: list[list[int]] = []
+    for name in PROBED:
+        ids = tokenizer.encode(long_sample(name), add_special_tokens=False).ids
+        pieces += [ids[start : start + size] for start in range(0, len(ids), size)]
+    fitted, held = (_sample(loaded, sites, pieces[start::2]) for start in (0, 1))
+    counts = [len(sample[sites[0]].x) for sample in (fitted, held)]
+    if min(counts) < 2:
+        return None
+    log_sigma, held_log_sigma = (
+        np.stack([sample[site].log_sigma for site in sites], axis=1) for sample in (fitted, held)
+    )
+    # One regression on each site's x reads the sigma of that site and of all before it.
+    from_x = [
+        r_squared(fitted[site].x, log_sigma[:, : n + 1], held[site].x, held_log_sigma[:, : n + 1])
+        for n, site in enumerate(sites)
+    ]
+    from_y = [
+        r_squared(fitted[site].y, log_sigma[:, n : n + 1], held[site].y, held_log_sigma[:, n : n + 1])
+        for n, site in enumerate(sites)
+    ]
+    return SigmaProbe(
+        texts=list(PROBED),
+        piece=size,
+        fitted_tokens=counts[0],
+        held_out_tokens=counts[1],
+        sites=[
+            SigmaReading(
+                site=site.name,
+                pre=float(from_x[n][n]),
+                post=float(from_y[n][0]),
+                later=[
+                    LaterReading(site=sites[m].name, r_squared=float(from_x[m][n])) for m in range(n + 1, len(sites))
+                ],
+            )
+            for n, site in enumerate(sites)
+        ],
+    )
+
+
+def _sample(loaded: LoadedModel, sites: Sequence[Site], prompts: Sequence[Sequence[int]]) -> dict[Site, _Sample]:
+    subject = prepare(prompts, model=loaded, bos=False, overflow="error", batch_size=None)
+    parts: dict[Site, list[_Sample]] = {site: [] for site in sites}
+
+    def keep(starts: dict[int, int], passage: Passage) -> None:
+        later = np.ones(len(passage.x), dtype=bool)
+        later[list(starts.values())] = False
+        x, y = passage.x[later], passage.y[later]
+        with np.errstate(divide="ignore"):
+            log_sigma = np.log(x.std(axis=1))
+        parts[passage.site].append(_Sample(x.astype(np.float32), y.astype(np.float32), log_sigma))
+
+    _see_all(subject, sites, keep)
+    return {
+        site: _Sample(
+            np.concatenate([part.x for part in of_site]),
+            np.concatenate([part.y for part in of_site]),
+            np.concatenate([part.log_sigma for part in of_site]),
+        )
+        for site, of_site in parts.items()
+    }
+
+
+@np.errstate(divide="ignore", invalid="ignore", over="ignore")
+def _shared(loaded: LoadedModel, context: Context, site: Site, undone: _Undone) -> SharedAtSite:
+    count = len(context.token_ids)
+    config = loaded.body.config
+    across = normalized(
+        Reading.FEATURE_OVER_CONTEXT, undone.x, [count], heads=config.n_head, eps=config.layer_norm_epsilon
+    )
+    texts = token_texts(context.token_ids, loaded.tokenizer)
+    shares, held = [], []
+    for xhat in (undone.xhat, across):
+        mean = xhat.mean(axis=0)
+        squares = np.sum(xhat**2, axis=1)
+        shares.append(float(mean @ mean / squares.mean()))
+        held.append(xhat @ mean / squares)
+    return SharedAtSite(
+        site=site.name,
+        real=shares[0],
+        across_tokens=shares[1],
+        tokens=[
+            TokenInContext(
+                position=position,
+                token_id=context.token_ids[position],
+                token=texts[position] if texts else None,
+                real=float(held[0][position]),
+                across_tokens=float(held[1][position]),
+            )
+            for position in range(count)
+        ],
+    )
+
+
+def _find_discarded(tokens: Sequence[ComparedToken], features: int) -> Finding:
+    each = [one for token in tokens for one in token.sites]
+    lost = [one for one in each if not one.rebuilt]
+    if not lost:
+        return Finding(
+            name="discarded",
+            holds=True,
+            statement=(
+                f"x is rebuilt from xhat, mu and sigma to rounding in all {len(each)} cases (off by at most "
+                f"{max(_number(one.rebuilt_error) for one in each):.1e} of ||x||): of a token's {features} numbers "
+                f"LayerNorm takes two, mu and sigma. mu held at most "
+                f"{100 * max(_number(one.mean_share) for one in each):.3g}% of ||x||^2, sigma the rest."
+            ),
+        )
+    worst = max(lost, key=lambda one: _number(one.rebuilt_error))
+    return Finding(
+        name="discarded",
+        holds=False,
+        statement=(
+            f"in {len(lost)} of {len(each)} cases x is not rebuilt from xhat, mu and sigma (at {worst.site} it is off "
+            f"by {_number(worst.rebuilt_error):.2g} of ||x||): more, or something else, is taken there."
+        ),
+    )
+
+
+def _find_scale(settings: Sequence[Setting], eps: float, epsilon: float) -> Finding:
+    before = after = 1.0
+    off = 0.0
+    where = ""
+    for setting in settings:
+        for at_site in zip(*(token.sites for token in setting.tokens), strict=True):
+            ratio = _ratio([_number(one.pre.sigma) for one in at_site])
+            if ratio > before:
+                before, where = ratio, f" (at {at_site[0].site})"
+            after = max(after, _ratio([_number(one.normalized.sigma) for one in at_site]))
+            for one in at_site:
+                sigma = _number(one.sigma)
+                off = max(off, abs(_number(one.normalized.sigma) - sigma / np.sqrt(sigma**2 + eps)))
+    holds = bool(off <= max(UNIT, UNIT_ROUNDING * epsilon))
+    verb = "it is sigma / sqrt(sigma^2 + eps), 1 but for eps" if holds else f"it is off by {off:.2g} from 1 up to eps"
+    return Finding(
+        name="scale",
+        holds=holds,
+        statement=(
+            f"sigma differs between the tokens by a factor of up to {before:.4g}{where} before, and of {after:.4g} "
+            f"after normalization, where {verb}."
+        ),
+    )
+
+
+def _find_shape(tokens: Sequence[ComparedToken]) -> Finding:
+    each = [one for token in tokens for one in token.sites]
+    changed = [one for one in each if not one.shape_kept]
+    by_normalizing = max(
+        abs(_number(one.normalized.excess_kurtosis) - _number(one.pre.excess_kurtosis)) for one in each
+    )
+    by_gain = max(abs(_number(one.post.excess_kurtosis) - _number(one.pre.excess_kurtosis)) for one in each)
+    kept = f"keeps its shape in all {len(each)} cases" if not changed else f"changes its shape in {len(changed)} cases"
+    return Finding(
+        name="shape",
+        holds=not changed,
+        statement=(
+            f"normalizing a token {kept}: excess kurtosis of x and of xhat differ by at most {by_normalizing:.1e}. "
+            f"Gain and bias then change it by up to {by_gain:.3g}."
+        ),
+    )
+
+
+def _find_gone(probe: SigmaProbe | None) -> Finding:
+    if probe is None or not any(reading.later for reading in probe.sites):
+        missing = "no text to try it on" if probe is None else "one site alone has no later one"
+        return Finding(name="not gone", holds=None, statement=f"whether sigma is gone can't be told: {missing}.")
+    reads = [reading for reading in probe.sites if reading.later]
+    next_better = [one for one in reads if _number(one.later[0].r_squared) > _number(one.post)]
+    medians = [
+        float(np.median([_number(value) for value in values]))
+        for values in (
+            [one.post for one in reads],
+            [one.later[0].r_squared for one in reads],
+            [one.later[-1].r_squared for one in reads],
+        )
+    ]
+    holds = len(next_better) > len(reads) / 2
+    answer = "the residual stream keeps sigma" if holds else "the residual stream keeps sigma no better than y"
+    return Finding(
+        name="not gone",
+        holds=holds,
+        statement=(
+            f"{answer}: on held-out tokens a linear probe reads a site's log sigma from y with R^2 {medians[0]:.3f}, "
+            f"from the residual at the next site with {medians[1]:.3f}, at {reads[0].later[-1].site} with "
+            f"{medians[2]:.3f} (medians over {len(reads)} sites); at {len(next_better)} of them the next residual "
+            "tells more than y."
+        ),
+    )
+
+
+def _find_shared(context: SharedDirection) -> Finding:
+    real = [_number(one.real) for one in context.sites]
+    # Where all tokens are alike, nothing at all is left across them.
+    across = float(np.nanmax([0.0, *(_number(one.across_tokens) for one in context.sites)]))
+    middle = float(np.median(real))
+    holds = middle > context.unrelated and across < middle
+    return Finding(
+        name="shared direction",
+        holds=holds,
+        statement=(
+            f"in sequence {context.sequence} the direction that its tokens share holds {100 * middle:.3g}% of their "
+            f"||xhat||^2 under the real LayerNorm (median over {len(real)} sites, {100 * min(real):.3g}% to "
+            f"{100 * max(real):.3g}%; tokens at right angles would have {100 * context.unrelated:.3g}%), and at most "
+            f"{100 * across:.1e}% with each feature normalized across the tokens: what they have in common would be "
+            "lost."
+        ),
+    )
+
+
+def _ratio(values: Sequence[float]) -> float:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return float(np.divide(max(values), min(values)))
+
+
+def _number(value: float | None) -> float:
+    return np.nan if value is None else value

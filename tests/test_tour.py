@@ -1,0 +1,70 @@
+"""The tour answers from measurements, and differently where a model behaves differently."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+from test_verify import altered
+
+import gpt2ln_cli
+from gpt2ln_cli.cli import main
+from gpt2ln_cli.model import LoadedModel
+
+
+@pytest.fixture(scope="module")
+def tour(demo):
+    return gpt2ln_cli.tour(model=demo)
+
+
+def rows(answer):
+    return {row[0]: row[1:] for row in answer.table.rows}
+
+
+def test_there_are_six_answers_each_with_a_table_and_a_command_that_runs(tour):
+    assert len(tour.answers) == 6
+    for answer in tour.answers:
+        assert answer.question.endswith("?")
+        assert answer.table.rows
+        assert all(len(row) == len(answer.table.headings) for row in answer.table.rows)
+        assert answer.more.startswith("gpt2ln ")
+
+
+def test_the_figures_are_those_of_the_commands(tour, demo):
+    counted, axis, _, thrown, across, learned = tour.answers
+    tokens = 1015  # of full_context.txt, under the bundled tokenizer
+    assert rows(counted)["measured"] == [tokens, tokens, 2 * tokens, 25 * tokens]
+    assert rows(counted)["by the formula"] == [1024, 1024, 2048, 25600]
+    trial = gpt2ln_cli.verify(model=demo)
+    assert rows(axis) == {fit.reading: [fit.statistics, fit.rms, fit.fits] for fit in trial.readings}
+    compared = gpt2ln_cli.compare(model=demo)
+    for token in compared.settings[-1].tokens:
+        at = next(one for one in token.sites if one.site == "h.6.ln_1")
+        assert rows(thrown)[token.text][:2] == [at.mean, at.pre.sigma]
+    shared = gpt2ln_cli.compare(model=demo, context=True).contexts[0]
+    for one in shared.sites:
+        if one.site in rows(across):
+            assert rows(across)[one.site] == [one.real, one.across_tokens]
+    ablated = gpt2ln_cli.ablate(model=demo)
+    assert rows(learned)[ablated.real.name][0] == ablated.real.loss
+    assert "25 of 25 sites" in learned.answer
+
+
+def test_another_model_gets_another_answer(demo):
+    import copy
+
+    body = altered(copy.deepcopy(demo.body), "rms")
+    tour = gpt2ln_cli.tour(model=LoadedModel(demo.checkpoint, body, demo.tokenizer))
+    assert "follow per token, without centering (RMSNorm)" in tour.answers[1].answer
+
+
+def test_it_reads_well_at_80_columns(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main(["tour"]) == 0
+    out = capsys.readouterr().out
+    assert max(map(len, out.split("\n"))) <= 80
+    assert "…" not in out
+    assert len(re.findall(r"^\d\. ", out, re.MULTILINE)) == 6
+    assert main(["tour", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["command"] == "tour"
