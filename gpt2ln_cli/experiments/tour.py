@@ -27,9 +27,10 @@ def count_of_pairs(run: Inspection, arithmetic: Arithmetic) -> Answer:
         question="For one layer, how many (mean, standard deviation) pairs are computed?",
         answer=(
             f"One for each token at each LayerNorm: of {counts.tokens:,} tokens the kernel returned "
-            f"{counts.per_site:,} pairs at each site, {counts.per_block or 0:,} in a block, which has two, and {counts.total:,} at all "
-            f"{counts.sites} sites. {agrees}; for {arithmetic.tokens:,} tokens in {arithmetic.n_layer} layers it gives "
-            f"{arithmetic.per_site:,}, {arithmetic.per_block:,} and {arithmetic.total:,}."
+            f"{counts.per_site:,} pairs at each site, {counts.per_block or 0:,} in a block, which has two, and "
+            f"{counts.total:,} at all {counts.sites} sites. {agrees}; for {arithmetic.tokens:,} tokens in "
+            f"{arithmetic.n_layer} layers it gives {arithmetic.per_site:,}, {arithmetic.per_block:,} and "
+            f"{arithmetic.total:,}."
         ),
         table=TourTable(
             headings=["", "tokens", "one site", "one block", "all sites"],
