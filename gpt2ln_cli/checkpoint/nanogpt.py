@@ -71,7 +71,7 @@ def read(path: Path, heads: int | None) -> Contents:  # noqa: ARG001  (model_arg
         from_linear(tensors) if is_linear(tensors) else tensors,
         [
             f"eps {config.layer_norm_epsilon:g}, which is nanoGPT's",
-            f"activation {config.activation_function}, which is GPT-2's; where nanoGPT was trained with the exact gelu, "
-            "that differs by up to 5e-4",
+            f"activation {config.activation_function}, which is GPT-2's; where nanoGPT was trained with the exact "
+            "gelu, that differs by up to 5e-4",
         ],
     )
