@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
-from gpt2ln_cli import catalogue, counting
+from gpt2ln_cli import counting
 from gpt2ln_cli.checkpoint import DEFAULT_MODEL, Checkpoint, locate
 from gpt2ln_cli.errors import UsageError
 from gpt2ln_cli.quantities import POSITION, SORT_KEYS
@@ -234,6 +234,8 @@ def models() -> Models:
     Raises:
         CheckpointError: the bundled checkpoint is missing or damaged.
     """
+    from gpt2ln_cli import catalogue
+
     return catalogue.models()
 
 

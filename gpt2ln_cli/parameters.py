@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from gpt2ln_cli.checkpoint import LayerNormParameters
 from gpt2ln_cli.records import Feature, Gain, SiteParameters, SiteSummary, Vector, Verdict
 from gpt2ln_cli.sites import Site
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 GAIN_START, BIAS_START = 1.0, 0.0
 SWITCHED_OFF = 0.01

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Protocol
 
-from gpt2ln_cli.checkpoint import gguf_file, hub, huggingface, llmc, nanogpt, single
+from gpt2ln_cli.checkpoint import gguf_file, huggingface, llmc, nanogpt, single
 from gpt2ln_cli.checkpoint.base import Checkpoint, Config, Contents, LayerNormParameters, check_numbers, check_tensors
 from gpt2ln_cli.checkpoint.tensors import LM_HEAD
 from gpt2ln_cli.errors import CheckpointError, UsageError
@@ -54,6 +54,8 @@ def locate(model: str, revision: str | None = None, *, heads: int | None = None)
     path = Path(model).expanduser()
     if path.exists():
         return _recognize(path, name=model, source="folder" if path.is_dir() else "file", heads=heads)
+    from gpt2ln_cli.checkpoint import hub  # what is on this disk is found sooner without it
+
     if not model.startswith((".", "~")) and hub.is_repo_id(model):
         checkpoint = hub.find(model, revision)
         _check_heads(checkpoint.location, checkpoint.config, heads)
