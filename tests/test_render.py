@@ -108,9 +108,12 @@ def test_numbers_have_four_significant_digits(value):
 
 
 def test_numbers_read_well():
-    assert [number(v) for v in (0, -0.0, 9.797959, 0.0001234, 0.00001234, 1234.5678, 25600, -2.5e9, 12.3456, None)] == [
+    assert [
+        number(v) for v in (0, -0.0, 0.99999, 9.797959, 0.0001234, 0.00001234, 1234.5678, 25600, -2.5e9, 12.3456, None)
+    ] == [
         "0",
         "0",
+        "1.000",
         "9.798",
         "0.0001234",
         "1.234e-05",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -28,7 +27,7 @@ def number(value: float | None) -> str:
         return MISSING
     if value == 0:
         return "0"
-    magnitude = math.floor(math.log10(abs(value)))
+    magnitude = int(f"{value:.3e}".partition("e")[2])  # after rounding: 0.99999 is 1.000
     if not -4 <= magnitude < 7:
         return f"{value:.3e}"
     return f"{value:.{max(0, 3 - magnitude)}f}"
