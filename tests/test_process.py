@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pty
@@ -14,7 +15,6 @@ from pathlib import Path
 import pytest
 
 GPT2LN = [sys.executable, "-m", "gpt2ln_cli"]
-INSPECT = [*GPT2LN, "inspect", "The war was over"]
 
 
 def run(*words, **options):
@@ -142,13 +142,26 @@ def test_a_terminal_gets_colours_unless_told_otherwise(env, coloured):
     assert b"learned gain" in output
 
 
-def test_an_interrupt_ends_with_130():
+def test_an_interrupt_ends_with_130(tmp_path):
+    """While it reads its prompts; a shell's background jobs are born ignoring interrupts, so that is undone."""
+    fifo = tmp_path / "prompts.txt"
+    os.mkfifo(fifo)
     process = subprocess.Popen(
-        [*INSPECT, "--prompts", "-"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*GPT2LN, "inspect", "--prompts", str(fifo)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
-    time.sleep(1.5)  # it waits for its standard input by then
+    deadline = time.monotonic() + 60
+    writer = None
+    while writer is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+        with contextlib.suppress(OSError):  # nobody reads yet
+            writer = os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=120)
+    os.close(writer)
     assert process.returncode == 130
     assert out == ""
     assert "Traceback" not in err
