@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from gpt2ln_cli import readings
 from gpt2ln_cli.errors import UsageError
 from gpt2ln_cli.records import Arithmetic, Reading
 
@@ -25,25 +26,26 @@ def arithmetic(*, tokens: int, batch: int, layers: int, width: int, heads: int, 
         raise UsageError("the counts would exceed 64-bit integers; use smaller numbers.")
     sites = 2 * layers + 1
 
-    def reading(name: str, description: str, per_site: int, *, is_gpt2: bool = False) -> Reading:
+    def count(reading: readings.Reading, description: str) -> Reading:
+        per_site = readings.statistics(reading, tokens=batch * tokens, sequences=batch, features=width, heads=heads)
         return Reading(
-            name=name,
+            name=reading.value,
             description=description,
-            is_gpt2=is_gpt2,
+            is_gpt2=reading is readings.Reading.PER_TOKEN,
             per_site=per_site,
             per_block=2 * per_site,
             total=sites * per_site,
         )
 
-    readings = [
-        reading("per token, over its features", "each token of each context by itself", batch * tokens, is_gpt2=True),
-        reading("per feature, over a context's tokens", "each feature of each context by itself", batch * width),
-        reading("per feature, over the minibatch", "batch normalization", width),
-        reading("per context, everything in it", "all tokens and features of a context together", batch),
-        reading("once, over the whole minibatch", "all contexts, tokens and features together", 1),
-        reading("per token and head", "each token over one head's features at a time", batch * tokens * heads),
+    counted = [
+        count(readings.Reading.PER_TOKEN, "each token of each context by itself"),
+        count(readings.Reading.FEATURE_OVER_CONTEXT, "each feature of each context by itself"),
+        count(readings.Reading.FEATURE_OVER_BATCH, "batch normalization"),
+        count(readings.Reading.WHOLE_CONTEXT, "all tokens and features of a context together"),
+        count(readings.Reading.WHOLE_BATCH, "all contexts, tokens and features together"),
+        count(readings.Reading.PER_HEAD, "each token over one head's features at a time"),
     ]
-    own = readings[0]
+    own = counted[0]
     return Arithmetic(
         model=model,
         n_layer=layers,
@@ -56,5 +58,5 @@ def arithmetic(*, tokens: int, batch: int, layers: int, width: int, heads: int, 
         per_block=own.per_block,
         total=own.total,
         features=width,
-        readings=readings,
+        readings=counted,
     )

@@ -28,6 +28,7 @@ from gpt2ln_cli.records import (
     Verification,
 )
 from gpt2ln_cli.render.layout import (
+    QUANTITIES,
     Group,
     PipeConsole,
     integer,
@@ -50,12 +51,6 @@ if TYPE_CHECKING:
     from gpt2ln_cli.escaping import visible
 from gpt2ln_cli.records import Record, Row
 
-QUANTITIES = (
-    ("sigma before", "sigma"),
-    ("||x|| before", "pre_norm"),
-    ("||xhat|| normalized", "normalized_norm"),
-    ("||y|| after", "post_norm"),
-)
 SHORT_COMMIT = 12
 
 # Sites named in a warning that many share.

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from gpt2ln_cli.render.layout import MISSING, Group, number, percent, side_by_side
+from gpt2ln_cli.render.layout import MISSING, QUANTITIES, Group, number, percent, side_by_side
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -14,13 +14,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from gpt2ln_cli.records import Difference, SpreadChange, VectorChange
-
-QUANTITIES = (
-    ("sigma before", "sigma"),
-    ("||x|| before", "pre_norm"),
-    ("||xhat|| normalized", "normalized_norm"),
-    ("||y|| after", "post_norm"),
-)
 
 
 def write_difference(console: Console, record: Difference) -> None:
