@@ -136,18 +136,33 @@ def emit(record: Record, *, output_format: str, as_json: bool, output: str | Non
     from gpt2ln_cli.render import write
 
     chosen = "json" if as_json else output_format
+    deliver(lambda stream: write(record, chosen, stream), output=output, utf8=chosen != "table")
+
+
+def deliver(write: Callable[[TextIO], None], *, output: str | None, utf8: bool) -> None:
+    """Have ``write`` called with the output file, which is then whole or not there at all, or with standard output.
+
+    Args:
+        write: writes to the stream that it is given; a binary format takes the stream's ``buffer``.
+        output: the file; None is standard output.
+        utf8: whether standard output is UTF-8 whatever the locale, as it is for data; else what the locale can't write
+            is escaped. A file is always UTF-8.
+
+    Raises:
+        UsageError: the file or standard output can't be written.
+    """
     if output is not None:
         with _whole_file(Path(output)) as stream:
-            write(record, chosen, stream)
+            write(stream)
         return
     if sys.stdout is None:
         raise UsageError("standard output is closed; use --output FILE.")
-    if chosen == "json":
+    if utf8:
         sys.stdout.reconfigure(encoding="utf-8")  # type: ignore[union-attr]
     else:
         sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
-        write(record, chosen, sys.stdout)
+        write(sys.stdout)
         sys.stdout.flush()
     except BrokenPipeError:
         raise
