@@ -175,7 +175,11 @@ def check_axis(trials: Sequence[SiteTrial]) -> Check:
 
 def check_batch_independence(body: GPT2Model, sequence: Sequence[int], epsilon: float) -> Check:
     """Whether a context's statistics are its own, whatever else is in the minibatch and however it is padded."""
-    companion = [*reversed(sequence), *sequence[:7], sequence[-1]]  # longer, so that the context is padded
+    room = body.config.n_positions
+    if room == 1:
+        return Check(name="batch independence", passed=None, statement="undecided: no context is longer than a token.")
+    sequence = sequence[: room - 1]  # a companion must be longer, so that the context is padded
+    companion = [*reversed(sequence), *sequence[:7], sequence[-1]][:room]
     alone = _passages(body, Batch.of([sequence]))
     count = len(sequence)
     first = _difference(alone, _passages(body, Batch.of([sequence, companion])), slice(None, count))
