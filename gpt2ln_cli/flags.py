@@ -49,22 +49,17 @@ def eps_flags(eps: float) -> list[Flag]:
 
 def run_flags(measured: Measured, eps: float) -> list[Flag]:
     """Flag the first NaN or infinity of a run, and sites whose eps exceeds the variance of most tokens."""
-    quantities = measured.quantities
-    flags = []
-    entering = ~np.isfinite(quantities.mean) | ~np.isfinite(quantities.sigma)
-    leaving = ~np.isfinite(quantities.post_norm)
+    first: list[Flag] = []
+    dominating: list[Flag] = []
     for number, site in enumerate(measured.sites):
-        for where, bad in (("entering", entering[number]), ("leaving", leaving[number])):
-            if bad.any():
+        at = measured.at(number)
+        entering, leaving = ~np.isfinite(at.mean) | ~np.isfinite(at.sigma), ~np.isfinite(at.post_norm)
+        for where, bad in (("entering", entering), ("leaving", leaving)):
+            if bad.any() and not first:
                 message = f"the first NaN or infinity of the run is {where} here, at {bad.sum()} of {bad.size} tokens"
-                flags.append(Flag(code="nonfinite_activation", site=site.name, message=message))
-                break
-        if flags:
-            break
-    for number, site in enumerate(measured.sites):
-        sigma = quantities.sigma[number]
-        dominated = int(np.count_nonzero(sigma**2 < eps))
-        if 2 * dominated > sigma.size:
-            message = f"no longer normalizes: eps {eps:g} exceeds the variance of {dominated} of {sigma.size} tokens"
-            flags.append(Flag(code="eps_dominates", site=site.name, message=message))
-    return flags
+                first.append(Flag(code="nonfinite_activation", site=site.name, message=message))
+        dominated = int(np.count_nonzero(at.sigma**2 < eps))
+        if 2 * dominated > at.sigma.size:
+            message = f"no longer normalizes: eps {eps:g} exceeds the variance of {dominated} of {at.sigma.size} tokens"
+            dominating.append(Flag(code="eps_dominates", site=site.name, message=message))
+    return [*first, *dominating]

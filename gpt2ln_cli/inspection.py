@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, overload
 
 import numpy as np
 import torch
@@ -15,8 +16,8 @@ from gpt2ln_cli.flags import parameter_flags, run_flags
 from gpt2ln_cli.model import Device, Dtype, LoadedModel, build_body, layer_norm
 from gpt2ln_cli.parameters import describe
 from gpt2ln_cli.prompts import Context, Overflow, make_contexts, plan_batches, prompt_infos, token_texts
-from gpt2ln_cli.quantities import POSITION
-from gpt2ln_cli.records import Flag, Inspection, Row, SiteSummary
+from gpt2ln_cli.quantities import POSITION, QUANTITIES
+from gpt2ln_cli.records import Flag, Inspection, Row, Rows, SiteSummary
 from gpt2ln_cli.sites import Site, all_sites, select_sites
 from gpt2ln_cli.statistics import Measured, Progress, measure, summarize
 
@@ -30,7 +31,7 @@ class Run:
     bos: bool
     measured: Measured
 
-    def record(self, command: Literal["inspect", "stats"], rows: list[Row] | None) -> Inspection:
+    def record(self, command: Literal["inspect", "stats"], rows: Rows | None) -> Inspection:
         """The record of the run, with the given rows."""
         return Inspection(
             command=command,
@@ -43,54 +44,28 @@ class Run:
             warnings=self._flags(),
         )
 
-    def rows(self, *, sort: str = POSITION, top: int | None = None) -> list[Row]:
+    def rows(self, *, sort: str = POSITION, top: int | None = None) -> Rows:
         """One row for each site, sequence and token, by site.
 
         Args:
             sort: quantity to order each site's rows by, greatest first (NaN last); ``position`` keeps the text's order.
             top: rows to keep of each site; None keeps all.
         """
-        measured, quantities = self.measured, self.measured.quantities
-        ids = np.concatenate([context.token_ids for context in self.contexts])
-        texts = token_texts(ids.tolist(), self.loaded.tokenizer)
-        assert quantities.max_deviation is not None
-        assert quantities.excess_kurtosis is not None
-        rows = []
-        for number, site in enumerate(measured.sites):
-            order = np.arange(len(ids))
-            if sort != POSITION:
-                order = np.argsort(-getattr(quantities, sort)[number], kind="stable")
-            rows += [
-                Row(
-                    site=site.name,
-                    sequence=int(measured.sequence[token]),
-                    position=int(measured.position[token]),
-                    token_id=int(ids[token]),
-                    token=texts[token] if texts else None,
-                    mean=float(quantities.mean[number, token]),
-                    sigma=float(quantities.sigma[number, token]),
-                    pre_norm=float(quantities.pre_norm[number, token]),
-                    normalized_norm=float(quantities.normalized_norm[number, token]),
-                    post_norm=float(quantities.post_norm[number, token]),
-                    max_deviation=float(quantities.max_deviation[number, token]),
-                    excess_kurtosis=float(quantities.excess_kurtosis[number, token]),
-                    mean_share=float(quantities.mean_share[number, token]),
-                )
-                for token in order[:top]
-            ]
-        return rows
+        ids = [token for context in self.contexts for token in context.token_ids]
+        return MeasuredRows(self.measured, ids, token_texts(ids, self.loaded.tokenizer), sort=sort, top=top)
 
     def _site_summaries(self) -> Iterator[SiteSummary]:
         first = self.measured.position == 0
         for number, site in enumerate(self.measured.sites):
+            quantities = self.measured.at(number)
             learned = describe(site, self._parameters(site))
             yield SiteSummary(
                 name=site.name,
                 layer=site.layer,
                 kind=site.kind,
                 statistics=self.measured.statistics[number],
-                first=summarize(self.measured.quantities, number, first),
-                rest=summarize(self.measured.quantities, number, ~first),
+                first=summarize(quantities, first),
+                rest=summarize(quantities, ~first),
                 gain=learned.gain,
                 bias=learned.bias,
             )
@@ -103,6 +78,61 @@ class Run:
         config = self.loaded.checkpoint.config
         learned = {site.name: self._parameters(site) for site in all_sites(config.n_layer)}
         return [*parameter_flags(learned), *run_flags(self.measured, config.layer_norm_epsilon)]
+
+
+class MeasuredRows(Rows):
+    """The rows of a run, made from its ledger one site at a time."""
+
+    def __init__(
+        self, measured: Measured, token_ids: Sequence[int], tokens: Sequence[str] | None, *, sort: str, top: int | None
+    ) -> None:
+        self._measured, self._token_ids, self._tokens, self._sort = measured, token_ids, tokens, sort
+        self._each = len(token_ids) if top is None else min(top, len(token_ids))
+        self.nonfinite = sum(int(np.count_nonzero(~np.isfinite(self._site(n)[1]))) for n in range(len(measured.sites)))
+
+    def __len__(self) -> int:
+        return len(self._measured.sites) * self._each
+
+    def __iter__(self) -> Iterator[Row]:
+        for number in range(len(self._measured.sites)):
+            order, values = self._site(number)
+            for place in range(self._each):
+                yield self._row(number, order[place], values[:, place])
+
+    @overload
+    def __getitem__(self, index: int) -> Row: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Row]: ...
+
+    def __getitem__(self, index: int | slice) -> Row | list[Row]:
+        if isinstance(index, slice):
+            return [self[one] for one in range(*index.indices(len(self)))]
+        number, place = divmod(range(len(self))[index], self._each)
+        order, values = self._site(number)
+        return self._row(number, order[place], values[:, place])
+
+    def _site(self, number: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Which tokens the site's rows are of, and their ``QUANTITIES`` (quantities, rows)."""
+        at = self._measured.at(number)
+        order = np.arange(len(self._token_ids))
+        if self._sort != POSITION:
+            order = np.argsort(-getattr(at, self._sort), kind="stable")
+        order = order[: self._each]
+        return order, np.stack([getattr(at, name)[order] for name in QUANTITIES])
+
+    def _row(self, number: int, token: int, values: NDArray[np.float64]) -> Row:
+        return Row(
+            site=self._measured.sites[number].name,
+            sequence=int(self._measured.sequence[token]),
+            position=int(self._measured.position[token]),
+            token_id=self._token_ids[token],
+            token=self._tokens[token] if self._tokens else None,
+            **{
+                name: value if math.isfinite(value) else None
+                for name, value in zip(QUANTITIES, values.tolist(), strict=True)
+            },
+        )
 
 
 def run(

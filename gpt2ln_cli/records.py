@@ -11,6 +11,7 @@ sigma is the population standard deviation (it divides by the number of features
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -212,6 +213,22 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     """d mu^2 / ||x||^2: the share of ||x||^2 that the mean direction held."""
 
 
+class Rows(Sequence[Row]):
+    """Rows that are made while they are read, so that a million of them take no memory.
+
+    Numbers that are not finite are null in them already.
+    """
+
+    nonfinite: int
+    """How many those are."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and list(self) == list(other)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return list, (list(self),)
+
+
 class Inspection(msgspec.Struct, frozen=True, kw_only=True):
     """What ``inspect`` and ``stats`` return."""
 
@@ -223,7 +240,7 @@ class Inspection(msgspec.Struct, frozen=True, kw_only=True):
     prompts: list[PromptInfo]
     counts: Counts
     sites: list[SiteSummary]
-    rows: list[Row] | None
+    rows: Sequence[Row] | None
     """In ``stats``, and in ``inspect`` where asked for."""
     warnings: list[Flag] = []
     nonfinite: int = 0
@@ -731,6 +748,8 @@ def strict(value: Any) -> tuple[Any, int]:
                 changed[name] = new
                 count += found
         return (msgspec.structs.replace(value, **changed), count) if changed else (value, 0)
+    if isinstance(value, Rows):
+        return value, value.nonfinite
     if isinstance(value, list):
         pairs = [strict(item) for item in value]
         count = sum(found for _, found in pairs)

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from gpt2ln_cli.ledger import Floats, Ledger
 from gpt2ln_cli.probe import Probe, SiteReading
 from gpt2ln_cli.prompts import Context
 from gpt2ln_cli.records import Counts, KindCount, Spread, Summary
@@ -25,13 +26,12 @@ from gpt2ln_cli.sites import KINDS, Site
 if TYPE_CHECKING:
     from transformers import GPT2Model
 
-Floats = NDArray[np.float64]
 Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
 class Quantities:
-    """float64 arrays of shape (sites, tokens), the tokens of all sequences in order, padding left out."""
+    """float64 arrays of shape (sites, tokens) for one forward pass, or (tokens,) for one site; without padding."""
 
     mean: Floats
     sigma: Floats
@@ -40,8 +40,13 @@ class Quantities:
     post_norm: Floats
     mean_share: Floats
     max_deviation: Floats | None
-    """max|x - mu| / sigma."""
+    """max|x - mu| / sigma; None, as the kurtosis is, where it was not asked for."""
     excess_kurtosis: Floats | None
+
+    def stacked(self) -> Floats:
+        """What is there of the fields, in their order, along a new axis before the last."""
+        values = (getattr(self, field.name) for field in fields(self))
+        return np.stack([value for value in values if value is not None], axis=-2)
 
 
 @dataclass(frozen=True)
@@ -53,10 +58,15 @@ class Measured:
     """(tokens,): which sequence each token is of."""
     position: NDArray[np.int64]
     """(tokens,): its position in it."""
-    quantities: Quantities
+    ledger: Ledger
     statistics: Sequence[int]
     """By site: (mu, sigma) pairs that the kernel returned for real tokens."""
     counts: Counts
+
+    def at(self, number: int) -> Quantities:
+        """The quantities at the numbered site, each (tokens,), the tokens of all sequences in order."""
+        values = list(self.ledger.site(number))
+        return Quantities(*values, *[None] * (len(fields(Quantities)) - len(values)))
 
 
 def measure(
@@ -81,8 +91,7 @@ def measure(
     lengths = [len(context.token_ids) for context in contexts]
     starts = np.concatenate([[0], np.cumsum(lengths)])
     tally = _Tally(sites)
-    parts: list[Quantities] = []
-    places: list[NDArray[np.int64]] = []
+    ledger = Ledger()
     done = 0
     with Probe(body, sites, shape=shape) as probe:
         for batch in batches:
@@ -90,17 +99,16 @@ def measure(
             readings = probe.run(ids, mask, positions)
             real = mask.bool().cpu().numpy()
             tally.add(readings, real)
-            parts.append(_derive(readings, real, body.config.n_embd, body.config.layer_norm_epsilon))
-            places += [np.arange(starts[i], starts[i + 1]) for i in batch]
+            derived = _derive(readings, real, body.config.n_embd, body.config.layer_norm_epsilon)
+            ledger.add(derived.stacked(), np.concatenate([np.arange(starts[i], starts[i + 1]) for i in batch]))
             done += int(real.sum())
             if progress is not None:
                 progress(done, int(starts[-1]))
-    order = np.argsort(np.concatenate(places))
     return Measured(
         sites=sites,
         sequence=np.repeat(np.arange(len(lengths)), lengths),
         position=np.concatenate([np.arange(length) for length in lengths]),
-        quantities=_join(parts, order),
+        ledger=ledger,
         statistics=list(tally.real.values()),
         counts=tally.counts(len(lengths), sum(lengths), body.config.n_embd, len(batches)),
     )
@@ -213,21 +221,13 @@ def _derive(readings: Sequence[SiteReading], real: NDArray[np.bool_], features: 
         )
 
 
-def _join(parts: Sequence[Quantities], order: NDArray[np.int64]) -> Quantities:
-    joined: dict[str, Floats | None] = {}
-    for quantity in fields(Quantities):
-        arrays = [getattr(part, quantity.name) for part in parts]
-        joined[quantity.name] = None if arrays[0] is None else np.concatenate(arrays, axis=1)[:, order]
-    return Quantities(**joined)  # type: ignore[arg-type]
-
-
-def summarize(quantities: Quantities, site: int, tokens: NDArray[np.bool_]) -> Summary | None:
-    """The site's quantities over the marked tokens; None where no token is marked."""
+def summarize(quantities: Quantities, tokens: NDArray[np.bool_]) -> Summary | None:
+    """One site's quantities over the marked tokens; None where no token is marked."""
     if not tokens.any():
         return None
 
     def spread(values: Floats) -> Spread:
-        chosen = values[site, tokens]
+        chosen = values[tokens]
         with np.errstate(invalid="ignore"):  # infinity minus infinity
             mean = float(chosen.mean())
         return Spread(mean=mean, min=float(chosen.min()), max=float(chosen.max()))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+from operator import attrgetter
 from typing import TYPE_CHECKING, TextIO
 
 from rich.table import Table
@@ -48,11 +50,9 @@ from gpt2ln_cli.render.table_verify import write_verification
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from gpt2ln_cli.escaping import visible
-from gpt2ln_cli.records import Record, Row
+    from gpt2ln_cli.records import Record, Row
 
 SHORT_COMMIT = 12
-
 # Sites named in a warning that many share.
 WARNED_SITES = 3
 
@@ -251,12 +251,10 @@ def _three(spread: Spread | None) -> list[str]:
     return [number(value) for value in values]
 
 
-def _rows(console: Console, record: Inspection, rows: Sequence[Row]) -> None:
+def _rows(console: Console, record: Inspection, rows: Iterable[Row]) -> None:
     several = record.counts.sequences > 1
-    by_site: dict[str, list[Row]] = {}
-    for row in rows:
-        by_site.setdefault(row.site, []).append(row)
-    for site, chosen in by_site.items():
+    for site, group in groupby(rows, attrgetter("site")):
+        chosen = list(group)
         console.print()
         console.print(Text(site, style="bold"))
         places = [[*([str(row.sequence)] if several else []), str(row.position), _token(row)] for row in chosen]
