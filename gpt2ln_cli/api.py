@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
-from gpt2ln_cli import counting
+from gpt2ln_cli import __version__, counting
 from gpt2ln_cli.checkpoint import DEFAULT_MODEL, Checkpoint, locate
 from gpt2ln_cli.errors import UsageError
 from gpt2ln_cli.quantities import POSITION, SORT_KEYS
@@ -21,6 +21,7 @@ from gpt2ln_cli.records import (
     Inspection,
     Models,
     Parameters,
+    Report,
     Tour,
     Verification,
     strict,
@@ -37,6 +38,8 @@ Prompts = str | Sequence[str | Sequence[int]]
 Layers = int | str | Sequence[int | str]
 RecordT = TypeVar("RecordT", Inspection, Parameters, Comparison, Ablation, Verification, Difference, Tour)
 VERIFIED = ("The war was over, but the hatred was not.", "war violence hate fear")
+# The page's verdicts need no more, and the whole context of a large model would take minutes and gigabytes.
+VERIFIED_TOKENS = 256
 COMPARED = ("ok", "hatred")
 COMPARED_CONTEXT = "war violence hate fear"
 
@@ -564,6 +567,73 @@ def tour(
                 guide.gain_and_bias(judge(run.sites), ablate(model=loaded), trial),
             ],
         )
+    )
+
+
+def report(
+    prompts: Prompts | None = None,
+    *,
+    model: str | Path | LoadedModel = DEFAULT_MODEL,
+    revision: str | None = None,
+    heads: int | None = None,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    layers: Layers | None = None,
+    sites: Collection[str] | None = None,
+    bos: bool = False,
+    overflow: Overflow = "error",
+    batch_size: int | None = None,
+    progress: Progress | None = None,
+) -> Report:
+    """Inspect prompts token by token and verify the model on their first 256 tokens; ``gpt2ln report``.
+
+    :func:`gpt2ln_cli.render.report.write` makes the page of the record.
+
+    Args:
+        prompts: as for :func:`inspect`.
+        model: as for :func:`inspect`.
+        revision: as for :func:`inspect`.
+        heads: as for :func:`inspect`.
+        device: as for :func:`inspect`.
+        dtype: as for :func:`inspect`.
+        layers: as for :func:`inspect`; every site is verified.
+        sites: as for :func:`inspect`; every site is verified.
+        bos: as for :func:`inspect`.
+        overflow: as for :func:`inspect`.
+        batch_size: as for :func:`inspect`.
+        progress: as for :func:`inspect`; what is verified is not counted.
+
+    Raises:
+        UsageError: as for :func:`inspect`.
+        CheckpointError: as for :func:`inspect`.
+        PromptError: as for :func:`inspect`.
+    """
+    from gpt2ln_cli.experiments.subject import Subject
+    from gpt2ln_cli.experiments.verify import verify as try_readings
+    from gpt2ln_cli.parameters import judge
+    from gpt2ln_cli.prompts import beginning
+    from gpt2ln_cli.reproduction import reproduction
+
+    run = _run(
+        prompts, _Which(model, revision, heads, device, dtype), layers, sites, True, bos, overflow, batch_size, progress
+    )
+    inspection = _strict(run.record("inspect", run.rows()))
+    contexts = beginning(run.contexts, VERIFIED_TOKENS)
+    verification = _strict(try_readings(Subject(run.loaded, contexts, [range(len(contexts))]), bos=bos))
+    return Report(
+        inspection=inspection,
+        verdict=judge(inspection.sites),
+        verification=verification,
+        reproduction=reproduction(
+            inspection,
+            heads=heads,
+            layers=_layer_list(layers),
+            kinds=sites,
+            overflow=overflow,
+            batch_size=batch_size,
+            version_of_gpt2ln=__version__,
+        ),
+        nonfinite=inspection.nonfinite + verification.nonfinite,
     )
 
 

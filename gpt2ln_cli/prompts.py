@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -176,6 +176,18 @@ def make_contexts(
             Context(index, number * room, dropped, text, start + window) for number, window in enumerate(windows)
         ]
     return contexts
+
+
+def beginning(contexts: Sequence[Context], tokens: int) -> list[Context]:
+    """The first contexts of no more than ``tokens`` tokens together, the last one cut short where need be."""
+    kept = []
+    for context in contexts:
+        cut = max(0, len(context.token_ids) - tokens)
+        kept.append(replace(context, dropped=context.dropped + cut, token_ids=context.token_ids[:tokens]))
+        tokens -= len(kept[-1].token_ids)
+        if not tokens:
+            break
+    return kept
 
 
 def _encode(prompt: str, index: int, tokenizer: Tokenizer | None) -> list[int]:

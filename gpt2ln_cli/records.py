@@ -732,7 +732,46 @@ class Tour(msgspec.Struct, frozen=True, kw_only=True):
     nonfinite: int = 0
 
 
-Record = Inspection | Parameters | Arithmetic | Models | Verification | Comparison | Ablation | Difference | Tour
+class Versions(msgspec.Struct, frozen=True, kw_only=True):
+    """What computed the numbers."""
+
+    gpt2ln: str
+    python: str
+    torch: str
+    transformers: str
+
+
+class Reproduction(msgspec.Struct, frozen=True, kw_only=True):
+    """The calls that give the same record again."""
+
+    command: list[str]
+    """The words of the command line, ``gpt2ln`` first. A prompt that can't be shown as it is comes as token ids."""
+    python: str
+    """The same as a call of the library."""
+    complete: bool
+    """Whether the prompts are in it: false where they are too long for a command line, and a file's name stands for
+    them."""
+    versions: Versions
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """What ``report`` returns."""
+
+    schema_version: str = SCHEMA_VERSION
+    command: Literal["report"] = "report"
+    inspection: Inspection
+    """With its rows."""
+    verdict: Verdict
+    """Whether the inspected sites use a learned gain and bias."""
+    verification: Verification
+    """Of the first tokens; its own ``prompts`` are those that were tried."""
+    reproduction: Reproduction
+    nonfinite: int = 0
+
+
+Record = (
+    Inspection | Parameters | Arithmetic | Models | Verification | Comparison | Ablation | Difference | Tour | Report
+)
 
 
 def strict(value: Any) -> tuple[Any, int]:

@@ -108,6 +108,17 @@ prompt_options = _together(
     ),
 )
 
+output_option = click.option("-o", "--output", metavar="FILE", help="Write to a file, whole or not at all.")
+
+debug_option = click.option(
+    "--debug",
+    is_flag=True,
+    expose_value=False,
+    is_eager=True,
+    callback=_remember_debug,
+    help="Show the traceback of an error.",
+)
+
 output_options = _together(
     click.option(
         "-f",
@@ -119,13 +130,6 @@ output_options = _together(
         help="How to write the record.",
     ),
     click.option("--json", "as_json", is_flag=True, help="Short for --format json."),
-    click.option("-o", "--output", metavar="FILE", help="Write to a file, whole or not at all."),
-    click.option(
-        "--debug",
-        is_flag=True,
-        expose_value=False,
-        is_eager=True,
-        callback=_remember_debug,
-        help="Show the traceback of an error.",
-    ),
+    output_option,
+    debug_option,
 )

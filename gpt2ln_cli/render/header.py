@@ -22,13 +22,31 @@ WARNED_SITES = 3
 
 def write_header(console: Console, model: ModelInfo, more: Sequence[tuple[str, str]]) -> None:
     """Say which model it was, from where, and how it was run, and then ``more`` in the same two columns."""
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    grid.add_column(style="bold")
+    grid.add_column(overflow="fold")
+    for name, value in [*model_lines(model), *more]:
+        grid.add_row(name, Text(visible(value)))
+    console.print(grid)
+
+
+def write_warnings(console: Console, flags: Sequence[Flag]) -> None:
+    """One line for each message, with the sites that share it."""
+    if flags:
+        console.print()
+    for warning in warning_lines(flags):
+        console.print(Text(f"warning: {warning}", style="bold yellow"))
+
+
+def model_lines(model: ModelInfo) -> list[tuple[str, str]]:
+    """What the header says of the model; the text is as the checkpoint has it, not yet escaped."""
     device = f" on {model.device}" if model.device else " as stored; no forward pass was run"
     if model.source == "bundled":
         origin = [("model", f"{model.name} (bundled with gpt2ln)")]
     else:
         revision = f", revision {model.revision}" if model.revision else ""
         origin = [("model", f"{model.name} ({model.source}{revision})"), ("from", model.location)]
-    lines = [
+    return [
         *origin,
         (
             "shape",
@@ -37,28 +55,21 @@ def write_header(console: Console, model: ModelInfo, more: Sequence[tuple[str, s
         ),
         ("dtype", f"{model.dtype}{device}"),
         *(("inferred" if index == 0 else "", text) for index, text in enumerate(model.inferred)),
-        *more,
     ]
-    grid = Table.grid(padding=(0, 2, 0, 0))
-    grid.add_column(style="bold")
-    grid.add_column(overflow="fold")
-    for name, value in lines:
-        grid.add_row(name, Text(visible(value)))
-    console.print(grid)
 
 
-def write_warnings(console: Console, flags: Sequence[Flag]) -> None:
-    """One line for each message, with the sites that share it."""
+def warning_lines(flags: Sequence[Flag]) -> list[str]:
+    """Each message once, with the first of the sites that share it."""
     sites: dict[str, list[str]] = {}
     for flag in flags:
         sites.setdefault(flag.message, []).extend([flag.site] if flag.site else [])
-    if sites:
-        console.print()
+    lines = []
     for message, names in sites.items():
         shown = ", ".join(names[:WARNED_SITES]) + (
             f" and {len(names) - WARNED_SITES} more" if names[WARNED_SITES:] else ""
         )
-        console.print(Text(f"warning: {shown + ': ' if shown else ''}{message}.", style="bold yellow"))
+        lines.append(f"{shown + ': ' if shown else ''}{message}.")
+    return lines
 
 
 def prompt_lines(prompts: Sequence[PromptInfo], *, bos: bool, padding: int | None = None) -> list[tuple[str, str]]:

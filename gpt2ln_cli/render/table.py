@@ -19,6 +19,7 @@ from gpt2ln_cli.records import (
     Inspection,
     Models,
     Parameters,
+    Report,
     Spread,
     Summary,
     Tour,
@@ -43,6 +44,7 @@ from gpt2ln_cli.render.table_compare import write_comparison
 from gpt2ln_cli.render.table_diff import write_difference
 from gpt2ln_cli.render.table_tour import write_tour
 from gpt2ln_cli.render.table_verify import write_verification
+from gpt2ln_cli.render.wording import SITES, count_sentences, learned_sentence
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -75,6 +77,10 @@ def write(record: Record, stream: TextIO) -> None:
             console.print(Text(name, style="bold cyan"))
             write_header(console, model, [])
         write_difference(console, record)
+    elif isinstance(record, Report):
+        _inspection(console, record.inspection)
+        console.print(Text(learned_sentence(record.verdict, record.inspection.sites), style="bold"))
+        write_verification(console, record.verification)
     elif isinstance(record, Tour):
         write_header(console, record.model, [])
         write_tour(console, record)
@@ -95,7 +101,7 @@ def _inspection(console: Console, record: Inspection) -> None:
 
 
 def _counts(console: Console, record: Inspection) -> None:
-    counts, model = record.counts, record.model
+    counts = record.counts
     console.print()
     console.print(Text("Statistics, as counted in the kernel's own tensors", style="bold"))
     console.print()
@@ -114,26 +120,8 @@ def _counts(console: Console, record: Inspection) -> None:
     )
     console.print(table)
     console.print()
-    agrees = "agrees" if counts.formula_agrees else "DISAGREES"
-    whole = counts.sites == 2 * model.n_layer + 1
-    sites = f"(2 x {model.n_layer} + 1) sites" if whole else f"{counts.sites} chosen sites"
-    block = f"{integer(counts.per_block)} in each block; " if counts.per_block is not None else ""
-    _say(
-        console,
-        f"{integer(counts.per_site)} at each site; {block}"
-        f"formula: {sites} x {counts.tokens:,} tokens = {counts.formula:,}, {agrees}.",
-    )
-    if counts.padding:
-        _say(
-            console,
-            f"Padding apart: the kernel also returned {counts.padding_statistics:,} statistics at {counts.padding:,} "
-            "padded positions, which count nowhere here.",
-        )
-    _say(
-        console,
-        f"One statistic is one (mean, sigma) pair of one token at one site, over its {counts.features} features. The "
-        f"{model.n_head} heads and the width do not enter the count: LayerNorm runs before the split into heads.",
-    )
+    for sentence in count_sentences(record):
+        _say(console, sentence)
 
 
 def _site_table(console: Console, record: Inspection) -> None:
@@ -157,12 +145,7 @@ def _site_table(console: Console, record: Inspection) -> None:
     for table in side_by_side(console, Group("", ["site"], [[site.name] for site in sites]), groups):
         console.print(table)
         console.print()
-    _say(
-        console,
-        "sigma divides by d. 'pos 0' is the first token of each sequence, 'later' all others: arithmetic mean over "
-        "tokens (of sigma, not its root mean square), then least and greatest. xhat = (x - mu) / sqrt(sigma^2 + eps) "
-        "is before gain and bias, y = gain * xhat + bias after. Norms are L2.",
-    )
+    _say(console, SITES)
 
 
 def _learned_groups(gains: Sequence[Gain | None], biases: Sequence[Vector | None]) -> list[Group]:
@@ -257,7 +240,7 @@ def _parameters(console: Console, record: Parameters) -> None:
     )
     if record.nonfinite:
         _say(console, f"{record.nonfinite:,} numbers were NaN or infinite and are shown as a dash.")
-    _say(console, _answer(record), style="bold")
+    _say(console, learned_sentence(record.verdict, record.sites), style="bold")
 
 
 def _extremes(console: Console, record: Parameters) -> None:
@@ -276,25 +259,6 @@ def _extremes(console: Console, record: Parameters) -> None:
         )
     console.print(table)
     console.print()
-
-
-def _answer(record: Parameters) -> str:
-    verdict = record.verdict
-    distances = [
-        site.gain.rms_distance for site in record.sites if site.gain is not None and site.gain.rms_distance is not None
-    ]
-    spread = (
-        f", its rms distance from 1 between {number(min(distances))} and {number(max(distances))}" if distances else ""
-    )
-    if not verdict.uses_gain_and_bias:
-        return (
-            f"No: at all {verdict.sites} sites the gain is 1 and the bias 0 (or absent), so each token leaves "
-            "LayerNorm with mean 0 and standard deviation 1."
-        )
-    return (
-        f"Yes: this checkpoint uses a learned gain at {verdict.learned_gain} of {verdict.sites} sites{spread}, and a "
-        f"learned bias at {verdict.learned_bias}; tokens do not keep mean 0 and standard deviation 1."
-    )
 
 
 def _arithmetic(console: Console, record: Arithmetic) -> None:

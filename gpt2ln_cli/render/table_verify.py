@@ -8,13 +8,12 @@ from rich.table import Table
 from rich.text import Text
 
 from gpt2ln_cli.render.layout import Group, integer, number, side_by_side
+from gpt2ln_cli.render.wording import OUTCOMES, READINGS, verified_sentence
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from gpt2ln_cli.records import Verification
-
-OUTCOMES = {True: "as GPT-2", False: "OTHERWISE", None: "undecided"}
 
 
 def write_verification(console: Console, record: Verification) -> None:
@@ -37,12 +36,7 @@ def write_verification(console: Console, record: Verification) -> None:
     ):
         console.print(table)
         console.print()
-    console.print(
-        Text(
-            "Each reading normalizes what entered a site, applies the learned gain and bias, and is held against what "
-            "left it: the worst of all sites is shown. 'statistics' is how many (mean, sigma) pairs a site would take."
-        )
-    )
+    console.print(Text(READINGS))
     console.print()
     checks = Table.grid(padding=(0, 2, 0, 0))
     checks.add_column(style="bold", no_wrap=True)
@@ -53,9 +47,4 @@ def write_verification(console: Console, record: Verification) -> None:
         checks.add_row(check.name, Text(OUTCOMES[check.passed], style=style), Text(check.statement))
     console.print(checks)
     console.print()
-    verdict = (
-        "This checkpoint behaves as GPT-2 does, in all that this input could decide."
-        if record.behaves_as_gpt2
-        else "This checkpoint does not behave as GPT-2 does: see what came out OTHERWISE."
-    )
-    console.print(Text(verdict, style="bold"))
+    console.print(Text(verified_sentence(record), style="bold"))

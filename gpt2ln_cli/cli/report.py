@@ -1,0 +1,82 @@
+"""``gpt2ln report``."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from gpt2ln_cli.cli import options, running
+from gpt2ln_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from gpt2ln_cli.model import Device, Dtype
+    from gpt2ln_cli.prompts import Overflow
+
+EXAMPLE = """\b
+Examples:
+  gpt2ln report --output report.html
+  gpt2ln report "war violence hate fear" --model gpt2 --output report.html
+"""
+
+
+@click.command("report", epilog=EXAMPLE)
+@options.prompt_options
+@options.batch_option
+@options.layer_option()
+@options.site_option
+@options.model_options
+@options.run_options
+@options.strict_option
+@options.output_option
+@options.debug_option
+def command(
+    prompt: tuple[str, ...],
+    files: tuple[str, ...],
+    whole_file: bool,
+    token_ids: tuple[str, ...],
+    bos: bool,
+    overflow: Overflow,
+    batch_size: int | None,
+    layers: str | None,
+    kinds: tuple[str, ...],
+    model: str,
+    revision: str | None,
+    heads: int | None,
+    device: Device,
+    dtype: Dtype,
+    strict: bool,
+    output: str | None,
+) -> None:
+    """Write one page with everything: counts, a heatmap of tokens, gain and bias, the checks.
+
+    The page is a single HTML file that loads nothing: it opens in any browser, on a phone too, and prints. It holds the
+    figures of 'inspect --per-token' and the verdicts of 'verify' on the first 256 tokens.
+    """
+    running.check_output(output)
+    if output is None and sys.stdout is not None and sys.stdout.isatty():
+        raise UsageError("a page of HTML is not for a terminal; give --output report.html.")
+    prompts = running.gather_prompts(prompt, files, whole_file, token_ids)
+    from gpt2ln_cli import api
+    from gpt2ln_cli.render import report
+
+    with running.progress_bar(model) as progress:
+        record = api.report(
+            prompts,
+            model=model,
+            revision=revision,
+            heads=heads,
+            device=device,
+            dtype=dtype,
+            layers=layers,
+            sites=kinds,
+            bos=bos,
+            overflow=overflow,
+            batch_size=batch_size,
+            progress=progress,
+        )
+    running.note_model(record.inspection.model)
+    running.deliver(lambda stream: report.write(record, stream), output=output, utf8=True)
+    if strict:
+        running.judge(record.inspection.warnings)

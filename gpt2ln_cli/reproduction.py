@@ -1,0 +1,110 @@
+"""The command line and the Python call that give a record again."""
+
+from __future__ import annotations
+
+import platform
+import shlex
+from collections.abc import Collection, Mapping, Sequence
+from importlib.metadata import version
+from typing import get_args
+
+from gpt2ln_cli.model import Dtype
+from gpt2ln_cli.prompts import STANDARD_INPUT, Overflow
+from gpt2ln_cli.records import Inspection, PromptInfo, Reproduction, Versions
+
+# Beyond this many characters the prompts no longer fit a command line that anyone would paste; Linux's limit for one
+# word is 131,072 bytes.
+LONGEST = 32_768
+
+
+def reproduction(
+    record: Inspection,
+    *,
+    heads: int | None,
+    layers: Sequence[int | str] | None,
+    kinds: Collection[str] | None,
+    overflow: Overflow,
+    batch_size: int | None,
+    version_of_gpt2ln: str,
+) -> Reproduction:
+    """The calls of ``report`` that give an inspection again, on the same commit, device and dtype.
+
+    Args:
+        record: the inspection.
+        heads: what was asked for, as are the others.
+        layers: numbers and ``"final"``.
+        kinds: of ``ln_1``, ``ln_2`` and ``ln_f``.
+        overflow: what became of long prompts.
+        batch_size: most sequences in a forward pass.
+        version_of_gpt2ln: of the package.
+    """
+    model = record.model
+    chosen: dict[str, object] = {
+        "model": model.name,
+        "revision": model.revision,
+        "heads": heads,
+        "device": (model.device or "auto").partition(":")[0],
+        "dtype": model.dtype if model.dtype in get_args(Dtype) else None,
+        "layers": None if layers is None else list(layers),
+        "sites": sorted(kinds) if kinds else None,
+        "bos": record.bos or None,
+        "overflow": None if overflow == "error" else overflow,
+        "batch_size": batch_size,
+    }
+    options = {name: value for name, value in chosen.items() if value is not None}
+    texts, ids = _prompts(record.prompts, bos=record.bos)
+    words = ["gpt2ln", "report", *_words(options), "--output", "report.html"]
+    given = ["--", *texts] if texts else [word for one in ids for word in ("--token-ids", ",".join(map(str, one)))]
+    complete = len(shlex.join(given)) <= LONGEST
+    return Reproduction(
+        command=[*words, *(given if complete else ["--prompts", "PROMPTS"])],
+        python=_call(options, [repr(prompt) for prompt in texts or ids] if complete else None),
+        complete=complete,
+        versions=Versions(
+            gpt2ln=version_of_gpt2ln,
+            python=platform.python_version(),
+            torch=version("torch"),
+            transformers=version("transformers"),
+        ),
+    )
+
+
+def _prompts(prompts: Sequence[PromptInfo], *, bos: bool) -> tuple[list[str], list[list[int]]]:
+    """The prompts as they were given, before they were cut into windows: all as texts, or else all as token ids.
+
+    A text that could do something to whoever pastes it (line breaks, control characters, marks that turn the direction
+    of writing) goes as ids, as does one that would be read as standard input.
+    """
+    pieces: dict[int, list[PromptInfo]] = {}
+    for piece in prompts:
+        pieces.setdefault(piece.prompt, []).append(piece)
+    texts = [first.text for first, *_ in pieces.values()]
+    plain = [text for text in texts if text is not None and text.isprintable() and text != STANDARD_INPUT]
+    if len(plain) == len(texts):
+        return plain, []
+    start = 1 if bos else 0
+    return [], [[i for piece in parts for i in piece.token_ids[start:]] for parts in pieces.values()]
+
+
+def _words(options: Mapping[str, object]) -> list[str]:
+    words = []
+    for name, value in options.items():
+        if name == "bos":
+            words.append("--bos")
+        elif name == "layers":
+            assert isinstance(value, list)
+            words += ["--layer", ",".join(map(str, value))]
+        elif name == "sites":
+            assert isinstance(value, list)
+            words += [word for kind in value for word in ("--site", kind)]
+        else:
+            words += [f"--{name.replace('_', '-')}", str(value)]
+    return words
+
+
+def _call(options: Mapping[str, object], prompts: Sequence[str] | None) -> str:
+    listed = "prompts" if prompts is None else "[" + ", ".join(prompts) + "]"
+    arguments = [listed, *(f"{name}={value!r}" for name, value in options.items())]
+    return "\n".join(
+        ["import gpt2ln_cli", "", "record = gpt2ln_cli.report(", *(f"    {argument}," for argument in arguments), ")"]
+    )
