@@ -6,8 +6,9 @@
   const TOKEN_WIDTH = 15; // pixels from which a token's text has room under its column
   const ROW_HEIGHT = 17;
   const PAGE = 10; // tokens that Page Up and Page Down move by
+  const WIDEST = 72; // of a column, in pixels
+  const APART = 6; // pixels at most that set position 0 apart
   const PRINT_WIDTH = 980;
-  const GAP = null; // the empty column that sets position 0 apart
 
   const data = JSON.parse(document.getElementById("data").textContent);
   const siteCount = data.sites.length;
@@ -23,11 +24,12 @@
     first += sequence.ids.length;
   }
 
-  const state = { quantity: 1, sequence: 0, zero: true, log: true, site: 0, position: null };
+  const state = { quantity: 1, sequence: 0, zero: true, log: false, site: 0, position: null };
   let heatmap = null;
   let vectors = null;
-  let columns = []; // position of each column, GAP for the empty one
+  let columns = []; // position of each column
   let shownIndex = null; // data index of the highlighted cell
+  let pictures = null; // of the charts, while the page is printed, and the zoom to go back to
 
   function unpacked(base64) {
     const bytes = Uint8Array.from(atob(base64), (char) => char.charCodeAt(0));
@@ -103,7 +105,6 @@
     const made = [];
     for (let site = 0; site < siteCount; site++) {
       columns.forEach((position, column) => {
-        if (position === GAP) return;
         const number = value(state.quantity, site, position);
         made.push([column, site, Number.isFinite(number) ? onScale(number, least) : "-"]);
       });
@@ -112,8 +113,7 @@
   }
 
   function indexOf(site, position) {
-    const drawn = columns.filter((one) => one !== GAP);
-    return site * drawn.length + drawn.indexOf(position);
+    return site * columns.length + columns.indexOf(position);
   }
 
   // The heatmap.
@@ -131,39 +131,49 @@
     return Math.max(8, Math.floor(plotWidth() / TOKEN_WIDTH)) - 1;
   }
 
+  function textsFit([start, end]) {
+    return plotWidth() / (end - start + 1) >= TOKEN_WIDTH;
+  }
+
+  function labelAngle(window) {
+    return { rotate: textsFit(window) ? 60 : 0 };
+  }
+
   function columnLabel(column) {
     const position = columns[column];
-    if (position === GAP) return "";
-    const [start, end] = zoom();
-    if (plotWidth() / (end - start + 1) < TOKEN_WIDTH) return String(position);
+    if (!textsFit(zoom())) return String(position);
     const text = tokenText(position);
     return text.length > 14 ? `${text.slice(0, 12)}...` : text;
   }
 
-  function drawHeatmap({ keepZoom = false, wholeRange = false } = {}) {
-    const drawn = positions();
-    columns = drawn[0] === 0 && drawn.length > 1 ? [0, GAP, ...drawn.slice(1)] : drawn;
+  function drawHeatmap({ window = [0, legibleWindow()] } = {}) {
+    columns = positions();
     const [least, greatest] = scale();
     const low = onScale(least, least);
     const high = onScale(greatest, least);
-    let window = keepZoom ? zoom() : [0, Math.min(columns.length - 1, legibleWindow())];
-    if (wholeRange) window = [0, columns.length - 1];
     const quantity = data.quantities[state.quantity];
     const muted = color("muted");
     const coarse = matchMedia("(pointer: coarse)").matches;
-    const zoomable = columns.length > 8;
-    heatmapBox.style.height = `${Math.max(300, ROW_HEIGHT * siteCount + 190)}px`;
+    const zoomable = columns.length > legibleWindow() + 1;
+    const printing = document.documentElement.classList.contains("printing");
+    const spare = Math.max(0, plotWidth() - WIDEST * columns.length);
+    heatmapBox.style.height = `${Math.max(300, ROW_HEIGHT * siteCount + (zoomable && !printing ? 190 : 144))}px`;
     heatmap.resize();
     shownIndex = null;
     heatmap.setOption(
       {
         animation: false,
         textStyle: { fontFamily: getComputedStyle(document.body).fontFamily },
-        grid: { left: siteLabelWidth(), right: 12, top: 52, bottom: 138 },
+        grid: { left: siteLabelWidth(), right: 12 + spare, top: 52, bottom: zoomable && !printing ? 138 : 92 },
         xAxis: {
           type: "category",
           data: columns.map((_, column) => String(column)),
-          axisLabel: { color: muted, rotate: 60, hideOverlap: true, formatter: (_, column) => columnLabel(column) },
+          axisLabel: {
+            ...labelAngle([window[0], Math.min(window[1], columns.length - 1)]),
+            color: muted,
+            hideOverlap: true,
+            formatter: (column) => columnLabel(Number(column)),
+          },
           axisLine: { lineStyle: { color: color("line") } },
           axisTick: { show: false },
           splitLine: { show: false },
@@ -178,6 +188,7 @@
         },
         visualMap: {
           type: "continuous",
+          seriesIndex: 0,
           dimension: 2,
           min: low,
           max: high > low ? high : low + (Math.abs(low) || 1) * 1e-9,
@@ -198,8 +209,9 @@
               {
                 type: "slider",
                 xAxisIndex: 0,
+                show: !printing,
                 startValue: window[0],
-                endValue: window[1],
+                endValue: Math.min(window[1], columns.length - 1),
                 bottom: 6,
                 height: 34,
                 left: siteLabelWidth() + 14,
@@ -232,6 +244,19 @@
             data: cells(least),
             progressive: 0,
             emphasis: { itemStyle: { borderColor: color("text"), borderWidth: 2 } },
+          },
+          {
+            type: "custom", // the gap after position 0
+            silent: true,
+            tooltip: { show: false },
+            data: columns[0] === 0 && columns.length > 1 ? [[0, 0]] : [],
+            renderItem: (params, api) => {
+              const { y, height } = params.coordSys;
+              const band = api.size([1, 1])[0];
+              const width = Math.min(APART, band / 2);
+              const x = api.coord([0, 0])[0] + band / 2 - width / 2;
+              return { type: "rect", shape: { x, y, width, height }, style: { fill: color("surface") } };
+            },
           },
         ],
       },
@@ -270,7 +295,8 @@
     if (many && state.zero) parts.push("Position 0 stands apart; beyond that range it has the colour of its end.");
     byId("explanation").textContent = parts.join(" ");
     const cut = sequence.ids.length < sequence.length ? ` (the first ${sequence.ids.length} of ${sequence.length})` : "";
-    const summary = [`${siteCount} LayerNorms, ${sequence.ids.length} tokens${cut}.`];
+    const prefix = data.sequences.length > 1 ? `Sequence ${sequence.index}: ` : "";
+    const summary = [`${prefix}${siteCount} LayerNorms, ${sequence.ids.length} tokens${cut}.`];
     if (found) {
       const place = ({ number, site, position }) =>
         `${shown(number, 4)} (${data.sites[site]}, position ${position}, ${tokenText(position)})`;
@@ -411,7 +437,7 @@
     options(byId("site"), data.sites);
     byId("controls").addEventListener("submit", (event) => event.preventDefault());
     byId("quantity").addEventListener("change", (event) =>
-      redraw({ quantity: Number(event.target.value) }, { keepZoom: true }),
+      redraw({ quantity: Number(event.target.value) }, { window: zoom() }),
     );
     byId("sequence").addEventListener("change", (event) => {
       redraw({ sequence: Number(event.target.value), position: null });
@@ -419,12 +445,12 @@
     });
     byId("zero").addEventListener("change", (event) => redraw({ zero: event.target.checked }));
     for (const id of ["linear", "log"]) {
-      byId(id).addEventListener("change", () => redraw({ log: byId("log").checked }, { keepZoom: true }));
+      byId(id).addEventListener("change", () => redraw({ log: byId("log").checked }, { window: zoom() }));
     }
     byId("whole").addEventListener("click", () => {
       const [start, end] = zoom();
       const whole = end - start + 1 >= columns.length;
-      drawHeatmap({ wholeRange: !whole });
+      drawHeatmap({ window: whole ? undefined : [0, columns.length - 1] });
     });
     byId("values").addEventListener("toggle", fillTable);
     byId("site").addEventListener("change", fillTable);
@@ -581,7 +607,7 @@
   // The page's width, its colours, and paper.
 
   function redrawAll() {
-    drawHeatmap({ keepZoom: true });
+    drawHeatmap({ window: zoom() });
     drawVectors();
   }
 
@@ -590,9 +616,22 @@
     if (root.classList.contains("printing") === on) return;
     root.classList.toggle("printing", on);
     for (const box of [heatmapBox, vectorsBox]) box.style.width = on ? `${PRINT_WIDTH}px` : "";
-    drawHeatmap({ wholeRange: on });
+    const kept = on ? null : pictures;
+    if (on) pictures = { zoom: zoom() };
+    drawHeatmap(on ? { window: [0, columns.length - 1] } : { window: kept.zoom });
     drawVectors();
-    for (const chart of [heatmap, vectors]) chart.getZr().flush();
+    if (!on) {
+      for (const picture of kept.drawn) picture.remove();
+      return;
+    }
+    // ECharts draws cells over several frames, for which paper does not wait. Drawn finer than the screen, a picture is
+    // drawn at once.
+    pictures.drawn = [heatmap, vectors].map((chart) => {
+      const picture = chart.renderToCanvas({ pixelRatio: devicePixelRatio + 1 });
+      picture.className = "picture";
+      chart.getDom().after(picture);
+      return picture;
+    });
   }
 
   function start() {
@@ -608,7 +647,10 @@
     for (const kind of ["mouseover", "click"]) {
       heatmap.on(kind, { seriesIndex: 0 }, ({ data: [column, site] }) => point(site, columns[column]));
     }
-    heatmap.on("datazoom", updateWhole);
+    heatmap.on("datazoom", () => {
+      heatmap.setOption({ xAxis: { axisLabel: labelAngle(zoom()) } });
+      updateWhole();
+    });
     heatmapBox.addEventListener("keydown", onKey);
     heatmapBox.addEventListener("blur", unmark);
     let width = document.documentElement.clientWidth;

@@ -1,5 +1,5 @@
 // What the report needs of Apache ECharts, and nothing else; see package.json for the build.
-export { init } from "echarts/core";
+export { getInstanceByDom, init } from "echarts/core";
 import { use } from "echarts/core";
 import { CustomChart, HeatmapChart } from "echarts/charts";
 import {
