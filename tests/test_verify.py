@@ -126,6 +126,13 @@ def test_batch_independence_and_causality_are_measured(body, how, independent, c
     assert verify.check_causality(changed, SEQUENCES[0], EPSILON).passed == causal
 
 
+@pytest.mark.parametrize("length", [25, 31, 32])
+def test_a_context_may_be_full(body, length):
+    ids = [*range(length)]
+    assert verify.check_batch_independence(body, ids, EPSILON).passed
+    assert not verify.check_batch_independence(altered(body, "batch"), ids, EPSILON).passed
+
+
 def test_what_the_input_cannot_tell_is_undecided(body):
     _, trials = verify.try_axes(body, [[5]], EPSILON)
     check = verify.check_axis(trials)

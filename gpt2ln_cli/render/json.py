@@ -29,7 +29,7 @@ def write(record: Record, stream: TextIO) -> None:
 
 def encode(value: Any) -> str:
     """Strict JSON of a part of a record, with what is not printable (control characters, for one) as escapes."""
-    text = msgspec.json.encode(value).decode("utf-8")
+    text = msgspec.json.encode(value, enc_hook=list).decode("utf-8")  # the rows of a record inside a record
     if text.isprintable():
         return text
     # Only inside of strings can such a character stand, and there its escape means the same.

@@ -1,0 +1,399 @@
+"""The page of ``report``: complete, self-contained, harmless, and in a browser it shows the record's numbers."""
+
+from __future__ import annotations
+
+import ast
+import base64
+import contextlib
+import io
+import json
+import re
+import shlex
+import shutil
+from html.parser import HTMLParser
+
+import msgspec
+import numpy as np
+import pytest
+
+import gpt2ln_cli
+from gpt2ln_cli import render
+from gpt2ln_cli.checkpoint import BUNDLED
+from gpt2ln_cli.cli import main
+from gpt2ln_cli.prompts import LONG_SAMPLE, long_sample
+from gpt2ln_cli.quantities import QUANTITIES
+from gpt2ln_cli.records import Report
+from gpt2ln_cli.render.colors import VIRIDIS
+from gpt2ln_cli.render.layout import number
+from gpt2ln_cli.render.report import write
+
+HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(1)>'$(false) {{ 7 * 7 }}"
+PROMPTS = ["The war was over, but the hatred was not.", HOSTILE]
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+
+
+def page_of(record):
+    stream = io.StringIO()
+    write(record, stream)
+    return stream.getvalue()
+
+
+def six_digits(value):
+    return float(f"{value:.5e}")
+
+
+def grid(record, quantity, sequence=0):
+    """A quantity of one sequence from the record's rows, (sites, tokens)."""
+    rows = [row for row in record.inspection.rows if row.sequence == sequence]
+    return np.array([getattr(row, quantity) for row in rows]).reshape(len(record.inspection.sites), -1)
+
+
+class Parts(HTMLParser):
+    """The tables' cells by caption, what every element refers to, and the elements themselves."""
+
+    def __init__(self):
+        super().__init__()
+        self.tables, self.references, self.tags, self.policy = {}, [], [], ""
+        self.row, self.rows, self.text = None, None, None
+
+    def handle_starttag(self, tag, attrs):
+        attributes = dict(attrs)
+        self.tags.append(tag)
+        self.references += [value for name, value in attrs if name in ("src", "href", "srcset", "action", "data")]
+        if attributes.get("http-equiv") == "Content-Security-Policy":
+            self.policy = attributes["content"]
+        if tag == "table":
+            self.rows = []
+        elif tag == "tr":
+            self.row = []
+        elif tag in ("td", "th", "caption"):
+            self.text = ""
+
+    def handle_data(self, data):
+        if self.text is not None:
+            self.text += data
+
+    def handle_endtag(self, tag):
+        if tag == "caption":
+            self.tables[self.text] = self.rows
+        elif tag in ("td", "th"):
+            self.row.append(self.text)
+        elif tag == "tr":
+            self.rows.append(self.row)
+        if tag in ("td", "th", "caption"):
+            self.text = None
+
+
+@pytest.fixture(scope="module")
+def record(demo):
+    return gpt2ln_cli.report(PROMPTS, model=demo)
+
+
+@pytest.fixture(scope="module")
+def parts(record):
+    parsed = Parts()
+    parsed.feed(page_of(record))
+    return parsed
+
+
+@pytest.fixture(scope="module")
+def browser():
+    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    executable = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if executable is None:
+        pytest.skip(f"no browser here: none of {', '.join(BROWSERS)}")
+    with api.sync_playwright() as playwright:
+        launched = playwright.chromium.launch(
+            executable_path=executable, args=["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
+        )
+        yield launched
+        launched.close()
+
+
+@pytest.fixture
+def open_page(browser, tmp_path):
+    """Open a record's page; on leaving, nothing may have gone wrong in it, and nothing may have left it."""
+    problems = []
+    contexts = []
+
+    def opened(record, **options):
+        path = tmp_path / "report.html"
+        path.write_text(page_of(record), encoding="utf-8")
+        context = browser.new_context(**{"viewport": {"width": 1024, "height": 900}, **options})
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda message: problems.append(message.text))
+        page.on("pageerror", lambda error: problems.append(str(error)))
+        page.on("dialog", lambda dialog: (problems.append("dialog"), dialog.dismiss()))
+        page.on("request", lambda request: problems.append(request.url) if request.url != path.as_uri() else None)
+        page.goto(path.as_uri())
+        return page
+
+    yield opened
+    for context in contexts:
+        context.close()
+    assert problems == []
+
+
+def spot(page, column, site):
+    """Where a cell of the heatmap is, in the box of its element."""
+    return page.evaluate(
+        "([column, site]) => echarts.getInstanceByDom(document.getElementById('heatmap'))"
+        ".convertToPixel({ seriesIndex: 0 }, [column, site])",
+        [column, site],
+    )
+
+
+def hover(page, column, site):
+    page.locator("#heatmap").scroll_into_view_if_needed()
+    box = page.locator("#heatmap").bounding_box()
+    x, y = spot(page, column, site)
+    page.mouse.move(box["x"] + x, box["y"] + y)
+
+
+def legend(page):
+    text = page.evaluate(
+        "echarts.getInstanceByDom(document.getElementById('heatmap')).getOption().visualMap[0].text.map(Number)"
+    )
+    return text[::-1]
+
+
+def pixel(page, column, site):
+    """The colour of a cell's middle, once the cells are drawn: ECharts spreads that over several frames."""
+    return page.evaluate(
+        """async ([x, y]) => {
+          const one = new OffscreenCanvas(1, 1).getContext('2d', { willReadFrequently: true });
+          for (;;) {
+            for (const canvas of document.querySelectorAll('#heatmap canvas')) {
+              one.drawImage(canvas, -Math.round(x), -Math.round(y));
+            }
+            const [red, green, blue, alpha] = one.getImageData(0, 0, 1, 1).data;
+            if (alpha === 255) return [red, green, blue];
+            await new Promise(requestAnimationFrame);
+          }
+        }""",
+        spot(page, column, site),
+    )
+
+
+def test_a_page_of_1024_tokens_is_small_and_loads_nothing(demo):
+    text = long_sample(LONG_SAMPLE)
+    record = gpt2ln_cli.report(text + text, model=demo, overflow="truncate")
+    assert record.inspection.counts.tokens == 1024
+    page = page_of(record)
+    assert len(page.encode()) <= 2_000_000
+    assert "This page holds the first" not in page
+    parsed = Parts()
+    parsed.feed(page)
+    assert {reference for reference in parsed.references if not reference.startswith("#")} == {"data:,"}
+    assert parsed.policy.startswith("default-src 'none'; ")
+    assert not re.search(r"@import|url\(", page[page.index("<style>") : page.index("</style>")])
+
+
+def test_the_tables_have_the_records_numbers(record, parts):
+    statistics = {row[0]: row[1:] for row in parts.tables["In forward order"][2:]}
+    assert len(statistics) == 25
+    quantities = ("sigma", "pre_norm", "normalized_norm", "post_norm")
+    both = {name: [grid(record, name, sequence) for sequence in (0, 1)] for name in quantities}
+    for index, site in enumerate(record.inspection.sites):
+        wanted = []
+        for name in quantities:
+            first = [values[index, 0] for values in both[name]]
+            later = np.concatenate([values[index, 1:] for values in both[name]])
+            wanted += [np.mean(first), min(first), max(first), later.mean(), later.min(), later.max()]
+        assert statistics[site.name] == [number(value) for value in wanted]
+    learned = {row[0]: row[1:] for row in parts.tables["Over the features of each"][2:]}
+    for site in gpt2ln_cli.params().sites:
+        names = ("mean", "std", "min", "median", "max", "norm")
+        assert learned[site.name] == [number(getattr(one, name)) for one in (site.gain, site.bias) for name in names]
+    readings = parts.tables["Every reading of LayerNorm"][2:]
+    assert [row[0] for row in readings] == [reading.reading for reading in record.verification.readings]
+    total = record.inspection.counts.total
+    assert parts.tables["Statistics, as counted in the kernel's own tensors"][-1][-1] == f"{total:,}"
+
+
+def test_too_many_tokens_are_cut_and_the_page_says_so(record, monkeypatch):
+    monkeypatch.setattr("gpt2ln_cli.render.report.CELLS", 25 * 13 + 24)
+    page = page_of(record)
+    data = json.loads(page.split('id="data">')[1].split("</script>")[0])
+    assert f"This page holds the first 13 of {record.inspection.counts.tokens} tokens" in page
+    assert [sequence["ids"] for sequence in data["sequences"]] == [
+        record.inspection.prompts[0].token_ids,
+        record.inspection.prompts[1].token_ids[:2],
+    ]
+    values = np.frombuffer(base64.b64decode(data["values"]), "<f4").reshape(len(QUANTITIES), 25, 13)
+    for index, name in enumerate(QUANTITIES):
+        both = np.concatenate([grid(record, name, 0), grid(record, name, 1)], axis=1)
+        assert values[index] == pytest.approx(both[:, :13], rel=6e-6)
+
+
+def test_the_record_is_json_and_tables_too(record):
+    stream = io.StringIO()
+    render.write(record, "json", stream)
+    decoded = msgspec.json.decode(stream.getvalue(), type=Report)
+    assert decoded.inspection.rows == list(record.inspection.rows)
+    assert decoded.verification == record.verification
+    stream = io.StringIO()
+    render.write(record, "table", stream)
+    assert "Yes: this checkpoint uses a learned gain" in stream.getvalue()
+
+
+def test_hovering_a_cell_shows_the_records_value(record, open_page):
+    page = open_page(record)
+    sigma = grid(record, "sigma")
+    for column, site in ((0, 0), (1, 4), (7, 12), (sigma.shape[1] - 1, 24)):
+        hover(page, column, site)
+        name, token = record.inspection.sites[site].name, record.inspection.prompts[0].tokens[column]
+        page.wait_for_function("text => document.querySelector('.tip strong')?.textContent === text",
+                               arg=f'{name}, position {column} "{token}"', timeout=5000)  # fmt: skip
+        assert float(page.inner_text(".tip dd.chosen")) == six_digits(sigma[site, column])
+        where, value = page.inner_text("#cell").rsplit(": sigma ", 1)
+        assert where == f'{name}, position {column} "{token}"'
+        assert float(value) == six_digits(sigma[site, column])
+        others = [float(text) for text in page.locator(".tip dd:not(.chosen)").all_inner_texts()]
+        wanted = [grid(record, quantity)[site, column] for quantity in QUANTITIES if quantity != "sigma"]
+        assert others == pytest.approx(wanted, rel=6e-4)
+
+
+def test_the_controls_change_what_is_drawn(record, open_page):
+    page = open_page(record)
+    for index, quantity in enumerate(QUANTITIES):
+        page.select_option("#quantity", str(index))
+        later = grid(record, quantity)[:, 1:]
+        assert legend(page) == pytest.approx([later.min(), later.max()], rel=6e-4)
+        assert page.is_disabled("#log") == bool((later < 0).any())
+    page.select_option("#quantity", str(QUANTITIES.index("sigma")))
+    sigma = grid(record, "sigma")
+    site, place = np.unravel_index(sigma[:, 1:].argmax(), sigma[:, 1:].shape)
+    assert pixel(page, int(place) + 1, int(site)) == list(VIRIDIS[-1])
+    over = int(np.argmax(sigma[:, 0]))
+    assert sigma[over, 0] > sigma[:, 1:].max()
+    assert pixel(page, 0, over) == list(VIRIDIS[-1])
+    middle = (np.log(sigma[:, 1:]) - np.log(sigma[:, 1:].min())) / np.log(sigma[:, 1:].max() / sigma[:, 1:].min())
+    site, place = np.unravel_index(np.abs(middle - 0.5).argmin(), middle.shape)
+    page.check("#log")
+    share = middle[site, place] * 16
+    expected = [np.interp(share, range(17), [color[part] for color in VIRIDIS]) for part in range(3)]
+    assert pixel(page, int(place) + 1, int(site)) == pytest.approx(expected, abs=2)
+    page.uncheck("#zero")
+    hover(page, 0, 3)
+    page.wait_for_function("document.getElementById('cell').textContent.includes('position 1 ')", timeout=5000)
+    page.select_option("#sequence", "1")
+    later = grid(record, "sigma", 1)[:, 1:]
+    assert legend(page) == pytest.approx([later.min(), later.max()], rel=6e-4)
+
+
+def test_the_keyboard_reaches_every_cell(record, open_page):
+    page = open_page(record, viewport={"width": 390, "height": 800})
+    page.select_option("#sequence", "1")
+    page.focus("#heatmap")
+    values = grid(record, "sigma", 1)
+    last = values.shape[1] - 1
+    steps = (
+        ("ArrowLeft", 0, 0),
+        ("ArrowRight", 0, 1),
+        ("ArrowDown", 1, 1),
+        ("PageDown", 1, 11),
+        ("End", 1, last),
+        ("ArrowRight", 1, last),
+        ("Control+End", 24, last),
+        ("ArrowUp", 23, last),
+        ("PageUp", 23, last - 10),
+        ("Home", 23, 0),
+        ("Control+Home", 0, 0),
+    )
+    for key, site, position in steps:
+        page.keyboard.press(key)
+        where, value = page.inner_text("#cell").rsplit(": sigma ", 1)
+        assert where.startswith(f"{record.inspection.sites[site].name}, position {position} ")
+        assert float(value) == six_digits(values[site, position])
+    page.click("#values summary")
+    page.select_option("#site", "24")
+    shown = page.locator("#values-table tbody tr").nth(last).locator("td").all_inner_texts()
+    assert [float(text) for text in shown[1:]] == [six_digits(grid(record, name, 1)[24, last]) for name in QUANTITIES]
+
+
+def test_hostile_text_stays_text(open_page, tmp_path):
+    folder = tmp_path / "<img src=x onerror=alert(1)>"
+    folder.symlink_to(BUNDLED["demo"])
+    record = gpt2ln_cli.report(PROMPTS, model=folder, layers=[0, "final"])
+    page = open_page(record)
+    assert page.evaluate("[document.images.length, document.scripts.length]") == [0, 3]
+    assert page.inner_text("h1").endswith("<img src=x onerror=alert(1)>")
+    assert HOSTILE in page.inner_text(".prompts")
+    assert shlex.split(page.inner_text("#command"))[-2:] == PROMPTS
+    call = ast.parse(page.inner_text("#python")).body[-1].value
+    assert ast.literal_eval(call.args[0]) == PROMPTS
+    page.select_option("#sequence", "1")
+    hover(page, 0, 0)
+    page.wait_for_selector(".tip")
+    assert page.inner_text(".tip strong") == 'h.0.ln_1, position 0 "<"'
+
+
+def test_phones_paper_and_the_dark_have_a_page_too(record, open_page):
+    page = open_page(record, color_scheme="dark", viewport={"width": 320, "height": 700}, has_touch=True)
+    for width in (320, 390, 1600):
+        page.set_viewport_size({"width": width, "height": 800})
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+    dark = page.evaluate("getComputedStyle(document.body).color")
+    page.emulate_media(color_scheme="light")
+    assert page.evaluate("getComputedStyle(document.body).color") != dark
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    page.emulate_media(media="print")
+    pictures = page.locator(".picture")
+    assert pictures.count() == 2
+    box = page.locator(".picture").first.bounding_box()
+    assert box["width"] > 300
+    colors = pictures.first.evaluate(
+        """canvas => new Set(new Uint32Array(
+          canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data.buffer)).size"""
+    )
+    assert colors > 100
+    assert not page.locator("#controls").is_visible()
+    page.emulate_media(media="screen")
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert pictures.count() == 0
+
+
+def test_what_is_not_finite_and_what_has_no_text_is_shown_too(make_folder, open_page):
+    record = gpt2ln_cli.report(
+        [[1, 2, 3], [4]], model=make_folder(lambda body: body.h[1].ln_1.weight.data.fill_(float("nan")))
+    )
+    assert record.nonfinite > 0
+    page = open_page(record)
+    assert "NaN or infinite" in page.inner_text(".warnings")
+    page.focus("#heatmap")
+    for key in ("Control+End", "Control+End"):
+        page.keyboard.press(key)
+    assert page.inner_text("#cell") == "ln_f, position 0 id 1: sigma -"
+    page.select_option("#sequence", "1")
+    assert page.is_disabled("#zero")
+
+
+def test_the_calls_reproduce_the_record(demo, tmp_path, capsys):
+    prompts = ["war\n" * 400, "-"]  # neither can be an argument as it is; the first takes two windows
+    record = gpt2ln_cli.report(prompts, model=demo, layers="3,final", sites=["ln_1", "ln_f"], bos=True,
+                               overflow="window", batch_size=2)  # fmt: skip
+    assert [piece.prompt for piece in record.inspection.prompts] == [0, 0, 1]
+    names: dict = {}
+    exec(record.reproduction.python, names)
+    again = names["record"].inspection
+    assert again.sites == record.inspection.sites
+    assert [piece.token_ids for piece in again.prompts] == [piece.token_ids for piece in record.inspection.prompts]
+    output = tmp_path / "report.html"
+    words = [str(output) if word == "report.html" else word for word in record.reproduction.command]
+    assert main(words[1:]) == 0
+    values = [re.search(r'"values":"([^"]*)"', page)[1] for page in (page_of(record), output.read_text("utf-8"))]
+    assert values[0] == values[1]
+    assert capsys.readouterr().out == ""
+
+
+def test_the_page_goes_to_a_file_or_a_pipe_but_not_to_a_terminal(capsys):
+    assert main(["report", "ok", "--layer", "0"]) == 0
+    assert capsys.readouterr().out.startswith("<!doctype html>")
+    terminal = io.StringIO()
+    terminal.isatty = lambda: True
+    with contextlib.redirect_stdout(terminal):
+        assert main(["report", "ok"]) == 2
+    assert "give --output report.html" in capsys.readouterr().err
+    assert terminal.getvalue() == ""
