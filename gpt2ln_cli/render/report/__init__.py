@@ -206,13 +206,14 @@ def _run_lines(record: Inspection) -> list[tuple[str, str]]:
     return prompt_lines(record.prompts, bos=record.bos, padding=record.counts.padding)
 
 
-def _prompt(prompt: PromptInfo) -> tuple[int, str, int]:
-    """Number, text and length of a sequence."""
-    if prompt.text is None:
-        text = "given as token ids" if prompt.tokens is None else "".join(prompt.tokens)
-    else:
-        text = prompt.text
-    return prompt.index, text if len(text) <= PROMPT_SHOWN else f"{text[:PROMPT_SHOWN]} ...", prompt.length
+def _prompt(prompt: PromptInfo) -> tuple[int, str | None, int]:
+    """Number, text (the beginning of a long one) and length of a sequence."""
+    text = prompt.text
+    if text is None and prompt.tokens is not None:
+        text = "".join(prompt.tokens)
+    if text is not None and len(text) > PROMPT_SHOWN:
+        text = f"{text[:PROMPT_SHOWN]} ..."
+    return prompt.index, text, prompt.length
 
 
 def _statistics(record: Inspection) -> list[Columns]:

@@ -4,7 +4,6 @@
 // alone; every number comes from the JSON in #data.
 (() => {
   const TOKEN_WIDTH = 15; // pixels from which a token's text has room under its column
-  const ROW_HEIGHT = 17;
   const PAGE = 10; // tokens that Page Up and Page Down move by
   const WIDEST = 72; // of a column, in pixels
   const APART = 6; // pixels at most that set position 0 apart
@@ -12,6 +11,7 @@
 
   const data = JSON.parse(document.getElementById("data").textContent);
   const siteCount = data.sites.length;
+  const [rowHeight, fontSize] = siteCount > 60 ? [12, 10] : [17, 12];
   const tokenCount = data.sequences.reduce((sum, sequence) => sum + sequence.ids.length, 0);
   const values = unpacked(data.values);
   const byId = (id) => document.getElementById(id);
@@ -51,6 +51,10 @@
     return sequence.tokens ? `"${sequence.tokens[position]}"` : `id ${sequence.ids[position]}`;
   }
 
+  function counted(number, noun) {
+    return `${number} ${noun}${number === 1 ? "" : "s"}`;
+  }
+
   function element(tag, text, className) {
     const made = document.createElement(tag);
     if (text !== undefined) made.textContent = text;
@@ -63,7 +67,7 @@
   }
 
   function siteLabelWidth() {
-    return 14 + 6.6 * Math.max(...data.sites.map((site) => site.length));
+    return 14 + 0.55 * fontSize * Math.max(...data.sites.map((site) => site.length));
   }
 
   // What is drawn: positions, and the colour scale, which is that of the later positions.
@@ -157,7 +161,7 @@
     const zoomable = columns.length > legibleWindow() + 1;
     const printing = document.documentElement.classList.contains("printing");
     const spare = Math.max(0, plotWidth() - WIDEST * columns.length);
-    heatmapBox.style.height = `${Math.max(300, ROW_HEIGHT * siteCount + (zoomable && !printing ? 190 : 144))}px`;
+    heatmapBox.style.height = `${Math.max(300, rowHeight * siteCount + (zoomable && !printing ? 190 : 144))}px`;
     heatmap.resize();
     shownIndex = null;
     heatmap.setOption(
@@ -182,7 +186,7 @@
           type: "category",
           data: data.sites,
           inverse: true,
-          axisLabel: { color: muted, interval: 0, fontSize: 12 },
+          axisLabel: { color: muted, interval: 0, fontSize },
           axisLine: { show: false },
           axisTick: { show: false },
         },
@@ -293,10 +297,14 @@
         (many ? ", the range of positions 1 and later." : "."),
     );
     if (many && state.zero) parts.push("Position 0 stands apart; beyond that range it has the colour of its end.");
+    const missing = data.sites.some((_, site) =>
+      positions().some((position) => !Number.isFinite(value(state.quantity, site, position))),
+    );
+    if (missing) parts.push("Empty cells are NaN or infinite.");
     byId("explanation").textContent = parts.join(" ");
     const cut = sequence.ids.length < sequence.length ? ` (the first ${sequence.ids.length} of ${sequence.length})` : "";
     const prefix = data.sequences.length > 1 ? `Sequence ${sequence.index}: ` : "";
-    const summary = [`${prefix}${siteCount} LayerNorms, ${sequence.ids.length} tokens${cut}.`];
+    const summary = [`${prefix}${counted(siteCount, "LayerNorm")}, ${counted(sequence.ids.length, "token")}${cut}.`];
     if (found) {
       const place = ({ number, site, position }) =>
         `${shown(number, 4)} (${data.sites[site]}, position ${position}, ${tokenText(position)})`;
@@ -429,7 +437,7 @@
         const beginning = Array.from({ length: Math.min(6, sequence.ids.length) }, (_, position) => position);
         const text = sequence.tokens ? beginning.map((position) => sequence.tokens[position]).join("") : "token ids";
         const dots = sequence.ids.length > 6 ? " ..." : "";
-        return `${sequence.index}: ${text}${dots} (${sequence.length} token${sequence.length === 1 ? "" : "s"})`;
+        return `${sequence.index}: ${text}${dots} (${counted(sequence.length, "token")})`;
       }),
     );
     state.sequence = 0;
@@ -515,7 +523,7 @@
             children: [
               bar(min, max, 0.36, pale),
               bar(mean - std, mean + std, 0.72, filled),
-              bar(median, median, 0.72, middle),
+              ...(std > 0 ? [bar(median, median, 0.72, middle)] : []),
             ],
           };
         },
@@ -540,7 +548,7 @@
 
   function drawVectors() {
     const stacked = vectorsBox.clientWidth < 680;
-    const panel = ROW_HEIGHT * siteCount;
+    const panel = rowHeight * siteCount;
     const [top, below] = [30, 34];
     const left = siteLabelWidth();
     vectorsBox.style.height = `${stacked ? 2 * (top + panel + below) : top + panel + below}px`;
@@ -578,7 +586,7 @@
           nameLocation: "start",
           nameGap: 10,
           nameTextStyle: { color: color("text"), fontWeight: "bold", align: "left" },
-          axisLabel: { color: color("muted"), interval: 0, fontSize: 12 },
+          axisLabel: { color: color("muted"), interval: 0, fontSize },
           axisLine: { show: false },
           axisTick: { show: false },
         })),
