@@ -23,13 +23,14 @@ __all__ = [
     "load",
     "models",
     "params",
+    "schema",
     "stats",
     "tour",
     "verify",
 ]
 
 if TYPE_CHECKING:
-    from gpt2ln_cli.api import ablate, compare, count, diff, inspect, models, params, stats, tour, verify
+    from gpt2ln_cli.api import ablate, compare, count, diff, inspect, models, params, schema, stats, tour, verify
     from gpt2ln_cli.model import load
 
 

@@ -191,26 +191,31 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     """One statistic: one token of one sequence at one site."""
 
     site: str
+    """Name of the LayerNorm, such as ``h.5.ln_1``."""
     sequence: int
+    """``index`` of the sequence in ``prompts``."""
     position: int
+    """Position of the token in its sequence, from 0."""
     token_id: int
     token: str | None
+    """Text of the token; null where the checkpoint has no tokenizer."""
     mean: float | None
-    """mu, the mean of the features of x."""
+    """mu, the mean of the features of x; in units of the residual stream, as all that has no other unit."""
     sigma: float | None
     """Population standard deviation of the features of x."""
     pre_norm: float | None
-    """||x||."""
+    """||x||, an L2 norm."""
     normalized_norm: float | None
-    """||xhat||."""
+    """||xhat||, an L2 norm, in units of sigma."""
     post_norm: float | None
-    """||y||."""
+    """||y||, an L2 norm."""
     max_deviation: float | None
-    """max|x - mu| / sigma; null on a row of equal features."""
+    """max|x - mu| / sigma, in units of sigma; null on a row of equal features."""
     excess_kurtosis: float | None
-    """m4 / sigma^4 - 3, m4 being the fourth central moment of x over the features; null on a row of equal features."""
+    """m4 / sigma^4 - 3, m4 being the fourth central moment of x over the features; a pure number; null on a row of
+    equal features."""
     mean_share: float | None
-    """d mu^2 / ||x||^2: the share of ||x||^2 that the mean direction held."""
+    """d mu^2 / ||x||^2: the share of ||x||^2 that the mean direction held, 0 to 1."""
 
 
 class Rows(Sequence[Row]):

@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
+from contract import validated
 
 GPT2LN = [sys.executable, "-m", "gpt2ln_cli"]
 
@@ -57,7 +58,7 @@ def test_standard_output_carries_data_only():
     done = run("inspect", "The war was over", "--json")
     assert done.returncode == 0
     assert done.stdout.count("\n") == 1
-    assert json.loads(done.stdout)["command"] == "inspect"
+    assert validated(json.loads(done.stdout))["command"] == "inspect"
     assert done.stderr.count("\n") == 1
 
 

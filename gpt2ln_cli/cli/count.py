@@ -29,9 +29,7 @@ def command(
     batch: int,
     model: str | None,
     revision: str | None,
-    output_format: str,
-    as_json: bool,
-    output: str | None,
+    out: running.Output,
     **given: int | None,
 ) -> None:
     """Count the statistics by arithmetic alone.
@@ -40,9 +38,8 @@ def command(
     """
     if model is not None and any(value is not None for value in given.values()):
         raise UsageError("--model brings its own shape; leave out --layers, --width and --heads.")
-    running.check_output(output)
     from gpt2ln_cli import api
 
     shape = {name: given[name] or default for name, default in SHAPE.items()}
     record = api.count(tokens=tokens, batch=batch, model=model, revision=revision, **shape)
-    running.emit(record, output_format=output_format, as_json=as_json, output=output)
+    out.emit(record)

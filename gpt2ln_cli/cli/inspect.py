@@ -46,15 +46,12 @@ def command(
     device: Device,
     dtype: Dtype,
     strict: bool,
-    output_format: str,
-    as_json: bool,
-    output: str | None,
+    out: running.Output,
 ) -> None:
     """Run prompts and show what every LayerNorm computed.
 
     PROMPT is text; '-' reads prompts from standard input, one a line. Without any, a bundled sample is used.
     """
-    running.check_output(output)
     prompts = running.gather_prompts(prompt, files, whole_file, token_ids)
     from gpt2ln_cli import api
 
@@ -75,6 +72,6 @@ def command(
             progress=progress,
         )
     running.note_model(record.model)
-    running.emit(record, output_format=output_format, as_json=as_json, output=output)
+    out.emit(record)
     if strict:
         running.judge(record.warnings)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
+
+from gpt2ln_cli.cli import running
+from gpt2ln_cli.render import FORMATS, ONE_TABLE
 
 F = TypeVar("F", bound=Callable[..., Any])
 DEBUG = "gpt2ln.debug"
@@ -108,24 +112,45 @@ prompt_options = _together(
     ),
 )
 
-output_options = _together(
+debug_option = click.option(
+    "--debug",
+    is_flag=True,
+    expose_value=False,
+    is_eager=True,
+    callback=_remember_debug,
+    help="Show the traceback of an error.",
+)
+output_option = click.option("-o", "--output", metavar="FILE", help="Write to a file, whole or not at all.")
+
+_record_options = _together(
     click.option(
         "-f",
         "--format",
         "output_format",
-        type=click.Choice(["table", "json"]),
+        type=click.Choice(list(FORMATS)),
         default="table",
         show_default=True,
         help="How to write the record.",
     ),
     click.option("--json", "as_json", is_flag=True, help="Short for --format json."),
-    click.option("-o", "--output", metavar="FILE", help="Write to a file, whole or not at all."),
     click.option(
-        "--debug",
-        is_flag=True,
-        expose_value=False,
-        is_eager=True,
-        callback=_remember_debug,
-        help="Show the traceback of an error.",
+        "--table",
+        metavar="NAME",
+        help=f"Which table of the record to write as {', '.join(ONE_TABLE)}; an unknown one lists them.",
     ),
+    output_option,
+    debug_option,
 )
+
+
+def output_options(function: F) -> F:
+    """The options that say how a record is written and where to; the command gets them as ``out``."""
+
+    @functools.wraps(function)
+    def command(*, output_format: str, as_json: bool, table: str | None, output: str | None, **others: Any) -> Any:
+        out = running.Output("json" if as_json else output_format, table, output)
+        # Before the work, which may take long.
+        out.check(click.get_current_context().command.name or "")
+        return function(out=out, **others)
+
+    return _record_options(command)  # type: ignore[return-value]
