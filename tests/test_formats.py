@@ -100,7 +100,7 @@ def expected(document, table):
 
 
 def assert_same(got, wanted):
-    """Equal, but that what is null as a whole in the JSON, or a list without elements, may have no column or several."""
+    """Equal, but that what is null as a whole in the JSON, or an empty list, may have no column or several."""
     assert len(got) == len(wanted)
     for ours, theirs in zip(got, wanted, strict=True):
         assert {name: value for name, value in ours.items() if value not in (None, [])} == {
