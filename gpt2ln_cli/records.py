@@ -70,7 +70,7 @@ class PromptInfo(msgspec.Struct, frozen=True, kw_only=True):
     dropped: int
     """Tokens of the prompt that ``truncate`` cut off."""
     text: str | None
-    """The prompt's whole text; null where token ids were given."""
+    """The prompt's whole text; null where token ids were given, and in all but the first of a prompt's windows."""
     token_ids: list[int]
     tokens: list[str] | None
     """Text of each token; null where the checkpoint has no tokenizer."""

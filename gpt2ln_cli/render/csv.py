@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from gpt2ln_cli.escaping import visible
 from gpt2ln_cli.render.json import encode
@@ -18,13 +18,10 @@ def write(record: Record, stream: TextIO, table: str | None = None) -> None:
     chosen = choose(record, table)
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(column.name for column in chosen.columns)
+    as_json = [index for index, column in enumerate(chosen.columns) if column.type not in (str, int, float)]
     # A file keeps every character; a terminal would obey some.
-    text = visible if stream.isatty() else str
+    terminal = stream.isatty()
     for row in chosen.rows:
-        writer.writerow(text(_cell(value)) for value in row)
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return ""
-    return value if isinstance(value, str) else encode(value)
+        for index in as_json:
+            row[index] = None if row[index] is None else encode(row[index])
+        writer.writerow([visible(cell) if isinstance(cell, str) else cell for cell in row] if terminal else row)
