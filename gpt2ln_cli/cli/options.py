@@ -7,6 +7,8 @@ from typing import Any, TypeVar
 
 import click
 
+from gpt2ln_cli.cli import completion
+
 F = TypeVar("F", bound=Callable[..., Any])
 DEBUG = "gpt2ln.debug"
 
@@ -37,6 +39,7 @@ model_options = _together(
         show_default=True,
         show_envvar=True,
         metavar="NAME",
+        shell_complete=completion.models,
         help="The bundled 'demo', a folder, a file, or a Hub id such as 'gpt2'.",
     ),
     click.option("--revision", metavar="REV", help="Branch, tag or commit of a Hub id."),
@@ -79,6 +82,7 @@ def layer_option(*, required: bool = False) -> Callable[[F], F]:
         "layers",
         required=required,
         metavar="LAYERS",
+        shell_complete=completion.layers,
         help="Layers from 0: 5, or 0-3,11; 'final' is ln_f.",
     )
 
@@ -94,6 +98,7 @@ prompt_options = _together(
         "files",
         multiple=True,
         metavar="FILE",
+        shell_complete=completion.files,
         help="Prompts from a file: text, one a line, or .jsonl with a 'text' field; '-' is standard input.",
     ),
     click.option("--whole-file", is_flag=True, help="Make one prompt of each text file."),
@@ -119,7 +124,13 @@ output_options = _together(
         help="How to write the record.",
     ),
     click.option("--json", "as_json", is_flag=True, help="Short for --format json."),
-    click.option("-o", "--output", metavar="FILE", help="Write to a file, whole or not at all."),
+    click.option(
+        "-o",
+        "--output",
+        metavar="FILE",
+        shell_complete=completion.files,
+        help="Write to a file, whole or not at all.",
+    ),
     click.option(
         "--debug",
         is_flag=True,

@@ -23,7 +23,7 @@ VIRIDIS = (
     (253, 231, 37),
 )
 # The same for terminals with 256 colours, by their numbers: close to viridis, and each lighter than the one before.
-VIRIDIS_256 = (53, 54, 24, 30, 36, 77, 148, 226)
+VIRIDIS_256 = (53, 55, 24, 30, 36, 77, 148, 226)
 
 
 def viridis(share: float) -> tuple[int, int, int]:

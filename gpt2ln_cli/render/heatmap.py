@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, TextIO, TypeVar
 
 import numpy as np
 from rich.cells import cell_len
@@ -46,6 +46,7 @@ FIRST_WIDTH = 2
 BAR_WIDTH = 40
 # Token texts are set at multiples of this many columns.
 TAB = 14
+StepT = TypeVar("StepT", int, str)
 Ink = Callable[[float], tuple[str, str]]
 
 
@@ -135,7 +136,7 @@ def _fit(values: Numbers, room: int) -> Grid:
     for width in CELL_WIDTHS:
         if max(width, FIRST_WIDTH) + GAP + count * width <= room:
             return Grid(first, later, 1, width)
-    size = -(-count // max(1, room - FIRST_WIDTH - GAP))
+    size = max(1, -(-count // max(1, room - FIRST_WIDTH - GAP)))
     starts = np.arange(0, count, size)
     sizes = np.diff([*starts, count])
     return Grid(first, np.add.reduceat(later, starts, axis=1) / sizes, size, 1)
@@ -178,7 +179,7 @@ def _ink(console: Console) -> Ink:
     return lambda share: (_step(share, SHADES), "")
 
 
-def _step(share: float, steps: Sequence[Any]) -> Any:
+def _step(share: float, steps: Sequence[StepT]) -> StepT:
     """The step of equally wide ones in which the share lies."""
     return steps[min(int(share * len(steps)), len(steps) - 1)]
 
@@ -217,7 +218,7 @@ def _bins(count: int, grid: Grid) -> str:
     rest = count % grid.bin_size
     last = f" (the last one of {rest})" if rest else ""
     return (
-        f"Each column but position 0 is the mean of {grid.bin_size} tokens{last}, from the position written below it on; "
+        f"Each column but position 0 is the mean of {grid.bin_size} tokens{last}, from the position below it on; "
         "a wider terminal shows more columns, and --per-token lists every token."
     )
 
