@@ -29,7 +29,10 @@ Examples:
 @options.site_option
 @click.option("--per-token", is_flag=True, help="Add one row for each site, sequence and token.")
 @click.option(
-    "--heatmap", type=click.Choice(QUANTITIES), help="Draw this quantity of every token at every LayerNorm instead."
+    "--heatmap",
+    type=click.Choice(QUANTITIES),
+    metavar="QUANTITY",
+    help=f"Draw a quantity of every token at every LayerNorm instead: {', '.join(QUANTITIES)}.",
 )
 @options.model_options
 @options.run_options

@@ -62,8 +62,8 @@ def write(record: Inspection, quantity: str, stream: TextIO) -> None:
     write_header(console, record.model, prompt_lines(record.prompts, bos=record.bos, padding=record.counts.padding))
     write_warnings(console, record.warnings)
     names = [site.name for site in record.sites]
-    label_width = max(map(len, [*names, POSITION]))
-    grids = [_fit(values, console.width - label_width - GAP) for values in _values(record, quantity)]
+    label_width = max(map(len, [*names, POSITION])) + GAP
+    grids = [_fit(values, console.width - label_width) for values in _values(record, quantity)]
     first = _scale([grid.first for grid in grids])
     later = _scale([grid.later for grid in grids])
     ink = _ink(console)
@@ -74,13 +74,12 @@ def write(record: Inspection, quantity: str, stream: TextIO) -> None:
         if len(grids) > 1:
             console.print(Text(f"sequence {prompt.index}: {prompt.length:,} tokens", style="bold cyan"))
         for index, name in enumerate(names):
-            line = Text(name.ljust(label_width + GAP))
+            line = Text(name.ljust(label_width))
             _paint(line, grid.first[index], grid.first_width, first, ink)
-            if grid.later.size:
-                line.append(" " * GAP)
-                _paint(line, grid.later[index], grid.cell_width, later, ink)
+            line.append(" " * GAP if grid.later.size else "")
+            _paint(line, grid.later[index], grid.cell_width, later, ink)
             console.print(line)
-        console.print(Text(POSITION.ljust(label_width + GAP) + _axis(grid), style="dim"))
+        console.print(Text(POSITION.ljust(label_width) + _axis(grid), style="dim"))
         if grid.bin_size > 1:
             console.print(Text(_bins(prompt.length - 1, grid)))
         else:
@@ -88,10 +87,13 @@ def write(record: Inspection, quantity: str, stream: TextIO) -> None:
             for line in _tokens(prompt, console.width):
                 console.print(line)
     console.print()
-    show = percent if quantity == "mean_share" else number
-    scales = [("position 0", first), *([("later", later)] if later else [])]
-    for line in _legend(scales, show, ink, console.width):
+    scales = [("position 0", first)]
+    if any(grid.later.size for grid in grids):
+        scales.append(("later", later))
+    for line in _legend(scales, percent if quantity == "mean_share" else number, ink, console.width):
         console.print(line)
+    if any(np.isnan(grid.first).any() or np.isnan(grid.later).any() for grid in grids):
+        console.print(Text(f"{NOT_FINITE} stands where there is no finite number."))
     console.print()
     console.print(Text(f"{quantity}: {DEFINITIONS[quantity]}. Each scale is linear; position 0 has its own."))
 
@@ -250,7 +252,7 @@ def _legend(
     for (title, scale), low in zip(scales, lows, strict=True):
         line = Text(title.ljust(title_width))
         if scale is None:
-            line.append(f"{NOT_FINITE}  no finite number")
+            line.append("no finite number")
         elif scale.flat:
             line.append(low.rjust(low_width) + " ")
             _paint(line, np.array([scale.low]), FIRST_WIDTH, scale, ink)
