@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gpt2ln_cli.cli import options, running
+from gpt2ln_cli.cli import completion, options, running
 
 if TYPE_CHECKING:
     from gpt2ln_cli.model import Device, Dtype
@@ -20,8 +20,8 @@ Examples:
 
 
 @click.command("diff", epilog=EXAMPLE)
-@click.argument("model_a")
-@click.argument("model_b")
+@click.argument("model_a", shell_complete=completion.models)
+@click.argument("model_b", shell_complete=completion.models)
 @options.prompt_options
 @options.batch_option
 @options.layer_option()

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-from gpt2ln_cli.cli import running
+from gpt2ln_cli.cli import completion, running
 from gpt2ln_cli.render import FORMATS, ONE_TABLE
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -41,6 +41,7 @@ model_options = _together(
         show_default=True,
         show_envvar=True,
         metavar="NAME",
+        shell_complete=completion.models,
         help="The bundled 'demo', a folder, a file, or a Hub id such as 'gpt2'.",
     ),
     click.option("--revision", metavar="REV", help="Branch, tag or commit of a Hub id."),
@@ -83,6 +84,7 @@ def layer_option(*, required: bool = False) -> Callable[[F], F]:
         "layers",
         required=required,
         metavar="LAYERS",
+        shell_complete=completion.layers,
         help="Layers from 0: 5, or 0-3,11; 'final' is ln_f.",
     )
 
@@ -98,6 +100,7 @@ prompt_options = _together(
         "files",
         multiple=True,
         metavar="FILE",
+        shell_complete=completion.files,
         help="Prompts from a file: text, one a line, or .jsonl with a 'text' field; '-' is standard input.",
     ),
     click.option("--whole-file", is_flag=True, help="Make one prompt of each text file."),
@@ -120,7 +123,13 @@ debug_option = click.option(
     callback=_remember_debug,
     help="Show the traceback of an error.",
 )
-output_option = click.option("-o", "--output", metavar="FILE", help="Write to a file, whole or not at all.")
+output_option = click.option(
+    "-o",
+    "--output",
+    metavar="FILE",
+    shell_complete=completion.files,
+    help="Write to a file, whole or not at all.",
+)
 
 _record_options = _together(
     click.option(

@@ -7,7 +7,6 @@ from itertools import groupby
 from operator import attrgetter
 from typing import TYPE_CHECKING, TextIO
 
-from rich.table import Table
 from rich.text import Text
 
 from gpt2ln_cli.escaping import visible
@@ -16,19 +15,17 @@ from gpt2ln_cli.records import (
     Arithmetic,
     Comparison,
     Difference,
-    Flag,
     Gain,
     Inspection,
-    ModelInfo,
     Models,
     Parameters,
-    PromptInfo,
     Spread,
     Summary,
     Tour,
     Vector,
     Verification,
 )
+from gpt2ln_cli.render.header import prompt_lines, write_header, write_warnings
 from gpt2ln_cli.render.layout import (
     QUANTITIES,
     Group,
@@ -53,8 +50,6 @@ if TYPE_CHECKING:
     from gpt2ln_cli.records import Record, Row
 
 SHORT_COMMIT = 12
-# Sites named in a warning that many share.
-WARNED_SITES = 3
 
 
 def write(record: Record, stream: TextIO) -> None:
@@ -67,29 +62,29 @@ def write(record: Record, stream: TextIO) -> None:
     elif isinstance(record, Models):
         _models(console, record)
     elif isinstance(record, Comparison):
-        _header(console, record.model, _prompt_lines(record.prompts, bos=record.bos))
+        write_header(console, record.model, prompt_lines(record.prompts, bos=record.bos))
         write_comparison(console, record)
     elif isinstance(record, Ablation):
-        _header(console, record.model, [*_prompt_lines(record.prompts, bos=record.bos), *ablation_lines(record)])
+        write_header(console, record.model, [*prompt_lines(record.prompts, bos=record.bos), *ablation_lines(record)])
         write_ablation(console, record)
     elif isinstance(record, Verification):
-        _header(console, record.model, _prompt_lines(record.prompts, bos=record.bos))
+        write_header(console, record.model, prompt_lines(record.prompts, bos=record.bos))
         write_verification(console, record)
     elif isinstance(record, Difference):
         for name, model in (("A", record.model_a), ("B", record.model_b)):
             console.print(Text(name, style="bold cyan"))
-            _header(console, model, [])
+            write_header(console, model, [])
         write_difference(console, record)
     elif isinstance(record, Tour):
-        _header(console, record.model, [])
+        write_header(console, record.model, [])
         write_tour(console, record)
     else:
         _arithmetic(console, record)
 
 
 def _inspection(console: Console, record: Inspection) -> None:
-    _header(console, record.model, _prompt_lines(record.prompts, bos=record.bos, padding=record.counts.padding))
-    _warnings(console, record.warnings)
+    write_header(console, record.model, prompt_lines(record.prompts, bos=record.bos, padding=record.counts.padding))
+    write_warnings(console, record.warnings)
     if record.command == "inspect":
         _counts(console, record)
         _site_table(console, record)
@@ -97,66 +92,6 @@ def _inspection(console: Console, record: Inspection) -> None:
         _rows(console, record, record.rows)
     if record.nonfinite:
         _say(console, f"{record.nonfinite:,} numbers were NaN or infinite and are shown as a dash.")
-
-
-def _header(console: Console, model: ModelInfo, more: Sequence[tuple[str, str]]) -> None:
-    device = f" on {model.device}" if model.device else " as stored; no forward pass was run"
-    if model.source == "bundled":
-        origin = [("model", f"{model.name} (bundled with gpt2ln)")]
-    else:
-        revision = f", revision {model.revision}" if model.revision else ""
-        origin = [("model", f"{model.name} ({model.source}{revision})"), ("from", model.location)]
-    lines = [
-        *origin,
-        (
-            "shape",
-            f"{model.n_layer} layers, {model.n_head} heads, width {model.n_embd}, context {model.n_positions}, "
-            f"eps {model.eps:g}",
-        ),
-        ("dtype", f"{model.dtype}{device}"),
-        *(("inferred" if index == 0 else "", text) for index, text in enumerate(model.inferred)),
-        *more,
-    ]
-    grid = Table.grid(padding=(0, 2, 0, 0))
-    grid.add_column(style="bold")
-    grid.add_column(overflow="fold")
-    for name, value in lines:
-        grid.add_row(name, Text(visible(value)))
-    console.print(grid)
-
-
-def _warnings(console: Console, flags: Sequence[Flag]) -> None:
-    """One line for each message, with the sites that share it."""
-    sites: dict[str, list[str]] = {}
-    for flag in flags:
-        sites.setdefault(flag.message, []).extend([flag.site] if flag.site else [])
-    if sites:
-        console.print()
-    for message, names in sites.items():
-        shown = ", ".join(names[:WARNED_SITES]) + (
-            f" and {len(names) - WARNED_SITES} more" if names[WARNED_SITES:] else ""
-        )
-        _say(console, f"warning: {shown + ': ' if shown else ''}{message}.", style="bold yellow")
-
-
-def _prompt_lines(prompts: Sequence[PromptInfo], *, bos: bool, padding: int | None = None) -> list[tuple[str, str]]:
-    longest = max(prompt.length for prompt in prompts)
-    total = sum(prompt.length for prompt in prompts)
-    sequences = "1 sequence" if len(prompts) == 1 else f"{len(prompts):,} sequences"
-    parts = [
-        f"{sequences} x " + (f"{longest:,} tokens" if len(prompts) == 1 else f"up to {longest:,} = {total:,} tokens")
-    ]
-    if padding is not None:
-        parts.append(f"padded positions: {padding:,}" if padding else "no padding")
-    parts.append("<|endoftext|> prepended to each" if bos else "no <|endoftext|> prepended")
-    lines = [("prompts", "; ".join(parts))]
-    pieces = len({prompt.prompt for prompt in prompts})
-    if pieces < len(prompts):
-        lines.append(("windows", f"prompts: {pieces:,}; a long one is run in consecutive windows, positions from 0"))
-    dropped = sum(prompt.dropped for prompt in prompts)
-    if dropped:
-        lines.append(("truncated", f"{dropped:,} tokens beyond the context were left out"))
-    return lines
 
 
 def _counts(console: Console, record: Inspection) -> None:
@@ -290,8 +225,8 @@ def _token(row: Row) -> str:
 
 
 def _parameters(console: Console, record: Parameters) -> None:
-    _header(console, record.model, [])
-    _warnings(console, record.warnings)
+    write_header(console, record.model, [])
+    write_warnings(console, record.warnings)
     console.print()
     sites = record.sites
     gains, biases = [site.gain for site in sites], [site.bias for site in sites]
