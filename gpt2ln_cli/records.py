@@ -200,15 +200,15 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     token: str | None
     """Text of the token; null where the checkpoint has no tokenizer."""
     mean: float | None
-    """mu, the mean of the features of x; in units of the residual stream, as all that has no other unit."""
+    """mu, the mean of the features of x, in units of the residual stream."""
     sigma: float | None
-    """Population standard deviation of the features of x."""
+    """Population standard deviation of the features of x (it divides by d), in units of the residual stream."""
     pre_norm: float | None
-    """||x||, an L2 norm."""
+    """||x||, the L2 norm of what enters the LayerNorm, in units of the residual stream."""
     normalized_norm: float | None
-    """||xhat||, an L2 norm, in units of sigma."""
+    """||xhat||, the L2 norm before gain and bias; without unit."""
     post_norm: float | None
-    """||y||, an L2 norm."""
+    """||y||, the L2 norm of what leaves the LayerNorm, after gain and bias; without unit."""
     max_deviation: float | None
     """max|x - mu| / sigma, in units of sigma; null on a row of equal features."""
     excess_kurtosis: float | None

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 import gpt2ln_cli
 from gpt2ln_cli.escaping import visible
-from gpt2ln_cli.records import Arithmetic, Spread, strict
-from gpt2ln_cli.render import FORMATS, write
+from gpt2ln_cli.records import Spread, strict
+from gpt2ln_cli.render import write
 from gpt2ln_cli.render.layout import number, percent, quoted
 
 WIDTHS = (60, 80, 120, 200)
@@ -220,12 +220,3 @@ def test_nonfinite_numbers_are_null_and_counted():
     cleaned, count = strict([spread, spread])
     assert count == 4
     assert cleaned[0] == Spread(mean=None, min=None, max=1.0)
-
-
-def test_every_registered_format_writes():
-    record = gpt2ln_cli.count()
-    assert isinstance(record, Arithmetic)
-    for name in FORMATS:
-        stream = io.StringIO()
-        write(record, name, stream)
-        assert stream.getvalue().endswith("\n")

@@ -1,4 +1,4 @@
-"""What the shell may complete: models, layers and files; Click itself completes commands, options and choices.
+"""What the shell may complete: models, layers, tables and files; Click itself completes commands, options and choices.
 
 Nothing here ever speaks to the network, and what goes wrong while completing offers nothing and says nothing.
 """
@@ -78,3 +78,21 @@ def layers(context: click.Context, incomplete: str) -> list[CompletionItem[str]]
         [f"{first}-{number}" for number in numbers if number > int(first)] if dash else [*map(str, numbers), FINAL]
     )
     return [CompletionItem(given + comma + value) for value in offered if value.startswith(part)]
+
+
+@_quietly
+def tables(context: click.Context, incomplete: str) -> list[CompletionItem[str]]:
+    """Tables of the command's record."""
+    from gpt2ln_cli.record_schema import RECORDS
+    from gpt2ln_cli.render.tables import names
+
+    offered = names(RECORDS[context.command.name or ""])
+    return [CompletionItem(name) for name in offered if name.startswith(incomplete)]
+
+
+@_quietly
+def record_commands(_: click.Context, incomplete: str) -> list[CompletionItem[str]]:
+    """Commands that return a record."""
+    from gpt2ln_cli.record_schema import RECORDS
+
+    return [CompletionItem(name) for name in RECORDS if name.startswith(incomplete)]

@@ -145,6 +145,7 @@ _record_options = _together(
     click.option(
         "--table",
         metavar="NAME",
+        shell_complete=completion.tables,
         help=f"Which table of the record to write as {', '.join(ONE_TABLE)}; an unknown one lists them.",
     ),
     output_option,

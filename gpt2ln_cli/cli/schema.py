@@ -6,7 +6,7 @@ import json
 
 import click
 
-from gpt2ln_cli.cli import options, running
+from gpt2ln_cli.cli import completion, options, running
 
 EXAMPLE = """\b
 Examples:
@@ -16,7 +16,7 @@ Examples:
 
 
 @click.command("schema", epilog=EXAMPLE)
-@click.argument("name", metavar="[COMMAND]", required=False)
+@click.argument("name", metavar="[COMMAND]", required=False, shell_complete=completion.record_commands)
 @options.output_option
 @options.debug_option
 def command(name: str | None, output: str | None) -> None:

@@ -14,6 +14,8 @@ import numpy as np
 from rich.cells import cell_len
 from rich.text import Text
 
+from gpt2ln_cli.record_schema import descriptions
+from gpt2ln_cli.records import Row
 from gpt2ln_cli.render.colors import VIRIDIS_256, viridis
 from gpt2ln_cli.render.header import prompt_lines, write_header, write_warnings
 from gpt2ln_cli.render.layout import GAP, PipeConsole, number, percent, quoted
@@ -26,17 +28,6 @@ if TYPE_CHECKING:
 
     Numbers = npt.NDArray[np.float64]
 
-# What each quantity of ``quantities.QUANTITIES`` is, and its unit.
-DEFINITIONS = {
-    "mean": "mu, the mean of the features of x, in the unit of x",
-    "sigma": "the population standard deviation of the features of x (it divides by d), in the unit of x",
-    "pre_norm": "||x||, the L2 norm of what enters the LayerNorm, in the unit of x",
-    "normalized_norm": "||xhat||, the L2 norm after normalizing, before gain and bias; without unit",
-    "post_norm": "||y||, the L2 norm of what leaves the LayerNorm, after gain and bias; without unit",
-    "max_deviation": "max|x - mu| / sigma, the farthest feature's distance from the mean, in standard deviations",
-    "excess_kurtosis": "m4 / sigma^4 - 3 over the features of x: 0 for a normal distribution, more for spikes",
-    "mean_share": "d mu^2 / ||x||^2, the share of ||x||^2 that the mean direction held",
-}
 SHADES = "·░▒▓█"
 ASCII_SHADES = ".:-=+*#%@"
 NOT_FINITE = "?"
@@ -95,7 +86,7 @@ def write(record: Inspection, quantity: str, stream: TextIO) -> None:
     if any(np.isnan(grid.first).any() or np.isnan(grid.later).any() for grid in grids):
         console.print(Text(f"{NOT_FINITE} stands where there is no finite number."))
     console.print()
-    console.print(Text(f"{quantity}: {DEFINITIONS[quantity]}. Each scale is linear; position 0 has its own."))
+    console.print(Text(f"{quantity}: {descriptions(Row)[quantity]} Each scale is linear; position 0 has its own."))
 
 
 @dataclass(frozen=True)
