@@ -24,13 +24,27 @@ __all__ = [
     "models",
     "params",
     "report",
+    "schema",
     "stats",
     "tour",
     "verify",
 ]
 
 if TYPE_CHECKING:
-    from gpt2ln_cli.api import ablate, compare, count, diff, inspect, models, params, report, stats, tour, verify
+    from gpt2ln_cli.api import (
+        ablate,
+        compare,
+        count,
+        diff,
+        inspect,
+        models,
+        params,
+        report,
+        schema,
+        stats,
+        tour,
+        verify,
+    )
     from gpt2ln_cli.model import load
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
@@ -13,6 +13,7 @@ from gpt2ln_cli import __version__, counting
 from gpt2ln_cli.checkpoint import DEFAULT_MODEL, Checkpoint, locate
 from gpt2ln_cli.errors import UsageError
 from gpt2ln_cli.quantities import POSITION, SORT_KEYS
+from gpt2ln_cli.record_schema import RECORDS, json_schema
 from gpt2ln_cli.records import (
     Ablation,
     Arithmetic,
@@ -635,6 +636,20 @@ def report(
         ),
         nonfinite=inspection.nonfinite + verification.nonfinite,
     )
+
+
+def schema(command: str | None = None) -> dict[str, Any]:
+    """The JSON Schema of what a command returns, or of whatever any of them returns; ``gpt2ln schema``.
+
+    Args:
+        command: its name; None for all.
+
+    Raises:
+        UsageError: no command of this name returns a record.
+    """
+    if command is not None and command not in RECORDS:
+        raise UsageError(f"no record comes from '{command}'; there is a schema for {', '.join(RECORDS)}.")
+    return json_schema(command)
 
 
 def _located(model: str | Path | LoadedModel, revision: str | None, heads: int | None) -> Checkpoint | LoadedModel:

@@ -228,7 +228,8 @@ def prompt_infos(contexts: Sequence[Context], tokenizer: Tokenizer | None) -> li
             prompt=context.prompt,
             offset=context.offset,
             dropped=context.dropped,
-            text=context.text,
+            # Once is enough: with each window of a book, the record would grow with the square of its length.
+            text=context.text if context.offset == 0 else None,
             token_ids=context.token_ids,
             tokens=token_texts(context.token_ids, tokenizer),
             length=len(context.token_ids),

@@ -70,7 +70,7 @@ class PromptInfo(msgspec.Struct, frozen=True, kw_only=True):
     dropped: int
     """Tokens of the prompt that ``truncate`` cut off."""
     text: str | None
-    """The prompt's whole text; null where token ids were given."""
+    """The prompt's whole text; null where token ids were given, and in all but the first of a prompt's windows."""
     token_ids: list[int]
     tokens: list[str] | None
     """Text of each token; null where the checkpoint has no tokenizer."""
@@ -191,26 +191,31 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     """One statistic: one token of one sequence at one site."""
 
     site: str
+    """Name of the LayerNorm, such as ``h.5.ln_1``."""
     sequence: int
+    """``index`` of the sequence in ``prompts``."""
     position: int
+    """Position of the token in its sequence, from 0."""
     token_id: int
     token: str | None
+    """Text of the token; null where the checkpoint has no tokenizer."""
     mean: float | None
-    """mu, the mean of the features of x."""
+    """mu, the mean of the features of x, in units of the residual stream."""
     sigma: float | None
-    """Population standard deviation of the features of x."""
+    """Population standard deviation of the features of x (it divides by d), in units of the residual stream."""
     pre_norm: float | None
-    """||x||."""
+    """||x||, the L2 norm of what enters the LayerNorm, in units of the residual stream."""
     normalized_norm: float | None
-    """||xhat||."""
+    """||xhat||, the L2 norm before gain and bias; without unit."""
     post_norm: float | None
-    """||y||."""
+    """||y||, the L2 norm of what leaves the LayerNorm, after gain and bias; without unit."""
     max_deviation: float | None
-    """max|x - mu| / sigma; null on a row of equal features."""
+    """max|x - mu| / sigma, in units of sigma; null on a row of equal features."""
     excess_kurtosis: float | None
-    """m4 / sigma^4 - 3, m4 being the fourth central moment of x over the features; null on a row of equal features."""
+    """m4 / sigma^4 - 3, m4 being the fourth central moment of x over the features; a pure number; null on a row of
+    equal features."""
     mean_share: float | None
-    """d mu^2 / ||x||^2: the share of ||x||^2 that the mean direction held."""
+    """d mu^2 / ||x||^2: the share of ||x||^2 that the mean direction held, 0 to 1."""
 
 
 class Rows(Sequence[Row]):

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import io
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 import pytest
 import torch
+from contract import validated
 from transformers import GPT2Config, GPT2LMHeadModel, GPT2Model
 
 import gpt2ln_cli
 from gpt2ln_cli.checkpoint import BUNDLED
 from gpt2ln_cli.model import LoadedModel
+from gpt2ln_cli.records import Record
+from gpt2ln_cli.render import json as render_json
 
 DEMO = BUNDLED["demo"]
 SITES_PER_BLOCK = ("ln_1", "ln_2")
@@ -47,6 +53,20 @@ def make_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]
         return folder
 
     return make
+
+
+@pytest.fixture(autouse=True)
+def every_json_is_validated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever a test has written as JSON, in this process, must keep to the schema."""
+    plain = render_json.write
+
+    def write(record: Record, stream: TextIO) -> None:
+        text = io.StringIO()
+        plain(record, text)
+        validated(json.loads(text.getvalue()))
+        stream.write(text.getvalue())
+
+    monkeypatch.setattr(render_json, "write", write)
 
 
 def site_names(n_layer: int) -> list[str]:

@@ -12,7 +12,7 @@ import pytest
 import torch
 from conftest import DEMO, raw_states
 from test_cli import gpt2ln  # noqa: F401
-from test_render import table
+from test_render import WIDTHS, table
 from test_truth import module_state
 from transformers import GPT2LMHeadModel
 
@@ -300,7 +300,7 @@ def test_the_default_text_is_said_on_standard_error(gpt2ln, monkeypatch, record)
     assert "The weights were trained with the real LayerNorm" in " ".join(out.split())
 
 
-@pytest.mark.parametrize("width", [60, 80, 140])
+@pytest.mark.parametrize("width", WIDTHS)
 def test_the_table_fits_and_shows_every_figure(record, monkeypatch, width):
     text = table(record, width, monkeypatch)
     assert max(map(len, text.split("\n"))) <= width

@@ -13,7 +13,7 @@ import pytest
 import torch
 from conftest import raw_states, reference
 from test_cli import gpt2ln  # noqa: F401
-from test_render import table
+from test_render import WIDTHS, table
 
 import gpt2ln_cli
 from gpt2ln_cli.errors import PromptError
@@ -400,7 +400,7 @@ def test_bad_input_gets_one_line_and_its_exit_code(gpt2ln, code, words, says):  
     assert len(err.strip().split("\n")) == 1
 
 
-@pytest.mark.parametrize("width", [60, 80, 140])
+@pytest.mark.parametrize("width", WIDTHS)
 def test_the_tables_fit_and_show_every_figure(record, monkeypatch, width):
     text = table(record, width, monkeypatch)
     assert max(map(len, text.split("\n"))) <= width
@@ -423,7 +423,7 @@ def test_the_tables_fit_and_show_every_figure(record, monkeypatch, width):
     assert "position 0" in text
 
 
-@pytest.mark.parametrize("width", [60, 80, 140])
+@pytest.mark.parametrize("width", WIDTHS)
 def test_the_tables_of_contexts_fit_and_show_every_figure(demo, monkeypatch, width):
     long = " ".join(["hate and fear"] * 9)
     record = gpt2ln_cli.compare(["war violence hate fear", long], model=demo, context=True, layers=SOME)

@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import DEMO
+from contract import validated
 from hub_server import HubServer, Repository
 from hypothesis import given
 from hypothesis import strategies as st
@@ -68,7 +69,7 @@ def gpt2ln(hub, home):
 
 def record(done):
     assert (done.returncode, done.stderr) == (0, "")
-    return json.loads(done.stdout)
+    return validated(json.loads(done.stdout))
 
 
 def refused(done, *parts):

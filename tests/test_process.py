@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import pty
+import shlex
 import signal
 import subprocess
 import sys
@@ -13,6 +14,9 @@ import time
 from pathlib import Path
 
 import pytest
+from contract import validated
+
+from gpt2ln_cli.render import FORMATS
 
 GPT2LN = [sys.executable, "-m", "gpt2ln_cli"]
 
@@ -57,32 +61,58 @@ def test_standard_output_carries_data_only():
     done = run("inspect", "The war was over", "--json")
     assert done.returncode == 0
     assert done.stdout.count("\n") == 1
-    assert json.loads(done.stdout)["command"] == "inspect"
+    assert validated(json.loads(done.stdout))["command"] == "inspect"
     assert done.stderr.count("\n") == 1
 
 
-def test_a_closed_pipe_ends_quietly():
+@pytest.mark.parametrize("words", [["params"], ["params", "--format", "parquet"], ["schema"]])
+def test_a_closed_pipe_ends_quietly(words):
     reader, writer = os.pipe()
     os.close(reader)
-    done = subprocess.run(
-        [*GPT2LN, "params"], stdout=writer, stderr=subprocess.PIPE, text=True, timeout=120, check=False
-    )
+    done = subprocess.run([*GPT2LN, *words], stdout=writer, stderr=subprocess.PIPE, text=True, timeout=120, check=False)
     os.close(writer)
     assert done.returncode == 0
-    assert done.stderr.count("\n") == 1
-    assert "bundled miniature" in done.stderr
+    assert done.stderr.count("\n") == (words[0] == "params")
+
+
+@pytest.mark.parametrize("words", [[], ["--per-token", "--format", "csv"]])
+def test_head_of_inspect(words):
+    """The reader leaves after the first of many lines."""
+    command = shlex.join([*GPT2LN, "inspect", "The war was over, but the hatred was not.", *words])
+    script = f"{command} | head -1; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0
+    assert done.stdout.count("\n") == 1
+    assert done.stdout.startswith("site,sequence,position" if words else "model")
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
-@pytest.mark.parametrize("words", [["params"], ["params", "--json"], ["count"]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["inspect", "ok"],
+        ["schema"],
+        ["params", "--output", "/dev/full"],
+        *(["params", "--format", name] for name in FORMATS),
+    ],
+)
 def test_a_full_disk_is_one_line(words):
     with open("/dev/full", "w") as full:
         done = subprocess.run(
             [*GPT2LN, *words], stdout=full, stderr=subprocess.PIPE, text=True, timeout=120, check=False
         )
     assert done.returncode == 2
+    assert done.stderr.count("\n") == 2 - (words[0] == "schema")
     assert "No space left" in done.stderr
-    assert "Traceback" not in done.stderr
+
+
+def test_a_narrow_terminal_cuts_nothing():
+    done = run("inspect", "The war was over", env={"COLUMNS": "60"})
+    assert done.returncode == 0
+    assert max(map(len, done.stdout.split("\n"))) <= 60
+    assert "…" not in done.stdout
+    assert done.stdout.count("h.11.ln_2") > 4
 
 
 def test_a_closed_standard_output_is_one_line():
@@ -108,7 +138,10 @@ def test_an_ascii_locale_loses_no_figure():
     assert done.returncode == 0
     assert done.stdout.isascii()
     assert "Traceback" not in done.stderr
-    assert json.loads(run("stats", "--layer", "0", prompt, "--json", env=env).stdout)["prompts"][0]["text"] == prompt
+    document = json.loads(run("stats", "--layer", "0", prompt, "--json", env=env).stdout)
+    assert document["prompts"][0]["text"] == prompt
+    lines = run("stats", "--layer", "0", "café", "--format", "csv", env=env).stdout.split("\n")
+    assert [line.split(",")[4] for line in lines if line.startswith("h.0.ln_1")][-1] == "é"
 
 
 def test_colours_go_to_a_terminal_only():

@@ -5,15 +5,18 @@ from __future__ import annotations
 import io
 import re
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import gpt2ln_cli
 from gpt2ln_cli.escaping import visible
-from gpt2ln_cli.records import Arithmetic, Spread, strict
-from gpt2ln_cli.render import FORMATS, write
-from gpt2ln_cli.render.layout import number, quoted
+from gpt2ln_cli.records import Spread, strict
+from gpt2ln_cli.render import write
+from gpt2ln_cli.render.layout import number, percent, quoted
+
+WIDTHS = (60, 80, 120, 200)
 
 
 def table(record, width, monkeypatch):
@@ -23,7 +26,15 @@ def table(record, width, monkeypatch):
     return stream.getvalue()
 
 
-@pytest.mark.parametrize("width", [60, 80, 100, 140, 200])
+def words_of_fitting_table(record, width, monkeypatch):
+    """The words of the table, whose lines must keep the width and of which nothing may be cut."""
+    text = table(record, width, monkeypatch)
+    assert max(map(len, text.split("\n"))) <= width
+    assert "…" not in text
+    return set(text.split())
+
+
+@pytest.mark.parametrize("width", WIDTHS)
 def test_inspect_fits_every_width_and_shows_every_figure(demo, monkeypatch, width):
     record = gpt2ln_cli.inspect(["the war was over", "ok"], model=demo)
     text = table(record, width, monkeypatch)
@@ -54,7 +65,7 @@ def test_rows_of_neighbouring_tables_are_level(demo, monkeypatch):
         ]
 
 
-@pytest.mark.parametrize("width", [50, 80, 140])
+@pytest.mark.parametrize("width", [50, *WIDTHS])
 def test_stats_fits_and_shows_every_figure(demo, monkeypatch, width):
     record = gpt2ln_cli.stats("the war was over", layers=5, model=demo)
     text = table(record, width, monkeypatch)
@@ -66,7 +77,7 @@ def test_stats_fits_and_shows_every_figure(demo, monkeypatch, width):
         assert number(100 * row.mean_share) + "%" in shown
 
 
-@pytest.mark.parametrize("width", [60, 80, 140])
+@pytest.mark.parametrize("width", WIDTHS)
 def test_params_and_count_fit_and_show_every_figure(monkeypatch, width):
     record = gpt2ln_cli.params(top=2)
     text = table(record, width, monkeypatch)
@@ -83,6 +94,85 @@ def test_params_and_count_fit_and_show_every_figure(monkeypatch, width):
     assert max(map(len, text.split("\n"))) <= width
     for reading in counted.readings:
         assert {f"{reading.per_site:,}", f"{reading.per_block:,}", f"{reading.total:,}"} <= set(text.split())
+
+
+@pytest.fixture(scope="session")
+def verification(demo):
+    return gpt2ln_cli.verify(["the war was over", "ok"], model=demo)
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_verify_fits_and_shows_every_figure(verification, monkeypatch, width):
+    shown = words_of_fitting_table(verification, width, monkeypatch)
+    for reading in verification.readings:
+        assert {f"{reading.statistics:,}", number(reading.rms), number(reading.worst), str(reading.fits)} <= shown
+    for check in verification.checks:
+        assert set(check.statement.split()) <= shown
+
+
+@pytest.fixture(scope="session")
+def difference(make_folder):
+    def change(body):
+        for name, parameter in body.named_parameters():
+            if "ln_" in name:
+                parameter.mul_(1.25).add_(0.0123)
+
+    return gpt2ln_cli.diff(str(make_folder()), str(make_folder(change)), [[3, 1, 4, 1, 5], [9, 2, 6]])
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_diff_fits_and_shows_every_figure_of_position_0_and_the_rest(difference, monkeypatch, width):
+    shown = words_of_fitting_table(difference, width, monkeypatch)
+    for site in difference.sites:
+        for vector in (site.gain, site.bias):
+            most = vector.largest[0]
+            assert {number(vector.norm), percent(vector.relative), number(vector.cosine), str(vector.changed)} <= shown
+            assert {f"{most.index}:", number(most.a), number(most.b)} <= shown
+        for part in (site.first, site.rest):
+            for name in ("sigma", "pre_norm", "normalized_norm", "post_norm"):
+                spread = getattr(part, name)
+                assert {number(spread.a), number(spread.b), percent(spread.relative)} <= shown
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_models_fit_whatever_their_names(monkeypatch, width):
+    known = gpt2ln_cli.models()
+    name = "an-organisation/" + "a-long-name-" * 8 + "end"
+    other = msgspec.structs.replace(known.models[0], name=name, revision="c" * 40, n_positions=8192, size=498_123_456)
+    record = msgspec.structs.replace(known, cache="/a/long/path" * 12, models=[known.models[0], other])
+    shown = words_of_fitting_table(record, width, monkeypatch)
+    assert {"demo", "12", "96", "1,024", "8,192", "498.1"} <= shown
+    text = table(record, width, monkeypatch)
+    assert "/a/long/path" * 12 in "".join(text.split())
+    heading, _, *rows = text.split("\n")
+    rows = rows[: rows.index("")]
+    column = slice(heading.index("model"), heading.index("layers"))
+    assert "".join(row[column].strip() for row in rows) == f"demo{name}"
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_a_token_longer_than_the_terminal_is_shown_whole_and_the_rows_stay_level(demo, monkeypatch, width):
+    """GPT-2 has tokens of 128 characters; here they are columns' headings."""
+    record = gpt2ln_cli.compare("war violence hate fear", model=demo, context=True, layers=5)
+    (context,) = record.contexts
+    token = "".join(chr(ord("A") + index % 26) for index in range(128))
+
+    def renamed(site):
+        first, *others = site.tokens
+        return msgspec.structs.replace(site, tokens=[msgspec.structs.replace(first, token=token), *others])
+
+    sites = [renamed(site) for site in context.sites]
+    record = msgspec.structs.replace(record, contexts=[msgspec.structs.replace(context, sites=sites)])
+    words_of_fitting_table(record, width, monkeypatch)
+    lines = table(record, width, monkeypatch).split("\n")
+    top = next(index for index, line in enumerate(lines) if '"ABC' in line)
+    bottom = next(index for index, line in enumerate(lines) if index > top and line.startswith("site"))
+    left = lines[top].index('"ABC')
+    column = slice(left, left + 24)
+    assert "".join(line[column].strip() for line in lines[top : bottom + 1]) == f'"{token}"'
+    for line, site in zip(lines[bottom + 2 :], sites, strict=False):
+        assert line.startswith(f"{site.site} ")
+        assert line[column].strip() == percent(site.tokens[0].real)
 
 
 def test_hostile_text_is_escaped(demo, monkeypatch):
@@ -130,12 +220,3 @@ def test_nonfinite_numbers_are_null_and_counted():
     cleaned, count = strict([spread, spread])
     assert count == 4
     assert cleaned[0] == Spread(mean=None, min=None, max=1.0)
-
-
-def test_every_registered_format_writes():
-    record = gpt2ln_cli.count()
-    assert isinstance(record, Arithmetic)
-    for name in FORMATS:
-        stream = io.StringIO()
-        write(record, name, stream)
-        assert stream.getvalue().endswith("\n")

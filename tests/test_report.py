@@ -15,6 +15,7 @@ from html.parser import HTMLParser
 import msgspec
 import numpy as np
 import pytest
+from contract import validator
 
 import gpt2ln_cli
 from gpt2ln_cli import render
@@ -230,6 +231,7 @@ def test_too_many_tokens_are_cut_and_the_page_says_so(record, monkeypatch):
 def test_the_record_is_json_and_tables_too(record):
     stream = io.StringIO()
     render.write(record, "json", stream)
+    validator("report").validate(json.loads(stream.getvalue()))
     decoded = msgspec.json.decode(stream.getvalue(), type=Report)
     assert decoded.inspection.rows == list(record.inspection.rows)
     assert decoded.verification == record.verification
@@ -272,8 +274,8 @@ def test_the_controls_change_what_is_drawn(record, open_page):
     middle = (np.log(sigma[:, 1:]) - np.log(sigma[:, 1:].min())) / np.log(sigma[:, 1:].max() / sigma[:, 1:].min())
     site, place = np.unravel_index(np.abs(middle - 0.5).argmin(), middle.shape)
     page.check("#log")
-    share = middle[site, place] * 16
-    expected = [np.interp(share, range(17), [color[part] for color in VIRIDIS]) for part in range(3)]
+    share = middle[site, place] * (len(VIRIDIS) - 1)
+    expected = [np.interp(share, range(len(VIRIDIS)), [color[part] for color in VIRIDIS]) for part in range(3)]
     assert pixel(page, int(place) + 1, int(site)) == pytest.approx(expected, abs=2)
     page.uncheck("#zero")
     hover(page, 0, 3)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import copy
-import json
 import re
 
 import pytest
 import torch
+from test_render import WIDTHS, table
 
 import gpt2ln_cli
-from gpt2ln_cli.cli import main
 from gpt2ln_cli.model import LoadedModel
+from gpt2ln_cli.render.layout import number
 
 
 @pytest.fixture(scope="module")
@@ -66,12 +66,17 @@ def test_another_model_gets_another_answer(demo, tour):
     assert all(difference > 0.1 for name, (_, difference) in rows(tour.answers[5]).items() if name != "real")
 
 
-def test_it_reads_well_at_80_columns(capsys, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "80")
-    assert main(["tour"]) == 0
-    out = capsys.readouterr().out
-    assert max(map(len, out.split("\n"))) <= 80
-    assert "…" not in out
-    assert len(re.findall(r"^\d\. ", out, re.MULTILINE)) == 6
-    assert main(["tour", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["command"] == "tour"
+@pytest.mark.parametrize("width", WIDTHS)
+def test_it_fits_and_shows_every_figure(tour, monkeypatch, width):
+    text = table(tour, width, monkeypatch)
+    assert max(map(len, text.split("\n"))) <= width
+    assert "…" not in text
+    parts = re.split(r"^\d\. ", text, flags=re.MULTILINE)[1:]
+    for part, answer in zip(parts, tour.answers, strict=True):
+        said = " ".join(part.split())
+        assert said.startswith(answer.question)
+        assert " ".join(answer.answer.split()) in said
+        assert said.endswith(f"more: {answer.more}")
+        shown = set(part.split())
+        for value in (value for row in answer.table.rows for value in row if not isinstance(value, str)):
+            assert (f"{value:,}" if isinstance(value, int) else number(value)) in shown

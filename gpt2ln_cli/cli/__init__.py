@@ -14,12 +14,13 @@ from collections.abc import Sequence
 import click
 
 from gpt2ln_cli import __version__
-from gpt2ln_cli.cli import ablate, compare, count, diff, inspect, models, params, report, stats, tour, verify
+from gpt2ln_cli.cli import ablate, compare, count, diff, inspect, models, params, report, schema, stats, tour, verify
+from gpt2ln_cli.cli.completion import VARIABLE, answer
 from gpt2ln_cli.cli.options import DEBUG
 from gpt2ln_cli.errors import Gpt2lnError, UsageError
 from gpt2ln_cli.escaping import visible
 
-COMMANDS = (inspect, stats, params, count, verify, compare, ablate, diff, report, tour, models)
+COMMANDS = (inspect, stats, params, count, verify, compare, ablate, diff, report, tour, models, schema)
 INTERRUPTED = 130
 
 
@@ -42,6 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: the words after ``gpt2ln``; None takes them from ``sys.argv``.
     """
+    if VARIABLE in os.environ:
+        return answer(gpt2ln, os.environ[VARIABLE])
     words = list(sys.argv[1:] if arguments is None else arguments)
     context: click.Context | None = None
     try:

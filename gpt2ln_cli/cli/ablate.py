@@ -43,9 +43,7 @@ def command(
     heads: int | None,
     device: Device,
     dtype: Dtype,
-    output_format: str,
-    as_json: bool,
-    output: str | None,
+    out: running.Output,
 ) -> None:
     """Replace the LayerNorms by something else and see what the model then predicts.
 
@@ -53,7 +51,6 @@ def command(
     of "LayerNorm", to a fixed sigma, and to LayerNorm without gain or bias. Each is held against the model as it is,
     on PROMPT; without any, on a bundled passage that the bundled model was not trained on.
     """
-    running.check_output(output)
     default = "held_out.txt of the sample prompts (from Treasure Island), which 'demo' was not trained on"
     prompts = running.gather_prompts(prompt, files, whole_file, token_ids, default=default)
     from gpt2ln_cli import api
@@ -74,4 +71,4 @@ def command(
             progress=progress,
         )
     running.note_model(record.model)
-    running.emit(record, output_format=output_format, as_json=as_json, output=output)
+    out.emit(record)

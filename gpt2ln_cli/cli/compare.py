@@ -59,9 +59,7 @@ def command(
     heads: int | None,
     device: Device,
     dtype: Dtype,
-    output_format: str,
-    as_json: bool,
-    output: str | None,
+    out: running.Output,
 ) -> None:
     """Set words side by side: what LayerNorm takes from each, and whether it is gone.
 
@@ -71,7 +69,6 @@ def command(
     With --context, each PROMPT is a context: how much of its tokens lies in the direction that they share, under the
     real LayerNorm, and how much were each feature normalized across the tokens instead.
     """
-    running.check_output(output)
     if context and (position is not None or template is not None):
         raise UsageError("--context looks at all tokens as they stand; leave out --position and --template.")
     from gpt2ln_cli import api
@@ -97,4 +94,4 @@ def command(
             progress=progress,
         )
     running.note_model(record.model)
-    running.emit(record, output_format=output_format, as_json=as_json, output=output)
+    out.emit(record)

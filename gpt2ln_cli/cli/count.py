@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from gpt2ln_cli.cli import options, running
+from gpt2ln_cli.cli import completion, options, running
 from gpt2ln_cli.errors import UsageError
 
 EXAMPLE = """\b
@@ -21,7 +21,13 @@ SHAPE = {"layers": 12, "width": 768, "heads": 12}
 @click.option("--layers", type=click.IntRange(min=1), help=f"Transformer blocks.  [default: {SHAPE['layers']}]")
 @click.option("--width", type=click.IntRange(min=1), help=f"Features of the residual.  [default: {SHAPE['width']}]")
 @click.option("--heads", type=click.IntRange(min=1), help=f"Attention heads.  [default: {SHAPE['heads']}]")
-@click.option("-m", "--model", metavar="NAME", help="Take the shape from a checkpoint instead.")
+@click.option(
+    "-m",
+    "--model",
+    metavar="NAME",
+    shell_complete=completion.models,
+    help="Take the shape from a checkpoint instead.",
+)
 @click.option("--revision", metavar="REV", help="Branch, tag or commit of a Hub id.")
 @options.output_options
 def command(
@@ -29,9 +35,7 @@ def command(
     batch: int,
     model: str | None,
     revision: str | None,
-    output_format: str,
-    as_json: bool,
-    output: str | None,
+    out: running.Output,
     **given: int | None,
 ) -> None:
     """Count the statistics by arithmetic alone.
@@ -40,9 +44,8 @@ def command(
     """
     if model is not None and any(value is not None for value in given.values()):
         raise UsageError("--model brings its own shape; leave out --layers, --width and --heads.")
-    running.check_output(output)
     from gpt2ln_cli import api
 
     shape = {name: given[name] or default for name, default in SHAPE.items()}
     record = api.count(tokens=tokens, batch=batch, model=model, revision=revision, **shape)
-    running.emit(record, output_format=output_format, as_json=as_json, output=output)
+    out.emit(record)

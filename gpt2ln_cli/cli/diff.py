@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gpt2ln_cli.cli import options, running
+from gpt2ln_cli.cli import completion, options, running
 
 if TYPE_CHECKING:
     from gpt2ln_cli.model import Device, Dtype
@@ -20,8 +20,8 @@ Examples:
 
 
 @click.command("diff", epilog=EXAMPLE)
-@click.argument("model_a")
-@click.argument("model_b")
+@click.argument("model_a", shell_complete=completion.models)
+@click.argument("model_b", shell_complete=completion.models)
 @options.prompt_options
 @options.batch_option
 @options.layer_option()
@@ -53,15 +53,12 @@ def command(
     heads: int | None,
     device: Device,
     dtype: Dtype,
-    output_format: str,
-    as_json: bool,
-    output: str | None,
+    out: running.Output,
 ) -> None:
     """Compare the LayerNorms of two checkpoints of one shape.
 
     Without a PROMPT, gains and biases alone; with one, also the statistics that both compute on the same tokens.
     """
-    running.check_output(output)
     prompts = None
     if prompt or files or token_ids:
         prompts = running.gather_prompts(prompt, files, whole_file, token_ids)
@@ -83,4 +80,4 @@ def command(
             batch_size=batch_size,
             progress=progress,
         )
-    running.emit(record, output_format=output_format, as_json=as_json, output=output)
+    out.emit(record)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import click
 
 from gpt2ln_cli.cli import options, running
+from gpt2ln_cli.errors import UsageError
+from gpt2ln_cli.quantities import QUANTITIES
 
 if TYPE_CHECKING:
     from gpt2ln_cli.model import Device, Dtype
@@ -16,6 +18,7 @@ EXAMPLE = """\b
 Examples:
   gpt2ln inspect "The war was over, but the hatred was not."
   gpt2ln inspect "war violence hate fear" --json | jq .counts.total
+  gpt2ln inspect --heatmap sigma --prompts book.txt --whole-file --overflow window
 """
 
 
@@ -25,6 +28,12 @@ Examples:
 @options.layer_option()
 @options.site_option
 @click.option("--per-token", is_flag=True, help="Add one row for each site, sequence and token.")
+@click.option(
+    "--heatmap",
+    type=click.Choice(QUANTITIES),
+    metavar="QUANTITY",
+    help=f"Draw a quantity of every token at every LayerNorm instead: {', '.join(QUANTITIES)}.",
+)
 @options.model_options
 @options.run_options
 @options.strict_option
@@ -40,21 +49,23 @@ def command(
     layers: str | None,
     kinds: tuple[str, ...],
     per_token: bool,
+    heatmap: str | None,
     model: str,
     revision: str | None,
     heads: int | None,
     device: Device,
     dtype: Dtype,
     strict: bool,
-    output_format: str,
-    as_json: bool,
-    output: str | None,
+    out: running.Output,
 ) -> None:
     """Run prompts and show what every LayerNorm computed.
 
     PROMPT is text; '-' reads prompts from standard input, one a line. Without any, a bundled sample is used.
     """
-    running.check_output(output)
+    if heatmap and (out.format != "table" or per_token):
+        raise UsageError(
+            "--heatmap is a picture for the terminal; leave it out, or leave out --json, --format and --per-token."
+        )
     prompts = running.gather_prompts(prompt, files, whole_file, token_ids)
     from gpt2ln_cli import api
 
@@ -68,13 +79,18 @@ def command(
             dtype=dtype,
             layers=layers,
             sites=kinds,
-            per_token=per_token,
+            per_token=per_token or heatmap is not None,
             bos=bos,
             overflow=overflow,
             batch_size=batch_size,
             progress=progress,
         )
     running.note_model(record.model)
-    running.emit(record, output_format=output_format, as_json=as_json, output=output)
+    if heatmap:
+        from gpt2ln_cli.render import heatmap as picture
+
+        running.deliver(lambda stream: picture.write(record, heatmap, stream), output=out.file, utf8=False)
+    else:
+        out.emit(record)
     if strict:
         running.judge(record.warnings)

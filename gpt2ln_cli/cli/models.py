@@ -15,12 +15,11 @@ Examples:
 
 @click.command("models", epilog=EXAMPLE)
 @options.output_options
-def command(output_format: str, as_json: bool, output: str | None) -> None:
+def command(out: running.Output) -> None:
     """List the checkpoints that can be used without a download.
 
     The bundled one, and every GPT-2 in the Hugging Face cache that has its weights.
     """
-    running.check_output(output)
     from gpt2ln_cli import api
 
-    running.emit(api.models(), output_format=output_format, as_json=as_json, output=output)
+    out.emit(api.models())

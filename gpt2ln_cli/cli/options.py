@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
+
+from gpt2ln_cli.cli import completion, running
+from gpt2ln_cli.render import FORMATS, ONE_TABLE
 
 F = TypeVar("F", bound=Callable[..., Any])
 DEBUG = "gpt2ln.debug"
@@ -37,6 +41,7 @@ model_options = _together(
         show_default=True,
         show_envvar=True,
         metavar="NAME",
+        shell_complete=completion.models,
         help="The bundled 'demo', a folder, a file, or a Hub id such as 'gpt2'.",
     ),
     click.option("--revision", metavar="REV", help="Branch, tag or commit of a Hub id."),
@@ -79,6 +84,7 @@ def layer_option(*, required: bool = False) -> Callable[[F], F]:
         "layers",
         required=required,
         metavar="LAYERS",
+        shell_complete=completion.layers,
         help="Layers from 0: 5, or 0-3,11; 'final' is ln_f.",
     )
 
@@ -94,6 +100,7 @@ prompt_options = _together(
         "files",
         multiple=True,
         metavar="FILE",
+        shell_complete=completion.files,
         help="Prompts from a file: text, one a line, or .jsonl with a 'text' field; '-' is standard input.",
     ),
     click.option("--whole-file", is_flag=True, help="Make one prompt of each text file."),
@@ -108,8 +115,6 @@ prompt_options = _together(
     ),
 )
 
-output_option = click.option("-o", "--output", metavar="FILE", help="Write to a file, whole or not at all.")
-
 debug_option = click.option(
     "--debug",
     is_flag=True,
@@ -118,18 +123,44 @@ debug_option = click.option(
     callback=_remember_debug,
     help="Show the traceback of an error.",
 )
+output_option = click.option(
+    "-o",
+    "--output",
+    metavar="FILE",
+    shell_complete=completion.files,
+    help="Write to a file, whole or not at all.",
+)
 
-output_options = _together(
+_record_options = _together(
     click.option(
         "-f",
         "--format",
         "output_format",
-        type=click.Choice(["table", "json"]),
+        type=click.Choice(list(FORMATS)),
         default="table",
         show_default=True,
         help="How to write the record.",
     ),
     click.option("--json", "as_json", is_flag=True, help="Short for --format json."),
+    click.option(
+        "--table",
+        metavar="NAME",
+        shell_complete=completion.tables,
+        help=f"Which table of the record to write as {', '.join(ONE_TABLE)}; an unknown one lists them.",
+    ),
     output_option,
     debug_option,
 )
+
+
+def output_options(function: F) -> F:
+    """The options that say how a record is written and where to; the command gets them as ``out``."""
+
+    @functools.wraps(function)
+    def command(*, output_format: str, as_json: bool, table: str | None, output: str | None, **others: Any) -> Any:
+        out = running.Output("json" if as_json else output_format, table, output)
+        # Before the work, which may take long.
+        out.check(click.get_current_context().command.name or "")
+        return function(out=out, **others)
+
+    return _record_options(command)  # type: ignore[return-value]

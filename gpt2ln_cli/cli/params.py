@@ -28,19 +28,16 @@ def command(
     revision: str | None,
     heads: int | None,
     strict: bool,
-    output_format: str,
-    as_json: bool,
-    output: str | None,
+    out: running.Output,
 ) -> None:
     """Show the learned gain and bias of every LayerNorm.
 
     No forward pass is run; torch is loaded for pickles (.bin, .pt, .pth) alone, and transformers never.
     """
-    running.check_output(output)
     from gpt2ln_cli import api
 
     record = api.params(model=model, revision=revision, heads=heads, layers=layers, sites=kinds, top=top)
     running.note_model(record.model)
-    running.emit(record, output_format=output_format, as_json=as_json, output=output)
+    out.emit(record)
     if strict:
         running.judge(record.warnings)

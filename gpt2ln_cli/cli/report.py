@@ -29,6 +29,7 @@ Examples:
 @options.model_options
 @options.run_options
 @options.strict_option
+@click.option("--json", "as_json", is_flag=True, help="The record behind the page as JSON instead.")
 @options.output_option
 @options.debug_option
 def command(
@@ -47,6 +48,7 @@ def command(
     device: Device,
     dtype: Dtype,
     strict: bool,
+    as_json: bool,
     output: str | None,
 ) -> None:
     """Write one page with everything: counts, a heatmap of tokens, gain and bias, the checks.
@@ -55,11 +57,11 @@ def command(
     figures of 'inspect --per-token' and the verdicts of 'verify' on the first 256 tokens.
     """
     running.check_output(output)
-    if output is None and sys.stdout is not None and sys.stdout.isatty():
+    if not as_json and output is None and sys.stdout is not None and sys.stdout.isatty():
         raise UsageError("a page of HTML is not for a terminal; give --output report.html.")
     prompts = running.gather_prompts(prompt, files, whole_file, token_ids)
     from gpt2ln_cli import api
-    from gpt2ln_cli.render import report
+    from gpt2ln_cli.render import json, report
 
     with running.progress_bar(model) as progress:
         record = api.report(
@@ -77,6 +79,6 @@ def command(
             progress=progress,
         )
     running.note_model(record.inspection.model)
-    running.deliver(lambda stream: report.write(record, stream), output=output, utf8=True)
+    running.deliver(lambda stream: (json if as_json else report).write(record, stream), output=output, utf8=True)
     if strict:
         running.judge(record.inspection.warnings)

@@ -7,6 +7,8 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
@@ -14,6 +16,7 @@ import click
 
 from gpt2ln_cli.errors import PromptError, UsageError
 from gpt2ln_cli.escaping import visible
+from gpt2ln_cli.render import BINARY, ONE_TABLE, write
 
 if TYPE_CHECKING:
     from gpt2ln_cli.records import Flag, ModelInfo, Record
@@ -127,16 +130,48 @@ def check_output(output: str | None) -> None:
         raise UsageError(f"can't write {output}: permission denied.")
 
 
-def emit(record: Record, *, output_format: str, as_json: bool, output: str | None) -> None:
-    """Write the record to the output file, whole or not at all, or to standard output.
+@dataclass(frozen=True)
+class Output:
+    """How a record is to be written, and where to."""
 
-    Raises:
-        UsageError: the file or standard output can't be written.
-    """
-    from gpt2ln_cli.render import write
+    format: str
+    table: str | None
+    """Which table, in a format that writes but one; None is the main one."""
+    file: str | None
+    """None is standard output."""
 
-    chosen = "json" if as_json else output_format
-    deliver(lambda stream: write(record, chosen, stream), output=output, utf8=chosen != "table")
+    def check(self, command: str) -> None:
+        """Find out before the work whether the command's record can be written like this.
+
+        Raises:
+            UsageError: it can't.
+        """
+        check_output(self.file)
+        if self.format in BINARY:
+            if find_spec("pyarrow") is None:
+                raise UsageError("--format parquet needs pyarrow: pip install 'gpt2ln[parquet]'.")
+            if self.file is None and sys.stdout is not None and sys.stdout.isatty():
+                raise UsageError(f"{self.format} is not for a terminal; use --output FILE or a pipe.")
+        if self.table is not None:
+            if self.format not in ONE_TABLE:
+                raise UsageError(
+                    f"--table goes with --format {', '.join(ONE_TABLE)}; --format {self.format} writes everything."
+                )
+            from gpt2ln_cli.render.tables import check_name
+
+            check_name(command, self.table)
+
+    def emit(self, record: Record) -> None:
+        """Write the record.
+
+        Raises:
+            UsageError: the file or standard output can't be written.
+        """
+        deliver(
+            lambda stream: write(record, self.format, stream, table=self.table),
+            output=self.file,
+            utf8=self.format != "table",
+        )
 
 
 def deliver(write: Callable[[TextIO], None], *, output: str | None, utf8: bool) -> None:

@@ -51,16 +51,13 @@ def command(
     device: Device,
     dtype: Dtype,
     strict: bool,
-    output_format: str,
-    as_json: bool,
-    output: str | None,
+    out: running.Output,
 ) -> None:
     """Show every token's statistics at the LayerNorms of a layer.
 
     PROMPT is text; '-' reads prompts from standard input, one a line. Without any, a bundled sample is used. The
     forward pass stops after the last wanted LayerNorm.
     """
-    running.check_output(output)
     prompts = running.gather_prompts(prompt, files, whole_file, token_ids)
     from gpt2ln_cli import api
 
@@ -82,6 +79,6 @@ def command(
             progress=progress,
         )
     running.note_model(record.model)
-    running.emit(record, output_format=output_format, as_json=as_json, output=output)
+    out.emit(record)
     if strict:
         running.judge(record.warnings)

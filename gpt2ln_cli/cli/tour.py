@@ -28,18 +28,15 @@ def command(
     heads: int | None,
     device: Device,
     dtype: Dtype,
-    output_format: str,
-    as_json: bool,
-    output: str | None,
+    out: running.Output,
 ) -> None:
     """Answer a learner's six questions about LayerNorm by experiment.
 
     Every number is measured on the checkpoint while you wait; each answer names the command that shows more.
     """
-    running.check_output(output)
     from gpt2ln_cli import api
 
     with running.progress_bar(model):
         record = api.tour(model=model, revision=revision, heads=heads, device=device, dtype=dtype)
     running.note_model(record.model)
-    running.emit(record, output_format=output_format, as_json=as_json, output=output)
+    out.emit(record)

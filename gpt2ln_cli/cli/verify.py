@@ -36,9 +36,7 @@ def command(
     heads: int | None,
     device: Device,
     dtype: Dtype,
-    output_format: str,
-    as_json: bool,
-    output: str | None,
+    out: running.Output,
 ) -> None:
     """Show which axis the LayerNorms normalize, by trying every reading.
 
@@ -46,7 +44,6 @@ def command(
     batch independence, causality, the heads, and gain and bias are checked. Exit code 1 if the checkpoint does not
     behave as GPT-2 does.
     """
-    running.check_output(output)
     default = "bundled samples, the default prompt and 'war violence hate fear'"
     prompts = running.gather_prompts(prompt, files, whole_file, token_ids, default=default)
     from gpt2ln_cli import api
@@ -63,7 +60,7 @@ def command(
             overflow=overflow,
         )
     running.note_model(record.model)
-    running.emit(record, output_format=output_format, as_json=as_json, output=output)
+    out.emit(record)
     otherwise = [check.name for check in record.checks if check.passed is False]
     if otherwise:
         running.note(f"exit code 1: otherwise than in GPT-2 came out {', '.join(otherwise)}.")

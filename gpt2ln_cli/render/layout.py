@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from rich import box
-from rich.cells import cell_len
+from rich.cells import cell_len, chop_cells
 from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -24,6 +24,7 @@ QUANTITIES = (
 GAP = 2
 WIDE = 100
 KEY_WIDTH = 12
+HEADING_WIDTH = 24
 # A rule under the headings and nothing else; rich's own boxes keep three spaces between columns.
 RULE = box.Box("\n".join(["    ", "    ", " ── ", "    ", "    ", "    ", "    ", "    "]))
 
@@ -53,6 +54,11 @@ def percent(value: float | None) -> str:
 def quoted(text: str) -> str:
     """A token in quotation marks, so that its spaces show."""
     return f'"{visible(text)}"'
+
+
+def heading(text: str) -> str:
+    """A token or another name of any length as a column's heading: a long one takes several lines."""
+    return "\n".join(chop_cells(text, HEADING_WIDTH))
 
 
 class PipeConsole(Console):
@@ -165,16 +171,19 @@ def _row(key: Group, groups: Sequence[Group]) -> Table:
     # Rich would measure every cell again at each level of nesting; the widths are known.
     for group in (key, *groups):
         grid.add_column(width=_width(group))
-    grid.add_row(_titled_table(key, left=len(key.headings)), *(_titled_table(group) for group in groups))
+    # The rows must stay level.
+    lines = max(heading.count("\n") for group in (key, *groups) for heading in group.headings) + 1
+    grid.add_row(_titled_table(key, lines, left=len(key.headings)), *(_titled_table(group, lines) for group in groups))
     return grid
 
 
-def _titled_table(group: Group, *, left: int = 0) -> Table:
-    table = plain_table(*group.headings, left=left)
+def _titled_table(group: Group, lines: int, *, left: int = 0) -> Table:
+    first, *others = group.headings
+    table = plain_table("\n" * (lines - 1 - first.count("\n")) + first, *others, left=left)
     for column, width in zip(table.columns, _widths(group), strict=True):
         column.width = width
     table.min_width = _width(group)  # a title longer than its columns would take two lines
-    # An empty title would take no line, and the rows must stay level.
+    # An empty title would take no line.
     table.title = Text(group.title or " ", style="bold cyan")
     table.title_justify = "left"
     for row in group.rows:

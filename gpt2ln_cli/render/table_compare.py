@@ -10,7 +10,7 @@ from rich.cells import cell_len
 from rich.text import Text
 
 from gpt2ln_cli.escaping import visible
-from gpt2ln_cli.render.layout import Group, number, percent, plain_table, quoted, side_by_side
+from gpt2ln_cli.render.layout import Group, heading, number, percent, plain_table, quoted, side_by_side
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -170,7 +170,8 @@ def _context(console: Console, record: Comparison, context: SharedDirection) -> 
     shown = prompt.length <= TOKENS_SHOWN
     if shown:
         names = [
-            f"id {token.token_id}" if token.token is None else quoted(token.token) for token in context.sites[0].tokens
+            f"id {token.token_id}" if token.token is None else heading(quoted(token.token))
+            for token in context.sites[0].tokens
         ]
         groups += [
             Group(

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from gpt2ln_cli.records import Difference, SpreadChange, VectorChange
+    from gpt2ln_cli.records import ActivationChange, Difference, SpreadChange, VectorChange
 
 
 def write_difference(console: Console, record: Difference) -> None:
@@ -30,19 +30,19 @@ def write_difference(console: Console, record: Difference) -> None:
         console.print(table)
         console.print()
     if record.prompts is not None:
-        console.print(Text("Means over later positions, from A to B", style="bold"))
-        console.print()
-        changes = []
-        for title, name in QUANTITIES:
-            spreads = [None if site.rest is None else getattr(site.rest, name) for site in record.sites]
-            changes.append(Group(title, ["A", "B", "change"], [_spread(spread) for spread in spreads]))
-        for table in side_by_side(console, key, changes):
-            console.print(table)
+        for title, tokens in (
+            ("Means over position 0 of the sequences", [site.first for site in record.sites]),
+            ("Means over later positions", [site.rest for site in record.sites]),
+        ):
+            console.print(Text(f"{title}, from A to B", style="bold"))
             console.print()
+            for table in side_by_side(console, key, _activations(tokens)):
+                console.print(table)
+                console.print()
     console.print(
         Text(
             "||b - a|| is an L2 norm, 'of a' that norm over ||a||, 'features' how many changed at all, 'largest' the "
-            "feature that changed most, with its values in A and B."
+            "feature that changed most, with its values in A and B; --json lists --top of them."
         )
     )
     total = len(record.sites)
@@ -63,6 +63,17 @@ def _vectors(title: str, changes: Sequence[VectorChange | None]) -> Group:
             [number(change.norm), percent(change.relative), number(change.cosine), str(change.changed), largest]
         )
     return Group(title, ["||b - a||", "of a", "cosine", "features", "largest"], rows)
+
+
+def _activations(changes: Sequence[ActivationChange | None]) -> list[Group]:
+    return [
+        Group(
+            title,
+            ["A", "B", "change"],
+            [_spread(None if change is None else getattr(change, name)) for change in changes],
+        )
+        for title, name in QUANTITIES
+    ]
 
 
 def _spread(change: SpreadChange | None) -> list[str]:

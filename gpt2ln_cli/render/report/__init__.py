@@ -30,6 +30,8 @@ from markupsafe import Markup
 
 from gpt2ln_cli.escaping import visible
 from gpt2ln_cli.quantities import QUANTITIES
+from gpt2ln_cli.record_schema import descriptions
+from gpt2ln_cli.records import Row
 from gpt2ln_cli.render.colors import VIRIDIS
 from gpt2ln_cli.render.header import model_lines, prompt_lines, warning_lines
 from gpt2ln_cli.render.layout import MISSING, integer, number
@@ -46,22 +48,22 @@ from gpt2ln_cli.render.wording import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from gpt2ln_cli.records import Inspection, PromptInfo, Report, Row, Spread, Summary, Vector, Verification
+    from gpt2ln_cli.records import Inspection, PromptInfo, Report, Spread, Summary, Vector, Verification
 
 # Cells (sites x tokens) of the heatmap, each of eight numbers: 1.1 MB. The 25 sites of GPT-2 small leave 1,040 tokens.
 CELLS = 26_000
 # Digits that hovering shows. A number of six digits survives being a float32, so what is shown is the record's.
 DIGITS = 6
 PROMPTS_SHOWN, PROMPT_SHOWN = 20, 280
-DESCRIPTIONS = {
-    "mean": ("mu", "mean of the features of x"),
-    "sigma": ("sigma", "population standard deviation of the features of x, before LayerNorm"),
-    "pre_norm": ("||x||", "L2 norm before LayerNorm (pre)"),
-    "normalized_norm": ("||xhat||", "L2 norm normalized, before gain and bias"),
-    "post_norm": ("||y||", "L2 norm after gain and bias (post)"),
-    "max_deviation": ("max|x - mu| / sigma", "largest deviation of a feature, in sigmas"),
-    "excess_kurtosis": ("excess kurtosis", "of the features of x; 0 for a normal distribution"),
-    "mean_share": ("d mu^2 / ||x||^2", "share of ||x||^2 that the mean direction held, 0 to 1"),
+LABELS = {
+    "mean": "mu",
+    "sigma": "sigma",
+    "pre_norm": "||x|| before",
+    "normalized_norm": "||xhat|| normalized",
+    "post_norm": "||y|| after",
+    "max_deviation": "max|x - mu| / sigma",
+    "excess_kurtosis": "excess kurtosis",
+    "mean_share": "share of ||x||^2 held by mu",
 }
 SIGNED = ("mean", "excess_kurtosis")
 
@@ -161,8 +163,8 @@ def _data(record: Inspection, shown: int) -> dict[str, Any]:
         "colors": [f"rgb({red},{green},{blue})" for red, green, blue in VIRIDIS],
         "digits": DIGITS,
         "quantities": [
-            {"name": name, "label": label, "description": description, "signed": name in SIGNED}
-            for name, (label, description) in DESCRIPTIONS.items()
+            {"label": label, "description": descriptions(Row)[name], "signed": name in SIGNED}
+            for name, label in LABELS.items()
         ],
         "sites": [site.name for site in record.sites],
         "sequences": sequences,

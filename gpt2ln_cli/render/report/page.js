@@ -290,7 +290,7 @@
     const sequence = data.sequences[state.sequence];
     const many = sequence.ids.length > 1;
     const found = extremes(many ? positions().filter((position) => position > 0) : [0]);
-    const parts = [`${quantity.label}: ${quantity.description}.`];
+    const parts = [`${quantity.label}: ${quantity.description}`];
     if (!logAllowed()) parts.push("It can be negative, so that its scale is linear.");
     parts.push(
       `The colours go from ${shown(least, 4)} to ${shown(greatest, 4)} on a ${state.log ? "logarithmic" : "linear"} scale` +
@@ -428,7 +428,7 @@
   }
 
   function setUpControls() {
-    options(byId("quantity"), data.quantities.map(({ label, description }) => `${label}: ${description}`));
+    options(byId("quantity"), data.quantities.map(({ label }) => label));
     byId("quantity").value = String(state.quantity);
     options(
       byId("sequence"),

@@ -1,0 +1,27 @@
+"""One table of the record as comma-separated values (RFC 4180, but for line ends of one character)."""
+
+from __future__ import annotations
+
+import csv
+from typing import TYPE_CHECKING, TextIO
+
+from gpt2ln_cli.escaping import visible
+from gpt2ln_cli.render.json import encode
+from gpt2ln_cli.render.tables import choose
+
+if TYPE_CHECKING:
+    from gpt2ln_cli.records import Record
+
+
+def write(record: Record, stream: TextIO, table: str | None = None) -> None:
+    """Write the table under a line of column names: no value is an empty cell, a list is JSON."""
+    chosen = choose(record, table)
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(column.name for column in chosen.columns)
+    as_json = [index for index, column in enumerate(chosen.columns) if column.type not in (str, int, float)]
+    # A file keeps every character; a terminal would obey some.
+    terminal = stream.isatty()
+    for row in chosen.rows:
+        for index in as_json:
+            row[index] = None if row[index] is None else encode(row[index])
+        writer.writerow([visible(cell) if isinstance(cell, str) else cell for cell in row] if terminal else row)

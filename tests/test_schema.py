@@ -1,0 +1,87 @@
+"""The JSON Schema is made from the records, describes them, and does not change unnoticed."""
+
+from __future__ import annotations
+
+import ast
+import json
+from pathlib import Path
+from typing import get_args
+
+import msgspec
+import pytest
+from contract import validator
+from jsonschema import Draft202012Validator, ValidationError
+
+import gpt2ln_cli
+from gpt2ln_cli import records
+from gpt2ln_cli.cli import COMMANDS, main
+from gpt2ln_cli.records import SCHEMA_VERSION, Record
+
+STORED = Path(__file__).parent / "schema.json"
+
+
+def fields(schema):
+    return {
+        f"{name}.{field}": {key: value for key, value in definition.items() if key != "description"}
+        for name, whole in schema["$defs"].items()
+        for field, definition in whole["properties"].items()
+    }
+
+
+def test_the_schema_is_the_stored_one():
+    """Fields may come within a schema_version; none may go or become something else."""
+    stored, now = json.loads(STORED.read_text(encoding="utf-8")), gpt2ln_cli.schema()
+    before, after = fields(stored), fields(now)
+    if before["Inspection.schema_version"] == after["Inspection.schema_version"]:
+        broken = [name for name, definition in before.items() if after.get(name) != definition]
+        assert not broken, f"removed or changed: {broken}; if that must be, raise records.SCHEMA_VERSION."
+    assert stored == now, f"fields or descriptions are new: gpt2ln schema > {STORED.name}, and commit it."
+
+
+def test_every_command_of_a_record_has_its_schema():
+    printed = {
+        module.command.name
+        for module in COMMANDS
+        if any("--json" in parameter.opts for parameter in module.command.params)
+    }
+    assert printed == {command for record in get_args(Record) for command in commands(record)}
+    for command in printed:
+        Draft202012Validator.check_schema(gpt2ln_cli.schema(command))
+
+
+def commands(record):
+    return get_args(msgspec.structs.fields(record)[1].type)
+
+
+def test_the_command_prints_it(capsys):
+    assert main(["schema", "verify"]) == 0
+    assert json.loads(capsys.readouterr().out) == gpt2ln_cli.schema("verify")
+    assert main(["schema", "verified"]) == 2
+    assert "there is a schema for inspect, stats" in capsys.readouterr().err
+
+
+def test_it_tells_a_wrong_document():
+    document = json.loads(msgspec.json.encode(gpt2ln_cli.count()))
+    validator("count").validate(document)
+    for change in ({"total": "many"}, {"total": None}, {"schema_version": "0.9"}, {"totals": 1}, {"command": "params"}):
+        with pytest.raises(ValidationError):
+            validator("count").validate({**document, **change})
+    del document["readings"]
+    with pytest.raises(ValidationError):
+        validator("count").validate(document)
+
+
+def test_descriptions_are_what_stands_under_the_fields():
+    """Read from the source as text, by its tokens and not by its classes."""
+    lines = Path(records.__file__).read_text(encoding="utf-8").split("\n")
+    start = lines.index("class Row(msgspec.Struct, frozen=True, kw_only=True):")
+    place = next(index for index in range(start, len(lines)) if lines[index].startswith("    max_deviation:"))
+    said = ast.literal_eval(lines[place + 1].strip())
+    described = gpt2ln_cli.schema("stats")["$defs"]["Row"]["properties"]
+    assert described["max_deviation"]["description"] == said
+    for name in ("mean", "sigma", "pre_norm", "normalized_norm", "post_norm", "excess_kurtosis", "mean_share"):
+        assert described[name]["description"]
+
+
+def test_the_version_is_said():
+    assert gpt2ln_cli.schema("count")["$defs"]["Arithmetic"]["properties"]["schema_version"]["const"] == SCHEMA_VERSION
