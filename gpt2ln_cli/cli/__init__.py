@@ -14,12 +14,12 @@ from collections.abc import Sequence
 import click
 
 from gpt2ln_cli import __version__
-from gpt2ln_cli.cli import ablate, compare, count, diff, inspect, models, params, stats, tour, verify
+from gpt2ln_cli.cli import ablate, compare, count, diff, inspect, models, params, plot, stats, tour, verify
 from gpt2ln_cli.cli.options import DEBUG
 from gpt2ln_cli.errors import Gpt2lnError, UsageError
 from gpt2ln_cli.escaping import visible
 
-COMMANDS = (inspect, stats, params, count, verify, compare, ablate, diff, tour, models)
+COMMANDS = (inspect, stats, params, count, verify, compare, ablate, diff, plot, tour, models)
 INTERRUPTED = 130
 
 

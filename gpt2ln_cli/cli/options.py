@@ -108,6 +108,15 @@ prompt_options = _together(
     ),
 )
 
+debug_option = click.option(
+    "--debug",
+    is_flag=True,
+    expose_value=False,
+    is_eager=True,
+    callback=_remember_debug,
+    help="Show the traceback of an error.",
+)
+
 output_options = _together(
     click.option(
         "-f",
@@ -120,12 +129,5 @@ output_options = _together(
     ),
     click.option("--json", "as_json", is_flag=True, help="Short for --format json."),
     click.option("-o", "--output", metavar="FILE", help="Write to a file, whole or not at all."),
-    click.option(
-        "--debug",
-        is_flag=True,
-        expose_value=False,
-        is_eager=True,
-        callback=_remember_debug,
-        help="Show the traceback of an error.",
-    ),
+    debug_option,
 )
