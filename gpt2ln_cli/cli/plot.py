@@ -121,7 +121,7 @@ def _check_applies(context: click.Context, kind: str) -> None:
     for parameter in context.command.params:
         given = context.get_parameter_source(parameter.name or "") is click.core.ParameterSource.COMMANDLINE
         if given and parameter.name in UNUSED[kind]:
-            name = parameter.opts[0] if isinstance(parameter, click.Option) else "PROMPT"
+            name = max(parameter.opts, key=len) if isinstance(parameter, click.Option) else "PROMPT"
             raise UsageError(f"{name} does not apply to 'plot {kind}': leave it out.")
 
 

@@ -85,6 +85,8 @@ def draw(kind: str, record: Record, *, quantity: str | None = None) -> Figure:
         figure.set_label(f"gpt2ln plot {kind}: {visible(record.model.name)}")
         # Ticks are made when they are first drawn, and take their style from the context of that moment.
         figure.draw_without_rendering()
+        # All formats share one layout, and it is made once.
+        figure.set_layout_engine("none")
     return figure
 
 

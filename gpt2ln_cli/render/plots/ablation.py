@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.lines import Line2D
 
 from gpt2ln_cli.records import Ablated, Ablation
-from gpt2ln_cli.render.plots.style import BLUE, GREY, VERMILION, legend, new_figure, rows_axis, short
+from gpt2ln_cli.render.plots.style import BESIDE, BLUE, GREY, VERMILION, legend, new_figure, rows_axis, short
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,7 +30,7 @@ def draw(record: Ablation) -> Figure:
     """
     ladder = sorted(record.replaced, key=lambda one: math.inf if one.loss_difference is None else one.loss_difference)
     least, greatest = _scale(ladder)
-    figure = new_figure(0.75 + 0.19 * len(ladder))
+    figure = new_figure(0.9 + 0.19 * len(ladder))
     axes = figure.subplots()
     axes.axvline(0, color=GREY, linewidth=0.8)
     scale = greatest - least
@@ -38,7 +38,7 @@ def draw(record: Ablation) -> Figure:
     for row, one in enumerate(ladder):
         _rung(axes, row, one, greatest)
     rows_axis(axes, [one.name for one in ladder])
-    axes.set_xlabel("loss - loss of the real model (nats per token)")
+    axes.set_xlabel("loss \N{MINUS SIGN} loss of the real model\n(nats per token)")
     fair, ahead = (
         [
             Line2D([], [], linestyle="none", label=label, **_mark(looks_ahead))
@@ -60,7 +60,7 @@ def _scale(ladder: Sequence[Ablated]) -> tuple[float, float]:
     bounds = [
         one.loss_difference + sign * (one.standard_error or 0.0)
         for one in ladder
-        if one.loss_difference is not None and (abs(one.loss_difference) <= limit or limit == 0)
+        if one.loss_difference is not None and (one.loss_difference <= limit or limit == 0)
         for sign in (-1, 1)
     ]
     return min(0.0, *bounds), max(0.0, *bounds)
@@ -68,10 +68,9 @@ def _scale(ladder: Sequence[Ablated]) -> tuple[float, float]:
 
 def _rung(axes: Axes, row: int, one: Ablated, greatest: float) -> None:
     """One replacement: its mark, or why there is none."""
-    beside: dict[str, Any] = {"textcoords": "offset points", "va": "center", "color": GREY}
     if one.loss_difference is None:
         text = f"not finite ({one.overflowed:,} tokens overflowed)"
-        axes.annotate(text, (0, row), xytext=(5, 0), **beside)
+        axes.annotate(text, (0, row), xytext=(5, 0), **BESIDE)
         return
     error = one.standard_error or 0.0
     value = short(one.loss_difference)
@@ -81,11 +80,11 @@ def _rung(axes: Axes, row: int, one: Ablated, greatest: float) -> None:
     if one.loss_difference > greatest:
         edge = axes.get_xlim()[1]
         axes.plot([edge], [row], label=one.name, clip_on=False, **{**mark, "marker": ">"})
-        axes.annotate(f"off the scale: {value}", (edge, row), xytext=(-5, 0), ha="right", **beside)
+        axes.annotate(f"off the scale: {value}", (edge, row), xytext=(-5, 0), ha="right", **BESIDE)
         return
     axes.hlines(row, 0, one.loss_difference, color=GREY, linewidth=0.4, linestyle=":")
     axes.errorbar([one.loss_difference], [row], xerr=[error], label=one.name, elinewidth=1.0, **mark)
-    axes.annotate(value, (one.loss_difference + error, row), xytext=(5, 0), **beside)
+    axes.annotate(value, (one.loss_difference + error, row), xytext=(5, 0), **BESIDE)
 
 
 def _mark(looks_ahead: bool) -> dict[str, Any]:

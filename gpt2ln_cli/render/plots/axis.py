@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import textwrap
 from typing import TYPE_CHECKING, Any
 
@@ -9,13 +10,23 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from gpt2ln_cli.records import Verification
-from gpt2ln_cli.render.plots.style import BLUE, GREY, PALE, VERMILION, legend, log_axis, new_figure, rows_axis, short
+from gpt2ln_cli.render.plots.style import (
+    BESIDE,
+    BLUE,
+    GREY,
+    PALE,
+    VERMILION,
+    legend,
+    log_axis,
+    new_figure,
+    rows_axis,
+    short,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 RECORD = Verification
-WRAPPED = 23
 # Room for the values beside the marks, in shares of the scale.
 ROOM = 0.25
 
@@ -34,17 +45,15 @@ def draw(record: Verification) -> Figure:
     axes.set_xlim(left, right * (right / left) ** ROOM)
     axes.axvspan(left, rounding, color=PALE, alpha=0.6, linewidth=0)
     for row, one in enumerate(readings):
-        beside: dict[str, Any] = {"xytext": (5, 0), "textcoords": "offset points", "va": "center", "color": GREY}
         if one.rms is None:
-            axes.annotate("not finite", (left, row), **beside)
+            axes.annotate("not finite", (left, row), xytext=(5, 0), **BESIDE)
             continue
         place = one.rms or left
         mark = _mark(is_gpt2=one.is_gpt2) | ({} if one.rms else {"marker": "<"})
         axes.hlines(row, left, place, color=GREY, linewidth=0.4, linestyle=":")
         axes.plot([place], [row], clip_on=False, label=one.reading, **mark)
-        axes.annotate(short(one.rms) if one.rms else "0", (place, row), **beside)
-    names = ["\n".join(textwrap.wrap(one.reading, WRAPPED)) for one in readings]
-    rows_axis(axes, names, bold=[one.is_gpt2 for one in readings])
+        axes.annotate(short(one.rms) if one.rms else "0", (place, row), xytext=(5, 0), **BESIDE)
+    rows_axis(axes, [_in_two_lines(one.reading) for one in readings], bold=[one.is_gpt2 for one in readings])
     log_axis(axes.xaxis, plain=False)
     axes.set_xlabel("rms error of y / rms(y), worst site\n(no unit, log scale)")
     own, other = (
@@ -53,6 +62,12 @@ def draw(record: Verification) -> Figure:
     )
     legend(figure, [own, other, Patch(color=PALE, alpha=0.6, linewidth=0, label=f"rounding ({record.model.dtype})")])
     return figure
+
+
+def _in_two_lines(name: str) -> str:
+    """The name in two lines at most, as narrow as they can be."""
+    lines = next(lines for width in itertools.count(1) if len(lines := textwrap.wrap(name, width)) <= 2)
+    return "\n".join(lines)
 
 
 def _mark(*, is_gpt2: bool) -> dict[str, Any]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import matplotlib
 import numpy as np
+from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, ScalarFormatter
@@ -19,7 +19,6 @@ from gpt2ln_cli.render.plots.style import COLUMN, PAGE, PALE, say, shown
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.cm import ScalarMappable
 
     from gpt2ln_cli.render.plots.style import Floats
 
@@ -35,12 +34,13 @@ NAMES = {
     "excess_kurtosis": "excess kurtosis of x (no unit)",
     "mean_share": "d mu^2 / ||x||^2 (share of 1)",
 }
+COLORS = "viridis"
 WHERE = ("position 0", "later positions")
 PANELS = 6
 COLUMN_TOKENS, NAMED_TOKENS = 18, 48
 LONGEST_TOKEN = 14
 NUMBERED_LAYERS = 24
-# As many cells as this are drawn one by one; more become a picture inside an SVG or PDF file.
+# As many cells in all as this are drawn one by one; more become a picture inside an SVG or PDF file.
 VECTOR_CELLS = 2000
 # In inches: margins, gaps, the colour bars with what stands above them, and a panel's share of sites and labels.
 LEFT, RIGHT, GAP = 0.52, 0.1, 0.04
@@ -65,33 +65,28 @@ def draw(record: Inspection, *, quantity: str = "sigma") -> Figure:
         raise UsageError(f"{len(record.prompts)} sequences: a heatmap has room for {PANELS}; give fewer prompts.")
     values = _values(record, quantity)
     longest = max(prompt.length for prompt in record.prompts)
-    names = [_names(prompt) for prompt in record.prompts] if longest <= NAMED_TOKENS else None
-    below = POSITIONS if names is None else LABEL + CHARACTER * max(len(name) for name in itertools.chain(*names))
+    named = longest <= NAMED_TOKENS
     height = max(LEAST, min(SITE * len(record.sites), MOST / len(values)))
+    below = [_below(prompt) if named else POSITIONS for prompt in record.prompts]
     top = ABOVE_BAR + BAR + BELOW_BAR
-    figure = Figure(figsize=(PAGE if longest > COLUMN_TOKENS else COLUMN, top + len(values) * (height + below)))
-    width = figure.get_figwidth() - LEFT - RIGHT
-    # One cell's width, or more where it would be a hair's.
-    first_width = (width - GAP) * max(1 / max(longest, 2), 1 / 24)
+    across = PAGE if longest > COLUMN_TOKENS else COLUMN
+    figure = Figure(figsize=(across, top + len(values) * height + sum(below)))
+    # The width of one cell, or more where that would be a hair's.
+    first_width = (across - LEFT - RIGHT - GAP) * max(1 / max(longest, 2), 1 / 24)
     rest_left = LEFT + first_width + GAP
     scales = [_scale([one[:, :1] for one in values]), _scale([one[:, 1:] for one in values])]
+    as_picture = sum(array.size for array in values) > VECTOR_CELLS
     for panel, (prompt, array) in enumerate(zip(record.prompts, values, strict=True)):
-        of_which = f" of sequence {prompt.index}" if len(values) > 1 else ""
-        place = top + panel * (height + below)
+        place = top + panel * height + sum(below[:panel])
         first = _axes(figure, LEFT, place, first_width, height)
-        rest = _axes(figure, rest_left, place, figure.get_figwidth() - RIGHT - rest_left, height)
-        meshes = [_mesh(first, array[:, :1], 0, scales[0]), _mesh(rest, array[:, 1:], 1, scales[1])]
+        rest = _axes(figure, rest_left, place, across - RIGHT - rest_left, height)
+        _cells(first, array[:, :1], 0, scales[0], as_picture)
+        _cells(rest, array[:, 1:], 1, scales[1], as_picture)
         rest.set_xlim(0.5, max(longest, 2) - 0.5)
         _site_axis(first, record)
         rest.set_yticks([])
-        if names is None:
-            first.set_xticks([0])
-        else:
-            _name_tokens(first, names[panel], 0, 1)
-            _name_tokens(rest, names[panel], 1, prompt.length)
-        rest.set_xlabel(f"token{of_which}" if names else f"position{of_which} (tokens)")
-        if panel == 0:
-            _color_bars(figure, width, meshes, NAMES[quantity])
+        _token_axes(first, rest, prompt, named=named, several=len(values) > 1)
+    _color_bars(figure, scales if longest > 1 else scales[:1], NAMES[quantity])
     return figure
 
 
@@ -105,6 +100,11 @@ def _axes(figure: Figure, left: float, top: float, width: float, height: float) 
 def _names(prompt: PromptInfo) -> list[str]:
     tokens = prompt.tokens or [str(token_id) for token_id in prompt.token_ids]
     return [shown(token, LONGEST_TOKEN) for token in tokens]
+
+
+def _below(prompt: PromptInfo) -> float:
+    """Room for the names of the tokens, in inches."""
+    return LABEL + CHARACTER * max(map(len, _names(prompt)))
 
 
 def _values(record: Inspection, quantity: str) -> list[Floats]:
@@ -124,29 +124,39 @@ def _scale(arrays: Sequence[Floats]) -> Normalize:
     return Normalize(float(finite.min()), float(finite.max())) if finite.size else Normalize(0.0, 1.0)
 
 
-def _mesh(axes: Axes, array: Floats, start: int, scale: Normalize) -> ScalarMappable:
+def _cells(axes: Axes, array: Floats, start: int, scale: Normalize, as_picture: bool) -> None:
     """Cells of equal size, the first column centred on position ``start``."""
     sites, tokens = array.shape
     for spine in axes.spines.values():
         spine.set_visible(False)
+    axes.set_ylim(sites - 0.5, -0.5)
     if not tokens:
         say(axes, "no later\npositions")
-    mesh = axes.pcolormesh(
+        return
+    axes.pcolormesh(
         np.arange(tokens + 1) + start - 0.5,
         np.arange(sites + 1) - 0.5,
         np.ma.masked_invalid(array),
         norm=scale,
-        cmap=matplotlib.colormaps["viridis"].with_extremes(bad=PALE),
-        rasterized=array.size > VECTOR_CELLS,
+        cmap=matplotlib.colormaps[COLORS].with_extremes(bad=PALE),
+        # Edges of the cells' own colours: else viewers of SVG and PDF let the background shine through the seams.
+        edgecolors="face",
+        linewidth=0.3,
+        rasterized=as_picture,
     )
-    axes.set_ylim(sites - 0.5, -0.5)
-    return mesh
 
 
-def _name_tokens(axes: Axes, names: Sequence[str], start: int, end: int) -> None:
-    # A dollar sign is a token's own and begins no formula.
-    axes.set_xticks(range(start, end), names[start:end], rotation=90, parse_math=False)
-    axes.tick_params(axis="x", length=0)
+def _token_axes(first: Axes, rest: Axes, prompt: PromptInfo, *, named: bool, several: bool) -> None:
+    """Name the tokens, or number their positions where there are many."""
+    first.set_xticks([0])
+    if named:
+        names = _names(prompt)
+        for axes, positions in ((first, range(1)), (rest, range(1, prompt.length))):
+            # A dollar sign is a token's own and begins no formula.
+            axes.set_xticks(positions, [names[place] for place in positions], rotation=90, parse_math=False)
+            axes.tick_params(axis="x", length=0)
+    what = "position (tokens)" if not named else "token id" if prompt.tokens is None else "token"
+    (rest if prompt.length > 1 else first).set_xlabel(f"{what}, sequence {prompt.index}" if several else what)
 
 
 def _site_axis(axes: Axes, record: Inspection) -> None:
@@ -165,16 +175,17 @@ def _site_axis(axes: Axes, record: Inspection) -> None:
     axes.tick_params(axis="y", length=0)
 
 
-def _color_bars(figure: Figure, width: float, meshes: Sequence[ScalarMappable], name: str) -> None:
-    """A bar for position 0 and one for the later positions, side by side above the panels."""
+def _color_bars(figure: Figure, scales: Sequence[Normalize], name: str) -> None:
+    """A bar for position 0 and one for the later positions, if there are any, side by side above the panels."""
     quantity, _, unit = name.partition(" (")
-    length = (width - BETWEEN_BARS) / 2
-    for left, mesh, where in zip((LEFT, LEFT + length + BETWEEN_BARS), meshes, WHERE, strict=True):
-        array = mesh.get_array()
-        if array is None or not array.size:
-            continue
+    across = figure.get_figwidth()
+    length = (across - LEFT - RIGHT - BETWEEN_BARS) / 2
+    for left, scale, where in zip((LEFT, LEFT + length + BETWEEN_BARS), scales, WHERE, strict=False):
         axes = _axes(figure, left, ABOVE_BAR, length, BAR)
-        bar = figure.colorbar(mesh, cax=axes, orientation="horizontal", ticklocation="top", ticks=MaxNLocator(4))
+        # Three numbers of six digits fit above a bar in a column.
+        ticks = MaxNLocator(4 if across == PAGE else 2)
+        colors = ScalarMappable(scale, COLORS)
+        bar = figure.colorbar(colors, cax=axes, orientation="horizontal", ticklocation="top", ticks=ticks)
         bar.outline.set_visible(False)
         bar.formatter = ScalarFormatter(useOffset=False)
         bar.set_label(f"{quantity}, {where}\n({unit}")

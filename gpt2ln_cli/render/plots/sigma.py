@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 RECORD = Inspection
 # From this ratio of position 0 to the rest on, a linear axis would press the rest together.
 FAR = 5.0
-FIRST, REST, RANGE = "position 0", "later positions", "their range"
+FIRST, REST, RANGE = "position 0", "later positions", "range of later"
 
 
 def draw(record: Inspection) -> Figure:
@@ -50,12 +50,15 @@ def draw(record: Inspection) -> Figure:
     x = np.array([depth(site, n_layer) for site in sites])
     kinds = [site.kind for site in sites]
     first, rest = [site.first for site in sites], [site.rest for site in sites]
-    handles: list[Line2D | Patch] = [_line(axes, x, _sigma(first, "mean"), kinds, VERMILION, "--", FIRST)]
+    groups: list[Line2D | Patch] = []
     if any(rest):
         low, high = _sigma(rest, "min"), _sigma(rest, "max")
-        axes.fill_between(x, low, high, color=BLUE, alpha=0.2, linewidth=0, label=RANGE)
-        handles += [_line(axes, x, _sigma(rest, "mean"), kinds, BLUE, "-", REST)]
-        handles += [Patch(color=BLUE, alpha=0.2, linewidth=0, label=RANGE)]
+        # A band over one site alone has no width but its edge's.
+        edge = 3 if len(sites) == 1 else 0
+        axes.fill_between(x, low, high, color=BLUE, alpha=0.2, linewidth=edge, label=RANGE)
+        groups.append(_line(axes, x, _sigma(rest, "mean"), kinds, BLUE, "-", REST))
+        groups.append(Patch(color=BLUE, alpha=0.2, linewidth=0, label=RANGE))
+    groups.insert(0, _line(axes, x, _sigma(first, "mean"), kinds, VERMILION, "--", FIRST))
     drawn = np.concatenate([_sigma(first, "mean"), *(_sigma(rest, name) for name in ("mean", "min", "max"))])
     unit = "residual-stream units"
     if _is_far(_sigma(first, "mean"), _sigma(rest, "mean")) and np.nanmin(drawn) > 0:
@@ -63,12 +66,12 @@ def draw(record: Inspection) -> Figure:
         log_axis(axes.yaxis, plain=True)
         unit += ", log scale"
     elif np.isfinite(drawn).any():
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(0, 1.06 * float(np.nanmax(drawn)) or 1.0)
     else:
         say(axes, "no finite sigma")
     axes.set_ylabel(f"mean of sigma over tokens\n({unit})")
     layer_axis(axes, sites, n_layer, most=24 if wide else 12)
-    legend(figure, handles, kind_handles(sites, colored=False))
+    legend(figure, groups, kind_handles(sites, colored=False))
     return figure
 
 

@@ -49,7 +49,7 @@ STYLE: dict[Any, Any] = {
     "font.size": SMALL,
     "legend.fontsize": SMALL,
     "legend.frameon": False,
-    "legend.borderaxespad": 0.0,
+    "legend.borderaxespad": 0.3,
     "legend.borderpad": 0.0,
     "legend.columnspacing": 1.2,
     "legend.handlelength": 1.6,
@@ -121,6 +121,9 @@ def shown(text: str, longest: int) -> str:
 @functools.cache
 def _outlines() -> frozenset[int]:
     return frozenset(get_font(findfont(FONT)).get_charmap())
+
+
+BESIDE: dict[str, Any] = {"textcoords": "offset points", "va": "center_baseline", "color": GREY}
 
 
 def say(axes: Axes, text: str) -> Text:
