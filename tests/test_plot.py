@@ -114,14 +114,20 @@ def test_sigma_draws_the_means_and_the_range(inspection):
     assert {"position 0", "later positions", "ln_1", "ln_2", "ln_f"} <= drawn
 
 
-def test_sigma_of_a_far_larger_position_0_is_on_a_log_axis_that_says_so(inspection):
-    def larger(site):
-        sigma = Spread(**{name: 20 * getattr(site.first.sigma, name) for name in ("mean", "min", "max")})
-        return changed(site, first=changed(site.first, sigma=sigma))
-
-    (axes,) = plots.draw("sigma", changed(inspection, sites=[larger(site) for site in inspection.sites])).axes
+@pytest.mark.parametrize(("least", "labels"), [(14.0, ["20", "50"]), (0.09, ["0.1", "1", "10"])])
+def test_sigma_of_a_far_larger_position_0_is_on_a_log_axis_that_says_so(inspection, least, labels):
+    sigmas = {"first": Spread(mean=80.0, min=80.0, max=80.0), "rest": Spread(mean=15.0, min=least, max=16.0)}
+    sites = [
+        changed(site, **{part: changed(getattr(site, part), sigma=sigma) for part, sigma in sigmas.items()})
+        for site in inspection.sites
+    ]
+    (axes,) = plots.draw("sigma", changed(inspection, sites=sites)).axes
     assert axes.get_yscale() == "log"
     assert "log scale" in axes.get_ylabel()
+    low, high = axes.get_ylim()
+    shown = {one.label1.get_text(): one.get_loc() for one in axes.yaxis.get_major_ticks()}
+    assert [label for label, place in shown.items() if low <= place <= high] == labels
+    assert all(float(label) == pytest.approx(place) for label, place in shown.items())
 
 
 def test_gain_draws_every_distribution_and_names_the_farthest_outliers(parameters, plain_demo):

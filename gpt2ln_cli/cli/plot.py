@@ -18,6 +18,14 @@ if TYPE_CHECKING:
     from gpt2ln_cli.prompts import Overflow
 
 EXAMPLE = """\b
+Kinds:
+  sigma     inspect: sigma by layer, position 0 and the rest
+  gain      params: learned gain and bias by layer, outliers named
+  heatmap   inspect --per-token: layers x tokens
+  axis      verify: how well every reading of LayerNorm fits
+  ablation  ablate: what the predictions lose
+
+\b
 Examples:
   gpt2ln plot sigma --output sigma.svg
   gpt2ln plot gain --model gpt2 --site ln_1 --output gain.pdf
@@ -75,17 +83,10 @@ def command(
     dtype: Dtype,
     output: str,
 ) -> None:
-    r"""Draw a figure for a paper: PNG, SVG or PDF, as the name of the file says.
+    """Draw a figure for a paper: PNG, SVG or PDF, as the name of the file says.
 
-    \b
-    sigma     sigma by layer, position 0 and the rest, as inspect has it
-    gain      learned gain and bias by layer, outliers named, as params has them
-    heatmap   layers x tokens, as inspect --per-token has them
-    axis      the axis trial of verify
-    ablation  the losses of ablate
-
-    PROMPT and the options are those of that command, and so is what is used without any PROMPT. Needs matplotlib: pip
-    install 'gpt2ln[plot]'.
+    PROMPT and the options are those of the command that the KIND is of, and so is what is used without any PROMPT.
+    Needs matplotlib: pip install 'gpt2ln[plot]'.
     """
     _check_applies(context, kind)
     image_format = _image_format(output)

@@ -150,7 +150,7 @@ def layer_axis(axes: Axes, sites: Sequence[Placed], n_layer: int, *, most: int) 
 
 
 def log_axis(axis: Any, *, plain: bool) -> None:
-    """Label an axis that is logarithmic already at powers of ten.
+    """Label an axis that is logarithmic already at powers of ten, or at 1, 2 and 5 times these.
 
     Args:
         axis: the horizontal or vertical axis of some axes.
@@ -161,7 +161,9 @@ def log_axis(axis: Any, *, plain: bool) -> None:
         return f"{value:g}" if plain else _power_of_ten(round(float(np.log10(value))))
 
     # Matplotlib's own labels are formulas, which its SVG would draw in another font.
-    axis.set_major_locator(LogLocator(numticks=7))
+    low, high = axis.get_view_interval()
+    # Between powers of ten that lie far apart there is no room; of near ones there may be none in sight.
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 50 else (1,), numticks=7))
     axis.set_major_formatter(FuncFormatter(label))
     axis.set_minor_formatter(NullFormatter())
 
