@@ -114,7 +114,7 @@ def test_sigma_draws_the_means_and_the_range(inspection):
     assert {"position 0", "later positions", "ln_1", "ln_2", "ln_f"} <= drawn
 
 
-@pytest.mark.parametrize(("least", "labels"), [(14.0, ["20", "50"]), (0.09, ["0.1", "1", "10"])])
+@pytest.mark.parametrize(("least", "labels"), [(14.0, ["20", "50"]), (0.09, ["0.1", "1", "10", "100"])])
 def test_sigma_of_a_far_larger_position_0_is_on_a_log_axis_that_says_so(inspection, least, labels):
     sigmas = {"first": Spread(mean=80.0, min=80.0, max=80.0), "rest": Spread(mean=15.0, min=least, max=16.0)}
     sites = [
