@@ -146,12 +146,17 @@ class Feature(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Vector(msgspec.Struct, frozen=True, kw_only=True):
-    """A learned gain or bias over its features; ``std`` is the population standard deviation."""
+    """A learned gain or bias over its features; ``std`` is the population standard deviation.
+
+    The quartiles interpolate linearly between neighbouring values, as NumPy's do.
+    """
 
     mean: float | None
     std: float | None
     min: float | None
+    lower_quartile: float | None
     median: float | None
+    upper_quartile: float | None
     max: float | None
     norm: float | None
     rms_distance: float | None
@@ -408,6 +413,8 @@ class Verification(msgspec.Struct, frozen=True, kw_only=True):
     prompts: list[PromptInfo]
     readings: list[ReadingFit]
     """GPT-2's own first."""
+    rounding: float
+    """A reading whose rms(y - predicted y) / rms(y) is at most this fits to rounding."""
     sites: list[SiteTrial]
     checks: list[Check]
     behaves_as_gpt2: bool

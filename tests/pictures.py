@@ -6,10 +6,13 @@ Each is drawn from what a command really prints, and lies in ``.pictures/``.
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 FOLDER = Path(__file__).parent.parent / ".pictures"
@@ -66,8 +69,19 @@ def terminal(command: str, *, width: int = 80, skip: int = 0) -> str:
         return console.export_svg(title=command, theme=MONOKAI, code_format=FRAME, unique_id="gpt2ln")
 
 
+def plot(kind: str) -> str:
+    """What ``gpt2ln plot`` draws without any prompt, with no finer coordinates than a screen shows."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "figure.svg"
+        subprocess.run([sys.executable, "-m", "gpt2ln_cli", "plot", kind, "-o", str(file)], check=True)
+        drawn = file.read_text(encoding="utf-8")
+    rounded = re.sub(r'(?<=[ "])(-?\d+\.\d\d)\d+(?=[ "\n])', r"\1", drawn)
+    return re.sub(r"\s*\n\s*", " ", rounded).replace("> <", "><") + "\n"
+
+
 PICTURES: dict[str, Callable[[], str]] = {
     "heatmap.svg": lambda: terminal(f'gpt2ln inspect "{PROMPT}" --heatmap sigma', width=84),
+    **{f"{kind}.svg": partial(plot, kind) for kind in ("sigma", "gain", "axis", "ablation")},
 }
 
 

@@ -316,7 +316,7 @@ def test_debug_shows_the_traceback_of_any_error(gpt2ln, monkeypatch):
 
 
 def test_help_of_every_command_ends_with_an_example_that_runs(gpt2ln, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)  # an example may write a file
+    monkeypatch.chdir(tmp_path)  # some write a file
     code, out, _ = gpt2ln("--help")
     assert code == 0
     for module in COMMANDS:

@@ -27,6 +27,8 @@ EIGHT_BIT = {"FORCE_COLOR": "1", "COLORTERM": "", "TERM": "xterm-256color"}
 SIXTEEN = {"FORCE_COLOR": "1", "COLORTERM": "", "TERM": "xterm-16color"}
 CODE = re.compile(r"\x1b\[([\d;]*)m")
 
+ROOT = Path(__file__).parent.parent
+
 
 @pytest.fixture(scope="session")
 def short(demo):
@@ -286,10 +288,14 @@ def test_the_command_draws_escapes_and_refuses(capsys, monkeypatch, tmp_path):
         assert "--heatmap is a picture" in captured.err
 
 
-def test_the_readmes_picture_is_whole_and_fetches_nothing():
-    file = Path(__file__).parent.parent / ".pictures" / "heatmap.svg"
-    text = file.read_text(encoding="utf-8")
-    assert len(text) < 100_000
-    assert ElementTree.fromstring(text).tag == "{http://www.w3.org/2000/svg}svg"
-    assert re.findall(r"https?://[^\"]*", text) == ["http://www.w3.org/2000/svg"]
-    assert len(set(re.findall(r'fill="(#[0-9a-f]{6})"', text))) > 50
+def test_the_readmes_pictures_are_whole_small_and_fetch_nothing():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    files = [ROOT / name for name in re.findall(r"!\[[^]]+\]\((\S+)\)", readme)]
+    assert sorted(files) == sorted((ROOT / ".pictures").iterdir())
+    assert sum(file.stat().st_size for file in files) < 300_000
+    for file in files:
+        text = file.read_text(encoding="utf-8")
+        assert ElementTree.fromstring(text).tag == "{http://www.w3.org/2000/svg}svg"
+        assert not re.search(r"(?:href|src)\s*=\s*[\"'](?!#|data:)|url\((?!#)|@import", text)
+    heatmap = (ROOT / ".pictures" / "heatmap.svg").read_text(encoding="utf-8")
+    assert len(set(re.findall(r'fill="(#[0-9a-f]{6})"', heatmap))) > 50

@@ -205,7 +205,7 @@ def test_the_tables_have_the_records_numbers(record, parts):
         assert statistics[site.name] == [number(value) for value in wanted]
     learned = {row[0]: row[1:] for row in parts.tables["Over the features of each"][2:]}
     for site in gpt2ln_cli.params().sites:
-        names = ("mean", "std", "min", "median", "max", "norm")
+        names = ("mean", "std", "min", "lower_quartile", "median", "upper_quartile", "max", "norm")
         assert learned[site.name] == [number(getattr(one, name)) for one in (site.gain, site.bias) for name in names]
     readings = parts.tables["Every reading of LayerNorm"][2:]
     assert [row[0] for row in readings] == [reading.reading for reading in record.verification.readings]

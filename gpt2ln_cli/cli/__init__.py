@@ -14,13 +14,27 @@ from collections.abc import Sequence
 import click
 
 from gpt2ln_cli import __version__
-from gpt2ln_cli.cli import ablate, compare, count, diff, inspect, models, params, report, schema, stats, tour, verify
+from gpt2ln_cli.cli import (
+    ablate,
+    compare,
+    count,
+    diff,
+    inspect,
+    models,
+    params,
+    plot,
+    report,
+    schema,
+    stats,
+    tour,
+    verify,
+)
 from gpt2ln_cli.cli.completion import VARIABLE, answer
 from gpt2ln_cli.cli.options import DEBUG
 from gpt2ln_cli.errors import Gpt2lnError, UsageError
 from gpt2ln_cli.escaping import visible
 
-COMMANDS = (inspect, stats, params, count, verify, compare, ablate, diff, report, tour, models, schema)
+COMMANDS = (inspect, stats, params, count, verify, compare, ablate, diff, plot, report, tour, models, schema)
 INTERRUPTED = 130
 
 

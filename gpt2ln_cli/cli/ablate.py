@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from gpt2ln_cli.model import Device, Dtype
     from gpt2ln_cli.prompts import Overflow
 
+DEFAULT_PROMPTS = "held_out.txt of the sample prompts (from Treasure Island), which 'demo' was not trained on"
 EXAMPLE = """\b
 Examples:
   gpt2ln ablate
@@ -51,8 +52,7 @@ def command(
     of "LayerNorm", to a fixed sigma, and to LayerNorm without gain or bias. Each is held against the model as it is,
     on PROMPT; without any, on a bundled passage that the bundled model was not trained on.
     """
-    default = "held_out.txt of the sample prompts (from Treasure Island), which 'demo' was not trained on"
-    prompts = running.gather_prompts(prompt, files, whole_file, token_ids, default=default)
+    prompts = running.gather_prompts(prompt, files, whole_file, token_ids, default=DEFAULT_PROMPTS)
     from gpt2ln_cli import api
 
     with running.progress_bar(model) as progress:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from gpt2ln_cli.model import Device, Dtype
     from gpt2ln_cli.prompts import Overflow
 
+DEFAULT_PROMPTS = "bundled samples, the default prompt and 'war violence hate fear'"
 EXAMPLE = """\b
 Examples:
   gpt2ln verify
@@ -44,8 +45,7 @@ def command(
     batch independence, causality, the heads, and gain and bias are checked. Exit code 1 if the checkpoint does not
     behave as GPT-2 does.
     """
-    default = "bundled samples, the default prompt and 'war violence hate fear'"
-    prompts = running.gather_prompts(prompt, files, whole_file, token_ids, default=default)
+    prompts = running.gather_prompts(prompt, files, whole_file, token_ids, default=DEFAULT_PROMPTS)
     from gpt2ln_cli import api
 
     with running.progress_bar(model):

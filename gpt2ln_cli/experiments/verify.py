@@ -332,6 +332,7 @@ def verify(subject: Subject, *, bos: bool) -> Verification:
         bos=bos,
         prompts=subject.prompts,
         readings=readings,
+        rounding=ROUNDING * epsilon,
         sites=trials,
         checks=checks,
         behaves_as_gpt2=all(check.passed is not False for check in checks),

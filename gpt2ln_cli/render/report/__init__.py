@@ -65,6 +65,7 @@ LABELS = {
     "excess_kurtosis": "excess kurtosis",
     "mean_share": "share of ||x||^2 held by mu",
 }
+BOX = ("min", "lower_quartile", "median", "upper_quartile", "max")
 SIGNED = ("mean", "excess_kurtosis")
 
 
@@ -162,6 +163,7 @@ def _data(record: Inspection, shown: int) -> dict[str, Any]:
     return {
         "colors": [f"rgb({red},{green},{blue})" for red, green, blue in VIRIDIS],
         "digits": DIGITS,
+        "box": [name.replace("_", " ") for name in BOX],
         "quantities": [
             {"label": label, "description": descriptions(Row)[name], "signed": name in SIGNED}
             for name, label in LABELS.items()
@@ -171,7 +173,7 @@ def _data(record: Inspection, shown: int) -> dict[str, Any]:
         "values": _packed(record.rows or [], tokens=record.counts.tokens, shown=shown),
         "learned": [
             {
-                name: None if vector is None else [vector.min, vector.mean, vector.median, vector.max, vector.std]
+                name: None if vector is None else [getattr(vector, step) for step in BOX]
                 for name, vector in (("gain", site.gain), ("bias", site.bias))
             }
             for site in record.sites
@@ -238,10 +240,10 @@ def _three(summary: Summary | None, name: str) -> list[str]:
 
 
 def _vectors(title: str, vectors: Sequence[Vector | None]) -> Columns:
-    names = ["mean", "std", "min", "median", "max", "norm"]
+    names = ["mean", "std", *BOX, "norm"]
     return Columns(
         title,
-        names,
+        [name.replace("_", " ") for name in names],
         [[number(None if vector is None else getattr(vector, name)) for name in names] for vector in vectors],
     )
 

@@ -495,7 +495,7 @@
     byId("values-table").replaceChildren(caption, thead, body);
   }
 
-  // Gain and bias: a bar from least to greatest, one for a standard deviation to either side, a line at the median.
+  // Gain and bias: a bar from least to greatest, one between the quartiles, a gap at the median.
 
   function vectorSeries(name, start, axis) {
     const filled = { fill: color("strong") };
@@ -509,9 +509,9 @@
         xAxisIndex: axis,
         yAxisIndex: axis,
         data: rows,
-        encode: { x: [1, 4], y: 0 },
+        encode: { x: [1, 5], y: 0 },
         renderItem: (_, api) => {
-          const [index, min, mean, median, max, std] = [0, 1, 2, 3, 4, 5].map((dimension) => api.value(dimension));
+          const [index, min, lower, median, upper, max] = [0, 1, 2, 3, 4, 5].map((dimension) => api.value(dimension));
           const band = api.size([0, 1])[1];
           const bar = (from, to, share, style) => {
             const [left, y] = api.coord([from, index]);
@@ -522,8 +522,8 @@
             type: "group",
             children: [
               bar(min, max, 0.36, pale),
-              bar(mean - std, mean + std, 0.72, filled),
-              ...(std > 0 ? [bar(median, median, 0.72, middle)] : []),
+              bar(lower, upper, 0.72, filled),
+              ...(upper > lower ? [bar(median, median, 0.72, middle)] : []),
             ],
           };
         },
@@ -596,11 +596,11 @@
           transitionDuration: 0,
           backgroundColor: color("surface"),
           borderColor: color("muted"),
-          formatter: ({ seriesName, data: [index, min, mean, median, max, std] }) => {
+          formatter: ({ seriesName, data: [index, ...steps] }) => {
             const box = element("div", undefined, "tip");
             const list = element("dl", undefined, "facts");
-            Object.entries({ mean, std, min, median, max }).forEach(([name, number]) => {
-              list.append(element("dt", name), element("dd", shown(number, 4)));
+            data.box.forEach((name, step) => {
+              list.append(element("dt", name), element("dd", shown(steps[step], 4)));
             });
             box.append(element("strong", `${data.sites[index]}, ${seriesName}`), list);
             return box;

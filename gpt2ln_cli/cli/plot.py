@@ -1,0 +1,140 @@
+"""``gpt2ln plot``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from gpt2ln_cli.cli import ablate, completion, options, running, verify
+from gpt2ln_cli.errors import UsageError
+from gpt2ln_cli.quantities import QUANTITIES
+from gpt2ln_cli.render import plots
+
+if TYPE_CHECKING:
+    from gpt2ln_cli.model import Device, Dtype
+    from gpt2ln_cli.prompts import Overflow
+
+EXAMPLE = """\b
+Kinds:
+  sigma     inspect: sigma by layer, position 0 and the rest
+  gain      params: learned gain and bias by layer, outliers named
+  heatmap   inspect --per-token: layers x tokens
+  axis      verify: how well every reading of LayerNorm fits
+  ablation  ablate: what the predictions lose
+
+\b
+Examples:
+  gpt2ln plot sigma --output sigma.svg
+  gpt2ln plot gain --model gpt2 --site ln_1 --output gain.pdf
+  gpt2ln plot heatmap "war violence hate fear" --quantity post_norm --output heatmap.png
+"""
+PROMPTS = ("prompt", "files", "whole_file", "token_ids", "bos", "overflow", "device", "dtype")
+# What each kind makes no use of.
+UNUSED = {
+    "sigma": ("quantity",),
+    "gain": (*PROMPTS, "batch_size", "quantity"),
+    "heatmap": (),
+    "axis": ("layers", "kinds", "batch_size", "quantity"),
+    "ablation": ("quantity",),
+}
+DEFAULT_PROMPTS = {"axis": verify.DEFAULT_PROMPTS, "ablation": ablate.DEFAULT_PROMPTS}
+
+
+@click.command("plot", epilog=EXAMPLE)
+@click.argument("kind", type=click.Choice(list(plots.KINDS)))
+@options.prompt_options
+@options.batch_option
+@options.layer_option()
+@options.site_option
+@click.option(
+    "--quantity",
+    type=click.Choice(QUANTITIES),
+    default="sigma",
+    show_default=True,
+    help="What the heatmap shows of each token.",
+)
+@options.model_options
+@options.run_options
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    metavar="FILE",
+    shell_complete=completion.files,
+    help="The figure, .png, .svg or .pdf; whole or not at all.",
+)
+@options.debug_option
+@click.pass_context
+def command(
+    context: click.Context,
+    kind: str,
+    prompt: tuple[str, ...],
+    files: tuple[str, ...],
+    whole_file: bool,
+    token_ids: tuple[str, ...],
+    bos: bool,
+    overflow: Overflow,
+    batch_size: int | None,
+    layers: str | None,
+    kinds: tuple[str, ...],
+    quantity: str,
+    model: str,
+    revision: str | None,
+    heads: int | None,
+    device: Device,
+    dtype: Dtype,
+    output: str,
+) -> None:
+    """Draw a figure for a paper: PNG, SVG or PDF, as the name of the file says.
+
+    PROMPT and the options are those of the command that the KIND is of, and so is what is used without any PROMPT.
+    Needs matplotlib: pip install 'gpt2ln[plot]'.
+    """
+    _check_applies(context, kind)
+    image_format = _image_format(output)
+    running.check_output(output)
+    plots.check_matplotlib()
+    which: dict[str, Any] = {"model": model, "revision": revision, "heads": heads}
+    selected: dict[str, Any] = {"layers": layers, "sites": kinds}
+    how: dict[str, Any] = {"device": device, "dtype": dtype, "bos": bos, "overflow": overflow}
+    from gpt2ln_cli import api
+    from gpt2ln_cli.records import Record
+
+    record: Record
+    if kind == "gain":
+        # Every feature is listed: those far from the others are not always those far from 1 and 0.
+        record = api.params(**which, **selected, top=sys.maxsize)
+    else:
+        prompts = running.gather_prompts(prompt, files, whole_file, token_ids, default=DEFAULT_PROMPTS.get(kind))
+        with running.progress_bar(model) as progress:
+            how |= {} if kind == "axis" else {**selected, "batch_size": batch_size, "progress": progress}
+            if kind == "axis":
+                record = api.verify(prompts, **which, **how)
+            elif kind == "ablation":
+                record = api.ablate(prompts, **which, **how)
+            else:
+                record = api.inspect(prompts, **which, **how, per_token=kind == "heatmap")
+    running.note_model(record.model)
+    figure = plots.draw(kind, record, quantity=quantity if kind == "heatmap" else None)
+    running.deliver(lambda stream: plots.save(figure, stream.buffer, image_format), output=output, utf8=True)
+
+
+def _check_applies(context: click.Context, kind: str) -> None:
+    """Refuse what was given and would have no effect."""
+    for parameter in context.command.params:
+        given = context.get_parameter_source(parameter.name or "") is click.core.ParameterSource.COMMANDLINE
+        if given and parameter.name in UNUSED[kind]:
+            name = max(parameter.opts, key=len) if isinstance(parameter, click.Option) else "PROMPT"
+            raise UsageError(f"{name} does not apply to 'plot {kind}': leave it out.")
+
+
+def _image_format(output: str) -> str:
+    suffix = Path(output).suffix
+    image_format = suffix.lower().removeprefix(".")
+    if image_format not in plots.FORMATS:
+        endings = ", ".join(f".{one}" for one in plots.FORMATS)
+        raise UsageError(f"can't tell an image format from '{output}': let it end in one of {endings}.")
+    return image_format
