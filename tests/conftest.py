@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TextIO
@@ -19,6 +20,10 @@ from gpt2ln_cli.checkpoint import BUNDLED
 from gpt2ln_cli.model import LoadedModel
 from gpt2ln_cli.records import Record
 from gpt2ln_cli.render import json as render_json
+
+# Tests run beside each other: more threads than cores would make all of them wait.
+torch.set_num_threads(1)
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 DEMO = BUNDLED["demo"]
 SITES_PER_BLOCK = ("ln_1", "ln_2")
