@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -292,7 +292,7 @@ def compare(
         PromptError: as for :func:`inspect`; or the token was cut off, or a context is one token.
     """
     from gpt2ln_cli.experiments.compare import choose_template, compare_contexts, compare_tokens, spots
-    from gpt2ln_cli.experiments.subject import prepare
+    from gpt2ln_cli.subject import prepare
 
     if prompts is None:
         prompts = COMPARED_CONTEXT if context else COMPARED
@@ -376,8 +376,8 @@ def ablate(
         PromptError: as for :func:`inspect`; or every prompt is one token long.
     """
     from gpt2ln_cli.experiments.ablate import ablate as replace_all
-    from gpt2ln_cli.experiments.subject import prepare
     from gpt2ln_cli.prompts import HELD_OUT, long_sample
+    from gpt2ln_cli.subject import prepare
 
     if prompts is None:
         prompts = long_sample(HELD_OUT)
@@ -423,8 +423,8 @@ def verify(
         CheckpointError: as for :func:`inspect`.
         PromptError: as for :func:`inspect`.
     """
-    from gpt2ln_cli.experiments.subject import prepare
     from gpt2ln_cli.experiments.verify import verify as try_readings
+    from gpt2ln_cli.subject import prepare
 
     if prompts is None:
         prompts = VERIFIED
@@ -609,7 +609,6 @@ def report(
         CheckpointError: as for :func:`inspect`.
         PromptError: as for :func:`inspect`.
     """
-    from gpt2ln_cli.experiments.subject import Subject
     from gpt2ln_cli.experiments.verify import verify as try_readings
     from gpt2ln_cli.parameters import judge
     from gpt2ln_cli.prompts import beginning
@@ -619,8 +618,9 @@ def report(
         prompts, _Which(model, revision, heads, device, dtype), layers, sites, True, bos, overflow, batch_size, progress
     )
     inspection = _strict(run.record("inspect", run.rows()))
-    contexts = beginning(run.contexts, VERIFIED_TOKENS)
-    verification = _strict(try_readings(Subject(run.loaded, contexts, [range(len(contexts))]), bos=bos))
+    contexts = beginning(run.subject.contexts, VERIFIED_TOKENS)
+    tried = replace(run.subject, contexts=contexts, batches=[range(len(contexts))])
+    verification = _strict(try_readings(tried, bos=bos))
     return Report(
         inspection=inspection,
         verdict=judge(inspection.sites),

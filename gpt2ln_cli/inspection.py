@@ -13,21 +13,21 @@ from numpy.typing import NDArray
 
 from gpt2ln_cli.checkpoint import Checkpoint, LayerNormParameters
 from gpt2ln_cli.flags import parameter_flags, run_flags
-from gpt2ln_cli.model import Device, Dtype, LoadedModel, build_body, layer_norm
+from gpt2ln_cli.model import Device, Dtype, LoadedModel, layer_norm
 from gpt2ln_cli.parameters import describe
-from gpt2ln_cli.prompts import Context, Overflow, make_contexts, plan_batches, prompt_infos, token_texts
+from gpt2ln_cli.prompts import Overflow, token_texts
 from gpt2ln_cli.quantities import POSITION, QUANTITIES
 from gpt2ln_cli.records import Flag, Inspection, Row, Rows, SiteSummary
 from gpt2ln_cli.sites import Site, all_sites, select_sites
 from gpt2ln_cli.statistics import Measured, Progress, measure, summarize
+from gpt2ln_cli.subject import Subject, prepare
 
 
 @dataclass(frozen=True)
 class Run:
     """A finished run: what went in and what was measured."""
 
-    loaded: LoadedModel
-    contexts: Sequence[Context]
+    subject: Subject
     bos: bool
     measured: Measured
 
@@ -35,9 +35,9 @@ class Run:
         """The record of the run, with the given rows."""
         return Inspection(
             command=command,
-            model=self.loaded.info,
+            model=self.subject.loaded.info,
             bos=self.bos,
-            prompts=prompt_infos(self.contexts, self.loaded.tokenizer),
+            prompts=self.subject.prompts,
             counts=self.measured.counts,
             sites=list(self._site_summaries()),
             rows=rows,
@@ -51,8 +51,8 @@ class Run:
             sort: quantity to order each site's rows by, greatest first (NaN last); ``position`` keeps the text's order.
             top: rows to keep of each site; None keeps all.
         """
-        ids = [token for context in self.contexts for token in context.token_ids]
-        return MeasuredRows(self.measured, ids, token_texts(ids, self.loaded.tokenizer), sort=sort, top=top)
+        ids = [token for context in self.subject.contexts for token in context.token_ids]
+        return MeasuredRows(self.measured, ids, token_texts(ids, self.subject.loaded.tokenizer), sort=sort, top=top)
 
     def _site_summaries(self) -> Iterator[SiteSummary]:
         first = self.measured.position == 0
@@ -71,11 +71,11 @@ class Run:
             )
 
     def _parameters(self, site: Site) -> LayerNormParameters:
-        module = layer_norm(self.loaded.body, site)
+        module = layer_norm(self.subject.loaded.body, site)
         return LayerNormParameters(gain=_vector(module.weight), bias=_vector(module.bias))
 
     def _flags(self) -> list[Flag]:
-        config = self.loaded.checkpoint.config
+        config = self.subject.loaded.checkpoint.config
         learned = {site.name: self._parameters(site) for site in all_sites(config.n_layer)}
         return [*parameter_flags(learned), *run_flags(self.measured, config.layer_norm_epsilon)]
 
@@ -158,13 +158,11 @@ def run(
     """
     checkpoint = model.checkpoint if isinstance(model, LoadedModel) else model
     sites = select_sites(checkpoint.config.n_layer, layers, kinds)
-    tokenizer = model.tokenizer if isinstance(model, LoadedModel) else checkpoint.tokenizer()
-    contexts = make_contexts(prompts, config=checkpoint.config, tokenizer=tokenizer, bos=bos, overflow=overflow)
-    batches = plan_batches([len(context.token_ids) for context in contexts], batch_size=batch_size)
-    loaded = model if isinstance(model, LoadedModel) else None
-    if loaded is None:
-        loaded = LoadedModel(checkpoint, build_body(checkpoint, device=device, dtype=dtype), tokenizer)
-    return Run(loaded, contexts, bos, measure(loaded.body, contexts, batches, sites, shape=shape, progress=progress))
+    subject = prepare(
+        prompts, model=model, device=device, dtype=dtype, bos=bos, overflow=overflow, batch_size=batch_size
+    )
+    measured = measure(subject.loaded.body, subject.contexts, subject.batches, sites, shape=shape, progress=progress)
+    return Run(subject, bos, measured)
 
 
 def _vector(parameter: torch.Tensor | None) -> NDArray[np.float64] | None:

@@ -198,7 +198,7 @@ def test_the_command_says_what_came_out_otherwise(capsys, make_folder, monkeypat
     assert main([*words, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["behaves_as_gpt2"]
     build = loading.build_body
-    monkeypatch.setattr("gpt2ln_cli.experiments.subject.build_body", lambda *a, **k: altered(build(*a, **k), "rms"))
+    monkeypatch.setattr("gpt2ln_cli.subject.build_body", lambda *a, **k: altered(build(*a, **k), "rms"))
     assert main(words) == 1
     out, err = capsys.readouterr()
     assert "OTHERWISE" in out

@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 
 from gpt2ln_cli.errors import PromptError
 from gpt2ln_cli.experiments.normalizing import normalized
-from gpt2ln_cli.experiments.subject import Subject
-from gpt2ln_cli.experiments.tracing import Floats, Passage, trace, vector
+from gpt2ln_cli.experiments.tracing import Floats, Passage, passes, trace, vector
 from gpt2ln_cli.model import forward_replaced, head_weight, layer_norm
 from gpt2ln_cli.readings import Reading
 from gpt2ln_cli.records import Ablated, Ablation, Spread
 from gpt2ln_cli.sites import Site
 from gpt2ln_cli.statistics import Progress
+from gpt2ln_cli.subject import Subject
 
 if TYPE_CHECKING:
     from transformers.models.gpt2.modeling_gpt2 import GPT2Model
@@ -256,7 +256,7 @@ def _run(
             entering.append(passage.x)
         also(passage)
 
-    for batch, rows in subject.sequences():
+    for batch, rows in passes(subject):
         real = batch.mask.bool()
         lengths = [len(ids) for _, ids in rows]
         with contextlib.ExitStack() as stack:

@@ -15,8 +15,7 @@ from tokenizers import Tokenizer
 from gpt2ln_cli.errors import PromptError, UsageError
 from gpt2ln_cli.experiments.linear_probe import r_squared
 from gpt2ln_cli.experiments.normalizing import normalized
-from gpt2ln_cli.experiments.subject import Subject, prepare
-from gpt2ln_cli.experiments.tracing import Floats, Passage, trace, vector
+from gpt2ln_cli.experiments.tracing import Floats, Passage, passes, trace, vector
 from gpt2ln_cli.model import LoadedModel, layer_norm
 from gpt2ln_cli.prompts import HELD_OUT, LONG_SAMPLE, Context, long_sample, token_texts
 from gpt2ln_cli.readings import Reading
@@ -38,6 +37,7 @@ from gpt2ln_cli.records import (
 )
 from gpt2ln_cli.sites import Site
 from gpt2ln_cli.statistics import Progress
+from gpt2ln_cli.subject import Subject, prepare
 
 CARRIER = "The word was {}."
 BLANK = "{}"
@@ -255,7 +255,7 @@ def _see_all(
     """Run all batches; ``see`` is shown each site's passage, and where in it each context's tokens begin."""
     total = sum(len(context.token_ids) for context in subject.contexts)
     done = 0
-    for batch, rows in subject.sequences():
+    for batch, rows in passes(subject):
         lengths = [len(ids) for _, ids in rows]
         starts = dict(zip((number for number, _ in rows), itertools.accumulate([0, *lengths[:-1]]), strict=True))
         trace(subject.loaded.body, batch, sites, functools.partial(see, starts))

@@ -17,6 +17,8 @@ from gpt2ln_cli.sites import Site
 if TYPE_CHECKING:
     from transformers.models.gpt2.modeling_gpt2 import GPT2Model
 
+    from gpt2ln_cli.subject import Subject
+
 Floats = NDArray[np.float64]
 
 
@@ -54,6 +56,13 @@ class Batch:
         ids = torch.tensor([[*[0] * (longest - len(sequence)), *sequence] for sequence in sequences])
         mask = torch.tensor([[0] * (longest - len(sequence)) + [1] * len(sequence) for sequence in sequences])
         return cls(ids, mask, torch.arange(longest).expand_as(ids))
+
+
+def passes(subject: Subject) -> Iterator[tuple[Batch, list[tuple[int, list[int]]]]]:
+    """Each batch of the subject, with the number and the token ids of its contexts in the order of its rows."""
+    for numbers in subject.batches:
+        rows = [(number, subject.contexts[number].token_ids) for number in numbers]
+        yield Batch.of([ids for _, ids in rows]), rows
 
 
 def trace(body: GPT2Model, batch: Batch, sites: Sequence[Site], see: Callable[[Passage], None]) -> torch.Tensor:

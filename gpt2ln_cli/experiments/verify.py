@@ -22,7 +22,7 @@ from gpt2ln_cli.sites import Site, all_sites
 if TYPE_CHECKING:
     from transformers.models.gpt2.modeling_gpt2 import GPT2Model
 
-    from gpt2ln_cli.experiments.subject import Subject
+    from gpt2ln_cli.subject import Subject
 
 Floats = NDArray[np.float64]
 Affine = Literal["gain and bias", "gain alone", "bias alone", "neither"]

@@ -1,12 +1,11 @@
-"""What an experiment is made on: a loaded model and the contexts to run through it."""
+"""What a run or an experiment is made on: a loaded model and the contexts to run through it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gpt2ln_cli.checkpoint import Checkpoint
-from gpt2ln_cli.experiments.tracing import Batch
 from gpt2ln_cli.model import Device, Dtype, LoadedModel, build_body
 from gpt2ln_cli.prompts import Context, Overflow, make_contexts, plan_batches, prompt_infos
 from gpt2ln_cli.records import PromptInfo
@@ -25,12 +24,6 @@ class Subject:
     def prompts(self) -> list[PromptInfo]:
         """The contexts as a record lists them."""
         return prompt_infos(self.contexts, self.loaded.tokenizer)
-
-    def sequences(self) -> Iterator[tuple[Batch, list[tuple[int, list[int]]]]]:
-        """Each batch, with the number and the token ids of its contexts in the order of its rows."""
-        for numbers in self.batches:
-            rows = [(number, self.contexts[number].token_ids) for number in numbers]
-            yield Batch.of([ids for _, ids in rows]), rows
 
 
 def prepare(
