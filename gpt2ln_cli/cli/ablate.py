@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import click
 
 from gpt2ln_cli.cli import options, running
-
-if TYPE_CHECKING:
-    from gpt2ln_cli.model import Device, Dtype
-    from gpt2ln_cli.prompts import Overflow
 
 DEFAULT_PROMPTS = "held_out.txt of the sample prompts (from Treasure Island), which 'demo' was not trained on"
 EXAMPLE = """\b
@@ -30,20 +24,12 @@ Examples:
 @options.run_options
 @options.output_options
 def command(
-    prompt: tuple[str, ...],
-    files: tuple[str, ...],
-    whole_file: bool,
-    token_ids: tuple[str, ...],
-    bos: bool,
-    overflow: Overflow,
+    given: running.Given,
     batch_size: int | None,
     layers: str | None,
-    kinds: tuple[str, ...],
-    model: str,
-    revision: str | None,
-    heads: int | None,
-    device: Device,
-    dtype: Dtype,
+    sites: tuple[str, ...],
+    which: options.Which,
+    how: options.How,
     out: running.Output,
 ) -> None:
     """Replace the LayerNorms by something else and see what the model then predicts.
@@ -52,21 +38,18 @@ def command(
     of "LayerNorm", to a fixed sigma, and to LayerNorm without gain or bias. Each is held against the model as it is,
     on PROMPT; without any, on a bundled passage that the bundled model was not trained on.
     """
-    prompts = running.gather_prompts(prompt, files, whole_file, token_ids, default=DEFAULT_PROMPTS)
+    prompts = given.gather(default=DEFAULT_PROMPTS)
     from gpt2ln_cli import api
 
-    with running.progress_bar(model) as progress:
+    with running.progress_bar(which["model"]) as progress:
         record = api.ablate(
             prompts,
-            model=model,
-            revision=revision,
-            heads=heads,
-            device=device,
-            dtype=dtype,
+            **which,
+            **how,
             layers=layers,
-            sites=kinds,
-            bos=bos,
-            overflow=overflow,
+            sites=sites,
+            bos=given.bos,
+            overflow=given.overflow,
             batch_size=batch_size,
             progress=progress,
         )

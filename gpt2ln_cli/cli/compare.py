@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import click
 
 from gpt2ln_cli.cli import options, running
 from gpt2ln_cli.errors import UsageError
-
-if TYPE_CHECKING:
-    from gpt2ln_cli.model import Device, Dtype
-    from gpt2ln_cli.prompts import Overflow
 
 EXAMPLE = """\b
 Examples:
@@ -42,23 +36,15 @@ Examples:
 @options.run_options
 @options.output_options
 def command(
-    prompt: tuple[str, ...],
-    files: tuple[str, ...],
-    whole_file: bool,
-    token_ids: tuple[str, ...],
-    bos: bool,
-    overflow: Overflow,
+    given: running.Given,
     batch_size: int | None,
     context: bool,
     position: int | None,
     template: str | None,
     layers: str | None,
-    kinds: tuple[str, ...],
-    model: str,
-    revision: str | None,
-    heads: int | None,
-    device: Device,
-    dtype: Dtype,
+    sites: tuple[str, ...],
+    which: options.Which,
+    how: options.How,
     out: running.Output,
 ) -> None:
     """Set words side by side: what LayerNorm takes from each, and whether it is gone.
@@ -74,22 +60,19 @@ def command(
     from gpt2ln_cli import api
 
     default = f'"{api.COMPARED_CONTEXT}"' if context else " and ".join(f'"{word}"' for word in api.COMPARED)
-    prompts = running.gather_prompts(prompt, files, whole_file, token_ids, default=default)
-    with running.progress_bar(model) as progress:
+    prompts = given.gather(default=default)
+    with running.progress_bar(which["model"]) as progress:
         record = api.compare(
             prompts,
-            model=model,
-            revision=revision,
-            heads=heads,
-            device=device,
-            dtype=dtype,
+            **which,
+            **how,
             context=context,
             position=-1 if position is None else position,
             template=template,
             layers=layers,
-            sites=kinds,
-            bos=bos,
-            overflow=overflow,
+            sites=sites,
+            bos=given.bos,
+            overflow=given.overflow,
             batch_size=batch_size,
             progress=progress,
         )

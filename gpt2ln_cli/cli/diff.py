@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import click
 
 from gpt2ln_cli.cli import completion, options, running
-
-if TYPE_CHECKING:
-    from gpt2ln_cli.model import Device, Dtype
-    from gpt2ln_cli.prompts import Overflow
 
 EXAMPLE = """\b
 Examples:
@@ -40,28 +34,20 @@ Examples:
 def command(
     model_a: str,
     model_b: str,
-    prompt: tuple[str, ...],
-    files: tuple[str, ...],
-    whole_file: bool,
-    token_ids: tuple[str, ...],
-    bos: bool,
-    overflow: Overflow,
+    given: running.Given,
     batch_size: int | None,
     layers: str | None,
-    kinds: tuple[str, ...],
+    sites: tuple[str, ...],
     top: int,
     heads: int | None,
-    device: Device,
-    dtype: Dtype,
+    how: options.How,
     out: running.Output,
 ) -> None:
     """Compare the LayerNorms of two checkpoints of one shape.
 
     Without a PROMPT, gains and biases alone; with one, also the statistics that both compute on the same tokens.
     """
-    prompts = None
-    if prompt or files or token_ids:
-        prompts = running.gather_prompts(prompt, files, whole_file, token_ids)
+    prompts = given.gather() if given else None
     from gpt2ln_cli import api
 
     with running.progress_bar(model_a) as progress:
@@ -70,13 +56,12 @@ def command(
             model_b,
             prompts,
             layers=layers,
-            sites=kinds,
+            sites=sites,
             top=top,
             heads=heads,
-            device=device,
-            dtype=dtype,
-            bos=bos,
-            overflow=overflow,
+            **how,
+            bos=given.bos,
+            overflow=given.overflow,
             batch_size=batch_size,
             progress=progress,
         )

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import click
 
 from gpt2ln_cli.cli import options, running
 from gpt2ln_cli.errors import UsageError
 from gpt2ln_cli.quantities import QUANTITIES
-
-if TYPE_CHECKING:
-    from gpt2ln_cli.model import Device, Dtype
-    from gpt2ln_cli.prompts import Overflow
 
 EXAMPLE = """\b
 Examples:
@@ -39,22 +33,14 @@ Examples:
 @options.strict_option
 @options.output_options
 def command(
-    prompt: tuple[str, ...],
-    files: tuple[str, ...],
-    whole_file: bool,
-    token_ids: tuple[str, ...],
-    bos: bool,
-    overflow: Overflow,
+    given: running.Given,
     batch_size: int | None,
     layers: str | None,
-    kinds: tuple[str, ...],
+    sites: tuple[str, ...],
     per_token: bool,
     heatmap: str | None,
-    model: str,
-    revision: str | None,
-    heads: int | None,
-    device: Device,
-    dtype: Dtype,
+    which: options.Which,
+    how: options.How,
     strict: bool,
     out: running.Output,
 ) -> None:
@@ -66,22 +52,19 @@ def command(
         raise UsageError(
             "--heatmap is a picture for the terminal; leave it out, or leave out --json, --format and --per-token."
         )
-    prompts = running.gather_prompts(prompt, files, whole_file, token_ids)
+    prompts = given.gather()
     from gpt2ln_cli import api
 
-    with running.progress_bar(model) as progress:
+    with running.progress_bar(which["model"]) as progress:
         record = api.inspect(
             prompts,
-            model=model,
-            revision=revision,
-            heads=heads,
-            device=device,
-            dtype=dtype,
+            **which,
+            **how,
             layers=layers,
-            sites=kinds,
+            sites=sites,
             per_token=per_token or heatmap is not None,
-            bos=bos,
-            overflow=overflow,
+            bos=given.bos,
+            overflow=given.overflow,
             batch_size=batch_size,
             progress=progress,
         )

@@ -1,15 +1,18 @@
-"""Options that several commands share."""
+"""Options that several commands share, those that belong together as one argument of the command."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
 import click
 
 from gpt2ln_cli.cli import completion, running
 from gpt2ln_cli.render import FORMATS, ONE_TABLE
+
+if TYPE_CHECKING:
+    from gpt2ln_cli.model import Device, Dtype
 
 F = TypeVar("F", bound=Callable[..., Any])
 DEBUG = "gpt2ln.debug"
@@ -24,6 +27,35 @@ def _together(*decorators: Callable[[Any], Any]) -> Callable[[F], F]:
     return decorate
 
 
+def _packed(name: str, kind: Callable[..., Any], *decorators: Callable[[Any], Any]) -> Callable[[F], F]:
+    """Options whose values the command gets as one argument, of a kind that has a field for each."""
+
+    def decorate(function: F) -> F:
+        @functools.wraps(function)
+        def command(**values: Any) -> Any:
+            fields = {field: values.pop(field) for field in kind.__annotations__}
+            return function(**{name: kind(**fields)}, **values)
+
+        return _together(*decorators)(command)  # type: ignore[return-value]
+
+    return decorate
+
+
+class Which(TypedDict):
+    """Which model, as the functions of the library take it."""
+
+    model: str
+    revision: str | None
+    heads: int | None
+
+
+class How(TypedDict):
+    """Where and in what type to compute, as the functions of the library take it."""
+
+    device: Device
+    dtype: Dtype
+
+
 def _remember_debug(context: click.Context, _: click.Parameter, value: bool) -> None:
     context.meta[DEBUG] = value
 
@@ -32,7 +64,9 @@ heads_option = click.option(
     "--heads", type=click.IntRange(min=1), metavar="N", help="Heads, for a file that does not tell."
 )
 
-model_options = _together(
+model_options = _packed(
+    "which",
+    Which,
     click.option(
         "-m",
         "--model",
@@ -48,7 +82,9 @@ model_options = _together(
     heads_option,
 )
 
-run_options = _together(
+run_options = _packed(
+    "how",
+    How,
     click.option(
         "--device",
         type=click.Choice(["auto", "cpu", "cuda", "mps"]),
@@ -69,7 +105,7 @@ strict_option = click.option("--strict", is_flag=True, help="Exit with code 1 wh
 
 site_option = click.option(
     "--site",
-    "kinds",
+    "sites",
     multiple=True,
     type=click.Choice(["ln_1", "ln_2", "ln_f"]),
     help="Only LayerNorms of this kind; may be given again.",
@@ -93,7 +129,9 @@ batch_option = click.option(
     "--batch-size", type=click.IntRange(min=1), metavar="N", help="Most sequences in a forward pass."
 )
 
-prompt_options = _together(
+prompt_options = _packed(
+    "given",
+    running.Given,
     click.argument("prompt", nargs=-1),
     click.option(
         "--prompts",

@@ -22,11 +22,9 @@ Examples:
 @options.output_options
 def command(
     layers: str | None,
-    kinds: tuple[str, ...],
+    sites: tuple[str, ...],
     top: int | None,
-    model: str,
-    revision: str | None,
-    heads: int | None,
+    which: options.Which,
     strict: bool,
     out: running.Output,
 ) -> None:
@@ -36,7 +34,7 @@ def command(
     """
     from gpt2ln_cli import api
 
-    record = api.params(model=model, revision=revision, heads=heads, layers=layers, sites=kinds, top=top)
+    record = api.params(**which, layers=layers, sites=sites, top=top)
     running.note_model(record.model)
     out.emit(record)
     if strict:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -12,10 +12,6 @@ from gpt2ln_cli.cli import ablate, completion, options, running, verify
 from gpt2ln_cli.errors import UsageError
 from gpt2ln_cli.quantities import QUANTITIES
 from gpt2ln_cli.render import plots
-
-if TYPE_CHECKING:
-    from gpt2ln_cli.model import Device, Dtype
-    from gpt2ln_cli.prompts import Overflow
 
 EXAMPLE = """\b
 Kinds:
@@ -37,7 +33,7 @@ UNUSED = {
     "sigma": ("quantity",),
     "gain": (*PROMPTS, "batch_size", "quantity"),
     "heatmap": (),
-    "axis": ("layers", "kinds", "batch_size", "quantity"),
+    "axis": ("layers", "sites", "batch_size", "quantity"),
     "ablation": ("quantity",),
 }
 DEFAULT_PROMPTS = {"axis": verify.DEFAULT_PROMPTS, "ablation": ablate.DEFAULT_PROMPTS}
@@ -71,21 +67,13 @@ DEFAULT_PROMPTS = {"axis": verify.DEFAULT_PROMPTS, "ablation": ablate.DEFAULT_PR
 def command(
     context: click.Context,
     kind: str,
-    prompt: tuple[str, ...],
-    files: tuple[str, ...],
-    whole_file: bool,
-    token_ids: tuple[str, ...],
-    bos: bool,
-    overflow: Overflow,
+    given: running.Given,
     batch_size: int | None,
     layers: str | None,
-    kinds: tuple[str, ...],
+    sites: tuple[str, ...],
     quantity: str,
-    model: str,
-    revision: str | None,
-    heads: int | None,
-    device: Device,
-    dtype: Dtype,
+    which: options.Which,
+    how: options.How,
     output: str,
 ) -> None:
     """Draw a figure for a paper: PNG, SVG or PDF, as the name of the file says.
@@ -97,26 +85,24 @@ def command(
     image_format = _image_format(output)
     running.check_output(output)
     plots.check_matplotlib()
-    which: dict[str, Any] = {"model": model, "revision": revision, "heads": heads}
-    selected: dict[str, Any] = {"layers": layers, "sites": kinds}
-    how: dict[str, Any] = {"device": device, "dtype": dtype, "bos": bos, "overflow": overflow}
     from gpt2ln_cli import api
     from gpt2ln_cli.records import Record
 
     record: Record
     if kind == "gain":
         # Every feature is listed: those far from the others are not always those far from 1 and 0.
-        record = api.params(**which, **selected, top=sys.maxsize)
+        record = api.params(**which, layers=layers, sites=sites, top=sys.maxsize)
     else:
-        prompts = running.gather_prompts(prompt, files, whole_file, token_ids, default=DEFAULT_PROMPTS.get(kind))
-        with running.progress_bar(model) as progress:
-            how |= {} if kind == "axis" else {**selected, "batch_size": batch_size, "progress": progress}
+        prompts = given.gather(default=DEFAULT_PROMPTS.get(kind))
+        with running.progress_bar(which["model"]) as progress:
+            run: dict[str, Any] = {**which, **how, "bos": given.bos, "overflow": given.overflow}
+            part: dict[str, Any] = {"layers": layers, "sites": sites, "batch_size": batch_size, "progress": progress}
             if kind == "axis":
-                record = api.verify(prompts, **which, **how)
+                record = api.verify(prompts, **run)
             elif kind == "ablation":
-                record = api.ablate(prompts, **which, **how)
+                record = api.ablate(prompts, **run, **part)
             else:
-                record = api.inspect(prompts, **which, **how, per_token=kind == "heatmap")
+                record = api.inspect(prompts, **run, **part, per_token=kind == "heatmap")
     running.note_model(record.model)
     figure = plots.draw(kind, record, quantity=quantity if kind == "heatmap" else None)
     running.deliver(lambda stream: plots.save(figure, stream.buffer, image_format), output=output, utf8=True)

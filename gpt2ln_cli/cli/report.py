@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
 
 import click
 
 from gpt2ln_cli.cli import options, running
 from gpt2ln_cli.errors import UsageError
-
-if TYPE_CHECKING:
-    from gpt2ln_cli.model import Device, Dtype
-    from gpt2ln_cli.prompts import Overflow
 
 EXAMPLE = """\b
 Examples:
@@ -33,20 +28,12 @@ Examples:
 @options.output_option
 @options.debug_option
 def command(
-    prompt: tuple[str, ...],
-    files: tuple[str, ...],
-    whole_file: bool,
-    token_ids: tuple[str, ...],
-    bos: bool,
-    overflow: Overflow,
+    given: running.Given,
     batch_size: int | None,
     layers: str | None,
-    kinds: tuple[str, ...],
-    model: str,
-    revision: str | None,
-    heads: int | None,
-    device: Device,
-    dtype: Dtype,
+    sites: tuple[str, ...],
+    which: options.Which,
+    how: options.How,
     strict: bool,
     as_json: bool,
     output: str | None,
@@ -59,22 +46,19 @@ def command(
     running.check_output(output)
     if not as_json and output is None and sys.stdout is not None and sys.stdout.isatty():
         raise UsageError("a page of HTML is not for a terminal; give --output report.html.")
-    prompts = running.gather_prompts(prompt, files, whole_file, token_ids)
+    prompts = given.gather()
     from gpt2ln_cli import api
     from gpt2ln_cli.render import json, report
 
-    with running.progress_bar(model) as progress:
+    with running.progress_bar(which["model"]) as progress:
         record = api.report(
             prompts,
-            model=model,
-            revision=revision,
-            heads=heads,
-            device=device,
-            dtype=dtype,
+            **which,
+            **how,
             layers=layers,
-            sites=kinds,
-            bos=bos,
-            overflow=overflow,
+            sites=sites,
+            bos=given.bos,
+            overflow=given.overflow,
             batch_size=batch_size,
             progress=progress,
         )

@@ -19,6 +19,7 @@ from gpt2ln_cli.escaping import visible
 from gpt2ln_cli.render import BINARY, ONE_TABLE, write
 
 if TYPE_CHECKING:
+    from gpt2ln_cli.prompts import Overflow
     from gpt2ln_cli.records import Flag, ModelInfo, Record
 
 
@@ -36,45 +37,47 @@ def note_model(model: ModelInfo) -> None:
         )
 
 
-def gather_prompts(
-    arguments: Sequence[str],
-    files: Sequence[str],
-    whole_file: bool,
-    token_ids: Sequence[str],
-    *,
-    default: str | None = None,
-) -> list[str | Sequence[int]] | None:
-    """Everything the call gave as a prompt, in the order arguments, files, ids; None where it gave nothing.
+@dataclass(frozen=True)
+class Given:
+    """What a call gave as prompts, and what is to become of them."""
 
-    Then a note says what is used instead: ``default`` in words, or the bundled sample prompt.
-    """
-    from gpt2ln_cli.prompts import STANDARD_INPUT, parse_token_ids, read_prompts
+    prompt: tuple[str, ...]
+    files: tuple[str, ...]
+    whole_file: bool
+    token_ids: tuple[str, ...]
+    bos: bool
+    overflow: Overflow
 
-    if [*arguments, *files].count(STANDARD_INPUT) > 1:
-        raise UsageError("standard input ('-') can be read only once.")
-    if whole_file and not files and STANDARD_INPUT not in arguments:
-        raise UsageError("--whole-file goes with --prompts FILE or '-'.")
-    prompts: list[str | Sequence[int]] = []
-    for argument in arguments:
-        if argument == STANDARD_INPUT:
-            prompts += read_prompts(argument, whole_file=whole_file)
-        elif argument:
-            prompts.append(_as_utf8(argument))
-        else:
-            raise PromptError("an empty prompt was given: there is no token to normalize.")
-    for file in files:
-        prompts += read_prompts(file, whole_file=whole_file)
-    prompts += [parse_token_ids(text) for text in token_ids]
-    if prompts:
-        return prompts
-    from gpt2ln_cli.prompts import sample_prompt
+    def __bool__(self) -> bool:
+        return bool(self.prompt or self.files or self.token_ids)
 
-    note(
-        f"no prompt given; using {default}"
-        if default
-        else f'no prompt given; using the bundled sample "{sample_prompt()}"'
-    )
-    return None
+    def gather(self, *, default: str | None = None) -> list[str | Sequence[int]] | None:
+        """All prompts, in the order arguments, files, ids; None where there are none.
+
+        Then a note says what is used instead: ``default`` in words, or the bundled sample prompt.
+        """
+        from gpt2ln_cli.prompts import STANDARD_INPUT, parse_token_ids, read_prompts, sample_prompt
+
+        if [*self.prompt, *self.files].count(STANDARD_INPUT) > 1:
+            raise UsageError("standard input ('-') can be read only once.")
+        if self.whole_file and not self.files and STANDARD_INPUT not in self.prompt:
+            raise UsageError("--whole-file goes with --prompts FILE or '-'.")
+        prompts: list[str | Sequence[int]] = []
+        for argument in self.prompt:
+            if argument == STANDARD_INPUT:
+                prompts += read_prompts(argument, whole_file=self.whole_file)
+            elif argument:
+                prompts.append(_as_utf8(argument))
+            else:
+                raise PromptError("an empty prompt was given: there is no token to normalize.")
+        for file in self.files:
+            prompts += read_prompts(file, whole_file=self.whole_file)
+        prompts += [parse_token_ids(text) for text in self.token_ids]
+        if prompts:
+            return prompts
+        instead = default or f'the bundled sample "{sample_prompt()}"'
+        note(f"no prompt given; using {instead}")
+        return None
 
 
 def _as_utf8(argument: str) -> str:

@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import click
 
 from gpt2ln_cli.cli import options, running
 from gpt2ln_cli.quantities import POSITION, SORT_KEYS
-
-if TYPE_CHECKING:
-    from gpt2ln_cli.model import Device, Dtype
-    from gpt2ln_cli.prompts import Overflow
 
 EXAMPLE = """\b
 Examples:
@@ -34,22 +28,14 @@ Examples:
 @options.strict_option
 @options.output_options
 def command(
-    prompt: tuple[str, ...],
-    files: tuple[str, ...],
-    whole_file: bool,
-    token_ids: tuple[str, ...],
-    bos: bool,
-    overflow: Overflow,
+    given: running.Given,
     batch_size: int | None,
     layers: str,
-    kinds: tuple[str, ...],
+    sites: tuple[str, ...],
     sort: str,
     top: int | None,
-    model: str,
-    revision: str | None,
-    heads: int | None,
-    device: Device,
-    dtype: Dtype,
+    which: options.Which,
+    how: options.How,
     strict: bool,
     out: running.Output,
 ) -> None:
@@ -58,23 +44,20 @@ def command(
     PROMPT is text; '-' reads prompts from standard input, one a line. Without any, a bundled sample is used. The
     forward pass stops after the last wanted LayerNorm.
     """
-    prompts = running.gather_prompts(prompt, files, whole_file, token_ids)
+    prompts = given.gather()
     from gpt2ln_cli import api
 
-    with running.progress_bar(model) as progress:
+    with running.progress_bar(which["model"]) as progress:
         record = api.stats(
             prompts,
             layers=layers,
-            sites=kinds,
+            sites=sites,
             sort=sort,
             top=top,
-            model=model,
-            revision=revision,
-            heads=heads,
-            device=device,
-            dtype=dtype,
-            bos=bos,
-            overflow=overflow,
+            **which,
+            **how,
+            bos=given.bos,
+            overflow=given.overflow,
             batch_size=batch_size,
             progress=progress,
         )

@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import click
 
 from gpt2ln_cli.cli import options, running
-
-if TYPE_CHECKING:
-    from gpt2ln_cli.model import Device, Dtype
-    from gpt2ln_cli.prompts import Overflow
 
 DEFAULT_PROMPTS = "bundled samples, the default prompt and 'war violence hate fear'"
 EXAMPLE = """\b
@@ -26,17 +20,9 @@ Examples:
 @options.run_options
 @options.output_options
 def command(
-    prompt: tuple[str, ...],
-    files: tuple[str, ...],
-    whole_file: bool,
-    token_ids: tuple[str, ...],
-    bos: bool,
-    overflow: Overflow,
-    model: str,
-    revision: str | None,
-    heads: int | None,
-    device: Device,
-    dtype: Dtype,
+    given: running.Given,
+    which: options.Which,
+    how: options.How,
     out: running.Output,
 ) -> None:
     """Show which axis the LayerNorms normalize, by trying every reading.
@@ -45,19 +31,16 @@ def command(
     batch independence, causality, the heads, and gain and bias are checked. Exit code 1 if the checkpoint does not
     behave as GPT-2 does.
     """
-    prompts = running.gather_prompts(prompt, files, whole_file, token_ids, default=DEFAULT_PROMPTS)
+    prompts = given.gather(default=DEFAULT_PROMPTS)
     from gpt2ln_cli import api
 
-    with running.progress_bar(model):
+    with running.progress_bar(which["model"]):
         record = api.verify(
             prompts,
-            model=model,
-            revision=revision,
-            heads=heads,
-            device=device,
-            dtype=dtype,
-            bos=bos,
-            overflow=overflow,
+            **which,
+            **how,
+            bos=given.bos,
+            overflow=given.overflow,
         )
     running.note_model(record.model)
     out.emit(record)
