@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -43,17 +43,6 @@ VERIFIED = ("The war was over, but the hatred was not.", "war violence hate fear
 VERIFIED_TOKENS = 256
 COMPARED = ("ok", "hatred")
 COMPARED_CONTEXT = "war violence hate fear"
-
-
-@dataclass(frozen=True)
-class _Which:
-    """Which model a run is of, and how it is to be loaded."""
-
-    model: str | Path | LoadedModel
-    revision: str | None
-    heads: int | None
-    device: Device
-    dtype: Dtype
 
 
 def inspect(
@@ -97,14 +86,16 @@ def inspect(
     """
     run = _run(
         prompts,
-        _Which(model, revision, heads, device, dtype),
-        layers,
-        sites,
-        per_token,
-        bos,
-        overflow,
-        batch_size,
-        progress,
+        model=_located(model, revision, heads),
+        device=device,
+        dtype=dtype,
+        layers=layers,
+        sites=sites,
+        shape=per_token,
+        bos=bos,
+        overflow=overflow,
+        batch_size=batch_size,
+        progress=progress,
     )
     return _strict(run.record("inspect", run.rows() if per_token else None))
 
@@ -153,7 +144,17 @@ def stats(
         raise UsageError(f"can't sort by '{sort}': it is none of {', '.join(SORT_KEYS)}.")
     _check_top(top)
     run = _run(
-        prompts, _Which(model, revision, heads, device, dtype), layers, sites, True, bos, overflow, batch_size, progress
+        prompts,
+        model=_located(model, revision, heads),
+        device=device,
+        dtype=dtype,
+        layers=layers,
+        sites=sites,
+        shape=True,
+        bos=bos,
+        overflow=overflow,
+        batch_size=batch_size,
+        progress=progress,
     )
     return _strict(run.record("stats", run.rows(sort=sort, top=top)))
 
@@ -615,7 +616,17 @@ def report(
     from gpt2ln_cli.reproduction import reproduction
 
     run = _run(
-        prompts, _Which(model, revision, heads, device, dtype), layers, sites, True, bos, overflow, batch_size, progress
+        prompts,
+        model=_located(model, revision, heads),
+        device=device,
+        dtype=dtype,
+        layers=layers,
+        sites=sites,
+        shape=True,
+        bos=bos,
+        overflow=overflow,
+        batch_size=batch_size,
+        progress=progress,
     )
     inspection = _strict(run.record("inspect", run.rows()))
     contexts = beginning(run.subject.contexts, VERIFIED_TOKENS)
@@ -680,9 +691,12 @@ def _strict(record: RecordT) -> RecordT:
 
 def _run(
     prompts: Prompts | None,
-    which: _Which,
+    *,
+    model: Checkpoint | LoadedModel,
+    device: Device,
+    dtype: Dtype,
     layers: Layers | None,
-    kinds: Collection[str] | None,
+    sites: Collection[str] | None,
     shape: bool,
     bos: bool,
     overflow: Overflow,
@@ -696,11 +710,11 @@ def _run(
         prompts = sample_prompt()
     return run(
         [prompts] if isinstance(prompts, str) else prompts,
-        model=_located(which.model, which.revision, which.heads),
-        device=which.device,
-        dtype=which.dtype,
+        model=model,
+        device=device,
+        dtype=dtype,
         layers=_layer_list(layers),
-        kinds=kinds,
+        kinds=sites,
         shape=shape,
         bos=bos,
         overflow=overflow,

@@ -88,6 +88,8 @@ class MeasuredRows(Rows):
     ) -> None:
         self._measured, self._token_ids, self._tokens, self._sort = measured, token_ids, tokens, sort
         self._each = len(token_ids) if top is None else min(top, len(token_ids))
+        # The site that was read last by index: its neighbours are likely to be asked for next.
+        self._last = (-1, np.empty(0, dtype=np.int64), np.empty((0, 0)))
         self.nonfinite = sum(int(np.count_nonzero(~np.isfinite(self._site(n)[1]))) for n in range(len(measured.sites)))
 
     def __len__(self) -> int:
@@ -109,7 +111,9 @@ class MeasuredRows(Rows):
         if isinstance(index, slice):
             return [self[one] for one in range(*index.indices(len(self)))]
         number, place = divmod(range(len(self))[index], self._each)
-        order, values = self._site(number)
+        if number != self._last[0]:
+            self._last = (number, *self._site(number))
+        _, order, values = self._last
         return self._row(number, order[place], values[:, place])
 
     def _site(self, number: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:

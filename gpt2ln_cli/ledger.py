@@ -18,8 +18,8 @@ MEMORY = 64 * 2**20
 class Ledger:
     """float64 numbers for each site, quantity and token.
 
-    However long the run, they take at most ``MEMORY`` bytes of memory: a temporary file holds more than that, and is
-    gone with the ledger.
+    At most ``MEMORY`` bytes of them are in memory: a temporary file holds more than that, and is gone with the ledger.
+    Reading takes memory for one site at a time.
     """
 
     def __init__(self) -> None:

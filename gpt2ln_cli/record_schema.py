@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 from functools import cache
 from inspect import cleandoc, getsource
 from typing import Any, get_args, get_type_hints
@@ -32,6 +33,9 @@ def json_schema(command: str | None = None) -> dict[str, Any]:
             if field == "schema_version":
                 del schema["default"]
                 schema["const"] = SCHEMA_VERSION
+            if "anyOf" in schema:
+                # Versions of msgspec differ in their order.
+                schema["anyOf"].sort(key=lambda kind: (kind == {"type": "null"}, json.dumps(kind)))
             if field in described:
                 schema["description"] = described[field]
         # A default spares Python's callers an argument; the JSON always has the field.

@@ -1,7 +1,8 @@
 """The contract between computing and rendering: typed records, and their JSON.
 
-Every record is a :class:`msgspec.Struct`. Its JSON is the struct, encoded: strict JSON, where a number that is not
-finite is null and is counted in the record's ``nonfinite`` field. Field names never change within a ``schema_version``.
+Every record is a :class:`msgspec.Struct`. Its JSON, which :func:`gpt2ln_cli.render.write` writes, is the struct,
+encoded: strict JSON, where a number that is not finite is null and is counted in the record's ``nonfinite`` field.
+Field names never change within a ``schema_version``.
 
 Three names for three stages, everywhere: *pre* is x, the residual stream that enters a LayerNorm; *normalized* is
 xhat = (x - mu) / sqrt(sigma^2 + eps), before gain and bias; *post* is y = gain * xhat + bias. Norm means L2 norm, and
@@ -754,7 +755,7 @@ class Versions(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Reproduction(msgspec.Struct, frozen=True, kw_only=True):
-    """The calls that give the same record again."""
+    """The calls that give the same numbers again."""
 
     command: list[str]
     """The words of the command line, ``gpt2ln`` first. A prompt that can't be shown as it is comes as token ids."""
@@ -776,7 +777,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     verdict: Verdict
     """Whether the inspected sites use a learned gain and bias."""
     verification: Verification
-    """Of the first tokens; its own ``prompts`` are those that were tried."""
+    """Of the first tokens; its own ``prompts`` are those that were tried, and ``dropped`` counts what was not."""
     reproduction: Reproduction
     nonfinite: int = 0
 

@@ -1,4 +1,4 @@
-"""The command line and the Python call that give a record again."""
+"""The command line and the Python call that give a record's numbers again."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import get_args
 
 from gpt2ln_cli.model import Dtype
 from gpt2ln_cli.prompts import STANDARD_INPUT, Overflow
-from gpt2ln_cli.records import Inspection, PromptInfo, Reproduction, Versions
+from gpt2ln_cli.records import Inspection, ModelInfo, PromptInfo, Reproduction, Versions
+from gpt2ln_cli.sites import FINAL
 
 # Beyond this many characters the prompts no longer fit a command line that anyone would paste; Linux's limit for one
 # word is 131,072 bytes.
@@ -42,10 +43,10 @@ def reproduction(
     chosen: dict[str, object] = {
         "model": model.name,
         "revision": model.revision,
-        "heads": heads,
+        "heads": heads if heads is not None or not _heads_are_inferred(model) else model.n_head,
         "device": (model.device or "auto").partition(":")[0],
         "dtype": model.dtype if model.dtype in get_args(Dtype) else None,
-        "layers": None if layers is None else list(layers),
+        "layers": None if layers is None else [layer if layer == FINAL else int(layer) for layer in layers],
         "sites": sorted(kinds) if kinds else None,
         "bos": record.bos or None,
         "overflow": None if overflow == "error" else overflow,
@@ -84,6 +85,10 @@ def _prompts(prompts: Sequence[PromptInfo], *, bos: bool) -> tuple[list[str], li
         return plain, []
     start = 1 if bos else 0
     return [], [[i for piece in parts for i in piece.token_ids[start:]] for parts in pieces.values()]
+
+
+def _heads_are_inferred(model: ModelInfo) -> bool:
+    return any(text.startswith("n_head") for text in model.inferred)
 
 
 def _words(options: Mapping[str, object]) -> list[str]:

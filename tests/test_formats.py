@@ -21,14 +21,15 @@ from hypothesis.extra.numpy import arrays
 import gpt2ln_cli
 from gpt2ln_cli import ledger as ledgers
 from gpt2ln_cli.cli import main
+from gpt2ln_cli.errors import UsageError
 from gpt2ln_cli.ledger import Ledger
 from gpt2ln_cli.record_schema import RECORDS
 from gpt2ln_cli.records import Inspection
-from gpt2ln_cli.render import BINARY, FORMATS, ONE_TABLE, write
+from gpt2ln_cli.render import FORMATS, write
 from gpt2ln_cli.render.layout import number
 from gpt2ln_cli.render.tables import MAIN, choose, names
 
-HOSTILE = 'a,"b"\n|c| <script> \x1b[31m = 日本'
+HOSTILE = 'a,"b"\nc\rd |e| <script> \x1b[31m = 日本'
 
 
 @pytest.fixture(scope="session")
@@ -221,11 +222,10 @@ def test_without_pyarrow_parquet_names_the_extra(capsys, monkeypatch):
     assert "pip install 'gpt2ln[parquet]'" in capsys.readouterr().err
 
 
-def test_every_record_and_format_is_provided_for():
+def test_every_record_is_provided_for():
     assert set(RECORDS.values()) == set(MAIN)
     for kind, mains in MAIN.items():
         assert set(mains) <= set(names(kind))
-    assert set(ONE_TABLE) | set(BINARY) <= set(FORMATS)
 
 
 def test_records_become_frames_in_one_line(records):
@@ -291,3 +291,10 @@ def test_memory_does_not_grow_with_the_rows(demo, tmp_path, monkeypatch, output_
             tracemalloc.stop()
     # 16 x 256 rows more; one of them alone, as a record, takes over 500 bytes.
     assert peaks[1] - peaks[0] < 40 * 16 * 256
+
+
+def test_from_python_an_unknown_format_or_table_is_named(records):
+    with pytest.raises(UsageError, match="no format 'xml': it is none of table, json"):
+        write(records["count"], "xml", io.StringIO())
+    with pytest.raises(UsageError, match="no table 'rows' in what count gives"):
+        choose(records["count"], "rows")

@@ -25,7 +25,6 @@ from gpt2ln_cli.parameters import describe_gain
 from gpt2ln_cli.readings import Reading
 from gpt2ln_cli.records import Spread
 from gpt2ln_cli.render import plots
-from gpt2ln_cli.render.plots.heatmap import PANELS
 
 PROMPTS = ["the war was over", "hate"]
 # Of the 25 sites of 12 layers on the layer axis.
@@ -349,7 +348,7 @@ def test_a_long_context_is_numbered_and_its_cells_are_one_picture(inspection):
     svg = saved(figure, "svg")
     assert len(svg) < 100_000
     assert b"data:image/png;base64" in svg
-    many = [changed(prompt, index=index) for index in range(PANELS + 1)]
+    many = [changed(prompt, index=index) for index in range(plots.HEATMAP_PANELS + 1)]
     with pytest.raises(UsageError, match="7 sequences: a heatmap has room for 6"):
         plots.draw("heatmap", changed(inspection, prompts=many))
 
@@ -414,3 +413,9 @@ def test_the_wrong_record_kind_or_quantity_is_refused(inspection, parameters):
             plots.draw(kind, record, **options)
     with pytest.raises(UsageError, match="no image format 'jpg'"):
         plots.save(plots.draw("gain", parameters), io.BytesIO(), "jpg")
+
+
+def test_too_many_prompts_for_a_heatmap_are_refused_before_the_work(capsys, tmp_path):
+    prompts = [word for number in range(7) for word in ("--token-ids", str(number))]
+    assert main(["plot", "heatmap", *prompts, "--model", "/nowhere", "-o", str(tmp_path / "a.png")]) == 2
+    assert "7 sequences: a heatmap has room for 6" in capsys.readouterr().err

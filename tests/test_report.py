@@ -316,12 +316,13 @@ def test_the_keyboard_reaches_every_cell(record, open_page):
 
 
 def test_hostile_text_stays_text(open_page, tmp_path):
-    folder = tmp_path / "<img src=x onerror=alert(1)>"
+    folder = tmp_path / "<img src=x onerror=alert(1)>\u202e"
     folder.symlink_to(BUNDLED["demo"])
     record = gpt2ln_cli.report(PROMPTS, model=folder, layers=[0, "final"])
     page = open_page(record)
     assert page.evaluate("[document.images.length, document.scripts.length]") == [0, 3]
-    assert page.inner_text("h1").endswith("<img src=x onerror=alert(1)>")
+    assert page.inner_text("h1").endswith(r"<img src=x onerror=alert(1)>\u202e")
+    assert "\u202e" not in page.content()
     assert HOSTILE in page.inner_text(".prompts")
     assert shlex.split(page.inner_text("#command"))[-2:] == PROMPTS
     call = ast.parse(page.inner_text("#python")).body[-1].value
@@ -399,3 +400,24 @@ def test_the_page_goes_to_a_file_or_a_pipe_but_not_to_a_terminal(capsys):
         assert main(["report", "ok"]) == 2
     assert "give --output report.html" in capsys.readouterr().err
     assert terminal.getvalue() == ""
+
+
+def test_the_calls_name_the_heads_that_the_file_does_not(make_folder, tmp_path):
+    import gpt2ln_cli.model
+
+    file = tmp_path / "alone.safetensors"
+    shutil.copy(make_folder() / "model.safetensors", file)
+    record = gpt2ln_cli.report([[1, 2]], model=gpt2ln_cli.model.load(file, heads=3))
+    assert shlex.join(["--heads", "3"]) in shlex.join(record.reproduction.command)
+    assert "heads=3" in record.reproduction.python
+
+
+def test_strict_minds_the_checks(capsys, make_folder, monkeypatch, tmp_path):
+    from gpt2ln_cli.experiments import verify
+
+    failed = verify.Check(name="axis", passed=False, statement="otherwise")
+    monkeypatch.setattr(verify, "check_axis", lambda trials: failed)
+    words = ["report", "--token-ids", "1,2", "--model", str(make_folder()), "-o", str(tmp_path / "page.html")]
+    assert main(words) == 0
+    assert main([*words, "--strict"]) == 1
+    assert "otherwise than in GPT-2 came out axis" in capsys.readouterr().err

@@ -205,3 +205,13 @@ def test_the_command_says_what_came_out_otherwise(capsys, make_folder, monkeypat
     assert Reading.NOT_CENTERED.value in out
     assert "exit code 1" in err
     assert "axis" in err
+
+
+def test_a_model_whose_layer_norms_give_nothing_is_no_crash(make_folder):
+    def silence(body):
+        for parameter in body.parameters():
+            parameter.data.zero_()
+
+    record = gpt2ln_cli.verify([[1, 2, 3]], model=make_folder(silence))
+    assert {reading.rms for reading in record.readings} == {0}
+    assert {check.name: check.passed for check in record.checks}["axis"] is None

@@ -6,12 +6,16 @@ Nothing here ever speaks to the network, and what goes wrong while completing of
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import click
 from click.shell_completion import CompletionItem, FishComplete, add_completion_class, shell_complete
 
+if TYPE_CHECKING:
+    # Before Click 8.5 it is no generic class.
+    Item = CompletionItem[str]
+
 VARIABLE = "_GPT2LN_COMPLETE"
-Offer = Callable[[click.Context, click.Parameter, str], list[CompletionItem[str]]]
 
 
 class _WholeItemsFish(FishComplete):
@@ -31,8 +35,10 @@ def answer(program: click.Command, instruction: str) -> int:
         return 1
 
 
-def _quietly(offer: Callable[[click.Context, str], Sequence[CompletionItem[str]]]) -> Offer:
-    def complete(context: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
+def _quietly(
+    offer: Callable[[click.Context, str], Sequence[Item]],
+) -> Callable[[click.Context, click.Parameter, str], list[Item]]:
+    def complete(context: click.Context, _: click.Parameter, incomplete: str) -> list[Item]:
         try:
             return list(offer(context, incomplete))
         except Exception:
@@ -42,13 +48,13 @@ def _quietly(offer: Callable[[click.Context, str], Sequence[CompletionItem[str]]
 
 
 @_quietly
-def files(_: click.Context, incomplete: str) -> list[CompletionItem[str]]:
+def files(_: click.Context, incomplete: str) -> list[Item]:
     """Files, by the shell's own means."""
     return [CompletionItem(incomplete, type="file")]
 
 
 @_quietly
-def models(_: click.Context, incomplete: str) -> list[CompletionItem[str]]:
+def models(_: click.Context, incomplete: str) -> list[Item]:
     """Bundled names, names in the Hugging Face cache, and files and folders."""
     from gpt2ln_cli import catalogue
 
@@ -61,7 +67,7 @@ def models(_: click.Context, incomplete: str) -> list[CompletionItem[str]]:
 
 
 @_quietly
-def layers(context: click.Context, incomplete: str) -> list[CompletionItem[str]]:
+def layers(context: click.Context, incomplete: str) -> list[Item]:
     """Layers of the model given so far, if it is on this disk; also after a comma, and as the end of a range."""
     from gpt2ln_cli import catalogue
     from gpt2ln_cli.checkpoint import DEFAULT_MODEL, is_local, locate
@@ -81,7 +87,7 @@ def layers(context: click.Context, incomplete: str) -> list[CompletionItem[str]]
 
 
 @_quietly
-def tables(context: click.Context, incomplete: str) -> list[CompletionItem[str]]:
+def tables(context: click.Context, incomplete: str) -> list[Item]:
     """Tables of the command's record."""
     from gpt2ln_cli.record_schema import RECORDS
     from gpt2ln_cli.render.tables import names
@@ -91,7 +97,7 @@ def tables(context: click.Context, incomplete: str) -> list[CompletionItem[str]]
 
 
 @_quietly
-def record_commands(_: click.Context, incomplete: str) -> list[CompletionItem[str]]:
+def record_commands(_: click.Context, incomplete: str) -> list[Item]:
     """Commands that return a record."""
     from gpt2ln_cli.record_schema import RECORDS
 

@@ -94,6 +94,8 @@ def command(
         record = api.params(**which, layers=layers, sites=sites, top=sys.maxsize)
     else:
         prompts = given.gather(default=DEFAULT_PROMPTS.get(kind))
+        if kind == "heatmap":
+            plots.check_room(len(prompts or ()))
         with running.progress_bar(which["model"]) as progress:
             run: dict[str, Any] = {**which, **how, "bos": given.bos, "overflow": given.overflow}
             part: dict[str, Any] = {"layers": layers, "sites": sites, "batch_size": batch_size, "progress": progress}

@@ -66,3 +66,4 @@ def command(
     running.deliver(lambda stream: (json if as_json else report).write(record, stream), output=output, utf8=True)
     if strict:
         running.judge(record.inspection.warnings)
+        running.judge_checks(record.verification.checks)

@@ -16,11 +16,11 @@ import click
 
 from gpt2ln_cli.errors import PromptError, UsageError
 from gpt2ln_cli.escaping import visible
-from gpt2ln_cli.render import BINARY, ONE_TABLE, write
+from gpt2ln_cli.render import FORMATS, ONE_TABLE, write
 
 if TYPE_CHECKING:
     from gpt2ln_cli.prompts import Overflow
-    from gpt2ln_cli.records import Flag, ModelInfo, Record
+    from gpt2ln_cli.records import Check, Flag, ModelInfo, Record
 
 
 def note(text: str) -> None:
@@ -150,13 +150,13 @@ class Output:
             UsageError: it can't.
         """
         check_output(self.file)
-        if self.format in BINARY:
-            if find_spec("pyarrow") is None:
-                raise UsageError("--format parquet needs pyarrow: pip install 'gpt2ln[parquet]'.")
-            if self.file is None and sys.stdout is not None and sys.stdout.isatty():
-                raise UsageError(f"{self.format} is not for a terminal; use --output FILE or a pipe.")
+        chosen = FORMATS[self.format]
+        if chosen.needs is not None and find_spec(chosen.needs) is None:
+            raise UsageError(f"--format {self.format} needs {chosen.needs}: pip install 'gpt2ln[{self.format}]'.")
+        if chosen.binary and self.file is None and sys.stdout is not None and sys.stdout.isatty():
+            raise UsageError(f"{self.format} is not for a terminal; use --output FILE or a pipe.")
         if self.table is not None:
-            if self.format not in ONE_TABLE:
+            if not chosen.one_table:
                 raise UsageError(
                     f"--table goes with --format {', '.join(ONE_TABLE)}; --format {self.format} writes everything."
                 )
@@ -196,7 +196,7 @@ def deliver(write: Callable[[TextIO], None], *, output: str | None, utf8: bool) 
     if sys.stdout is None:
         raise UsageError("standard output is closed; use --output FILE.")
     if utf8:
-        sys.stdout.reconfigure(encoding="utf-8")  # type: ignore[union-attr]
+        sys.stdout.reconfigure(encoding="utf-8", newline="\n")  # type: ignore[union-attr]
     else:
         sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
@@ -205,13 +205,21 @@ def deliver(write: Callable[[TextIO], None], *, output: str | None, utf8: bool) 
     except BrokenPipeError:
         raise
     except OSError as error:
-        raise UsageError(f"can't write to standard output: {error.strerror}.") from error
+        raise UsageError(f"can't write to standard output: {error.strerror or error}.") from error
 
 
 def judge(flags: Sequence[Flag]) -> None:
     """End with exit code 1 where anything was flagged."""
     if flags:
         note(f"--strict: exit code 1, for the record has {len(flags)} warning{'s' * (len(flags) > 1)}.")
+        raise click.exceptions.Exit(1)
+
+
+def judge_checks(checks: Sequence[Check]) -> None:
+    """End with exit code 1 where anything came out otherwise than in GPT-2."""
+    otherwise = [check.name for check in checks if check.passed is False]
+    if otherwise:
+        note(f"exit code 1: otherwise than in GPT-2 came out {', '.join(otherwise)}.")
         raise click.exceptions.Exit(1)
 
 
@@ -229,7 +237,7 @@ def _whole_file(path: Path) -> Iterator[TextIO]:
                 shutil.copymode(target, partial)
             partial.replace(target)
     except OSError as error:
-        raise UsageError(f"can't write {path}: {error.strerror}.") from error
+        raise UsageError(f"can't write {path}: {error.strerror or error}.") from error
     finally:
         if not special:
             partial.unlink(missing_ok=True)

@@ -69,7 +69,7 @@ class AxisTrial:
 
 def _fit(xhat: Floats, y: Floats, gain: Floats | None, bias: Floats | None) -> Fit:
     """The best that this xhat does with gain, bias, both or neither."""
-    size = float(np.sqrt(np.mean(y**2)))
+    size = np.sqrt(np.mean(y**2))
     fits = []
     # Both first: of equally good ones the first is kept.
     for use_gain, use_bias in itertools.product((True, False), repeat=2):
@@ -78,11 +78,11 @@ def _fit(xhat: Floats, y: Floats, gain: Floats | None, bias: Floats | None) -> F
         predicted = (xhat * gain if use_gain and gain is not None else xhat) + (
             bias if use_bias and bias is not None else 0
         )
-        difference = np.abs(predicted - y)
+        difference = predicted - y
         affine: Affine = (
             ("gain and bias" if use_bias else "gain alone") if use_gain else ("bias alone" if use_bias else "neither")
         )
-        fits.append(Fit(float(np.sqrt(np.mean(difference**2))) / size, float(difference.max()) / size, affine))
+        fits.append(Fit(_most(np.sqrt(np.mean(difference**2)), size), _most(difference, size), affine))
     return min(fits, key=lambda fit: math.inf if math.isnan(fit.rms) else fit.rms)
 
 
@@ -136,7 +136,7 @@ def _judge(site: Site, fits: dict[Reading, Fit], limit: float) -> SiteTrial:
         candidates=[reading.value for reading in candidates],
         rms=fits[best].rms,
         runner_up=runner_up.value,
-        orders=math.log10(fits[runner_up].rms / floor),
+        orders=math.log10(max(fits[runner_up].rms, floor) / floor),
         affine=fits[best].affine,
     )
 
@@ -298,15 +298,21 @@ def _difference(
         size = np.sqrt(np.mean(x**2, axis=1))
         largest = max(
             largest,
-            float(np.max(np.abs(x.mean(axis=1) - again.mean(axis=1)) / size)),
-            float(np.max(np.abs(x.std(axis=1) - again.std(axis=1)) / size)),
+            _most(x.mean(axis=1) - again.mean(axis=1), size),
+            _most(x.std(axis=1) - again.std(axis=1), size),
             _relative(y, after),
         )
     return largest
 
 
 def _relative(one: Floats, other: Floats) -> float:
-    return float(np.max(np.abs(one - other)) / np.sqrt(np.mean(one**2)))
+    return _most(one - other, np.sqrt(np.mean(one**2)))
+
+
+def _most(difference: Floats, size: Floats) -> float:
+    """The largest of the differences, each relative to its size; none is none, of nothing too."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return float(np.max(np.where(difference == 0, 0.0, np.abs(difference) / size)))
 
 
 def verify(subject: Subject, *, bos: bool) -> Verification:

@@ -6,22 +6,38 @@ record takes its name as a third argument. Nothing here imports torch.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, TextIO
+
+from gpt2ln_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from gpt2ln_cli.records import Record
 
+
+@dataclass(frozen=True)
+class Format:
+    """An output format."""
+
+    module: str
+    one_table: bool = False
+    """Whether it writes a single table of the record."""
+    binary: bool = False
+    """Whether it writes to the stream's ``buffer``."""
+    needs: str | None = None
+    """A module that comes with the extra of the format's name."""
+
+
 FORMATS = {
-    "table": "gpt2ln_cli.render.table",
-    "json": "gpt2ln_cli.render.json",
-    "ndjson": "gpt2ln_cli.render.ndjson",
-    "csv": "gpt2ln_cli.render.csv",
-    "markdown": "gpt2ln_cli.render.markdown",
-    "parquet": "gpt2ln_cli.render.parquet",
+    "table": Format("gpt2ln_cli.render.table"),
+    "json": Format("gpt2ln_cli.render.json"),
+    "ndjson": Format("gpt2ln_cli.render.ndjson", one_table=True),
+    "csv": Format("gpt2ln_cli.render.csv", one_table=True),
+    "markdown": Format("gpt2ln_cli.render.markdown", one_table=True),
+    "parquet": Format("gpt2ln_cli.render.parquet", one_table=True, binary=True, needs="pyarrow"),
 }
-ONE_TABLE = ("ndjson", "csv", "markdown", "parquet")
-BINARY = ("parquet",)
+ONE_TABLE = [name for name, output_format in FORMATS.items() if output_format.one_table]
 
 
 def write(record: Record, output_format: str, stream: TextIO, *, table: str | None = None) -> None:
@@ -32,9 +48,14 @@ def write(record: Record, output_format: str, stream: TextIO, *, table: str | No
         output_format: its name; a binary one is written to the stream's ``buffer``.
         stream: where to.
         table: which table of the record, in the formats of ``ONE_TABLE``; None is the main one.
+
+    Raises:
+        UsageError: there is no such format, or no such table of the record.
     """
-    module = import_module(FORMATS[output_format])
-    if output_format in ONE_TABLE:
+    if output_format not in FORMATS:
+        raise UsageError(f"no format '{output_format}': it is none of {', '.join(FORMATS)}.")
+    module = import_module(FORMATS[output_format].module)
+    if FORMATS[output_format].one_table:
         module.write(record, stream, table)
     else:
         module.write(record, stream)

@@ -1,4 +1,4 @@
-"""One table of the record as comma-separated values (RFC 4180, but for line ends of one character)."""
+"""One table of the record as comma-separated values (RFC 4180, but that lines end in one character)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def write(record: Record, stream: TextIO, table: str | None = None) -> None:
     """Write the table under a line of column names: no value is an empty cell, a list is JSON."""
     chosen = choose(record, table)
-    writer = csv.writer(stream, lineterminator="\n")
+    writer = csv.writer(_ShorterLineEnds(stream))
     writer.writerow(column.name for column in chosen.columns)
     as_json = [index for index, column in enumerate(chosen.columns) if column.type not in (str, int, float)]
     # A file keeps every character; a terminal would obey some.
@@ -25,3 +25,13 @@ def write(record: Record, stream: TextIO, table: str | None = None) -> None:
         for index in as_json:
             row[index] = None if row[index] is None else encode(row[index])
         writer.writerow([visible(cell) if isinstance(cell, str) else cell for cell in row] if terminal else row)
+
+
+class _ShorterLineEnds:
+    """Takes CRLF and writes LF: before Python 3.13 the csv module quotes a CR in a cell only where lines end in one."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, line: str) -> None:
+        self._stream.write(line.removesuffix("\r\n") + "\n")

@@ -17,6 +17,7 @@ from rich.text import Text
 from gpt2ln_cli.record_schema import descriptions
 from gpt2ln_cli.records import Row
 from gpt2ln_cli.render.colors import VIRIDIS_256, viridis
+from gpt2ln_cli.render.grid import grids
 from gpt2ln_cli.render.header import prompt_lines, write_header, write_warnings
 from gpt2ln_cli.render.layout import GAP, PipeConsole, number, percent, quoted
 
@@ -54,15 +55,15 @@ def write(record: Inspection, quantity: str, stream: TextIO) -> None:
     write_warnings(console, record.warnings)
     names = [site.name for site in record.sites]
     label_width = max(map(len, [*names, POSITION])) + GAP
-    grids = [_fit(values, console.width - label_width) for values in _values(record, quantity)]
-    first = _scale([grid.first for grid in grids])
-    later = _scale([grid.later for grid in grids])
+    fitted = [_fit(values, console.width - label_width) for values in grids(record, quantity)]
+    first = _scale([grid.first for grid in fitted])
+    later = _scale([grid.later for grid in fitted])
     ink = _ink(console)
     console.print()
     console.print(Text(f"{quantity} of each token at each LayerNorm", style="bold"))
-    for prompt, grid in zip(record.prompts, grids, strict=True):
+    for prompt, grid in zip(record.prompts, fitted, strict=True):
         console.print()
-        if len(grids) > 1:
+        if len(fitted) > 1:
             console.print(Text(f"sequence {prompt.index}: {prompt.length:,} tokens", style="bold cyan"))
         for index, name in enumerate(names):
             line = Text(name.ljust(label_width))
@@ -79,11 +80,11 @@ def write(record: Inspection, quantity: str, stream: TextIO) -> None:
                 console.print(line)
     console.print()
     scales = [("position 0", first)]
-    if any(grid.later.size for grid in grids):
+    if any(grid.later.size for grid in fitted):
         scales.append(("later", later))
     for line in _legend(scales, percent if quantity == "mean_share" else number, ink, console.width):
         console.print(line)
-    if any(np.isnan(grid.first).any() or np.isnan(grid.later).any() for grid in grids):
+    if any(np.isnan(grid.first).any() or np.isnan(grid.later).any() for grid in fitted):
         console.print(Text(f"{NOT_FINITE} stands where there is no finite number."))
     console.print()
     console.print(Text(f"{quantity}: {descriptions(Row)[quantity]} Each scale is linear; position 0 has its own."))
@@ -109,17 +110,6 @@ class Grid:
     def first_width(self) -> int:
         """Characters of position 0's column."""
         return max(self.cell_width, FIRST_WIDTH)
-
-
-def _values(record: Inspection, quantity: str) -> list[Numbers]:
-    """Each sequence's numbers, (sites, tokens); NaN where a number is not finite."""
-    lines = {site.name: index for index, site in enumerate(record.sites)}
-    values = [np.full((len(lines), prompt.length), np.nan) for prompt in record.prompts]
-    for row in record.rows or ():
-        value = getattr(row, quantity)
-        if value is not None:
-            values[row.sequence][lines[row.site], row.position] = value
-    return values
 
 
 def _fit(values: Numbers, room: int) -> Grid:
@@ -152,9 +142,9 @@ class Scale:
         return 0.0 if self.flat else (value - self.low) / (self.high - self.low)
 
 
-def _scale(grids: Sequence[Numbers]) -> Scale | None:
+def _scale(arrays: Sequence[Numbers]) -> Scale | None:
     """The common scale of all sequences; None where there is no finite number."""
-    finite = np.concatenate([grid[np.isfinite(grid)] for grid in grids])
+    finite = np.concatenate([grid[np.isfinite(grid)] for grid in arrays])
     return Scale(float(finite.min()), float(finite.max())) if finite.size else None
 
 

@@ -15,21 +15,27 @@ if TYPE_CHECKING:
 
 def write(record: Record, stream: TextIO) -> None:
     """Write the record as JSON, in UTF-8 whatever the locale, one row at a time where it has rows."""
-    for index, name in enumerate(record.__struct_fields__):
-        stream.write(f'{"," if index else "{"}"{name}":')
-        value = getattr(record, name)
-        if isinstance(value, Rows):
-            for number, row in enumerate(value):
-                stream.write(f"{',' if number else '['}{encode(row)}")
-            stream.write("]" if len(value) else "[]")
-        else:
-            stream.write(encode(value))
-    stream.write("}\n")
+    _write(record, stream)
+    stream.write("\n")
+
+
+def _write(value: Any, stream: TextIO) -> None:
+    if isinstance(value, Rows):
+        for index, row in enumerate(value):
+            stream.write(("," if index else "[") + encode(row))
+        stream.write("]" if len(value) else "[]")
+    elif isinstance(value, msgspec.Struct):
+        for index, name in enumerate(value.__struct_fields__):
+            stream.write(f'{"," if index else "{"}"{name}":')
+            _write(getattr(value, name), stream)
+        stream.write("}")
+    else:
+        stream.write(encode(value))
 
 
 def encode(value: Any) -> str:
-    """Strict JSON of a part of a record, with what is not printable (control characters, for one) as escapes."""
-    text = msgspec.json.encode(value, enc_hook=list).decode("utf-8")  # the rows of a record inside a record
+    """Strict JSON of what holds no rows, with what is not printable (control characters, for one) as escapes."""
+    text = msgspec.json.encode(value).decode("utf-8")
     if text.isprintable():
         return text
     # Only inside of strings can such a character stand, and there its escape means the same.

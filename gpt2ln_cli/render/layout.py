@@ -14,13 +14,6 @@ from rich.text import Text
 from gpt2ln_cli.escaping import visible
 
 MISSING = "-"
-# How tables call what is measured at each stage, and the field that holds it.
-QUANTITIES = (
-    ("sigma before", "sigma"),
-    ("||x|| before", "pre_norm"),
-    ("||xhat|| normalized", "normalized_norm"),
-    ("||y|| after", "post_norm"),
-)
 GAP = 2
 WIDE = 100
 KEY_WIDTH = 12

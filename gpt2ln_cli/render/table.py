@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TextIO
 from rich.text import Text
 
 from gpt2ln_cli.escaping import visible
+from gpt2ln_cli.quantities import LABELS, SUMMARIZED
 from gpt2ln_cli.records import (
     Ablation,
     Arithmetic,
@@ -28,7 +29,6 @@ from gpt2ln_cli.records import (
 )
 from gpt2ln_cli.render.header import prompt_lines, write_header, write_warnings
 from gpt2ln_cli.render.layout import (
-    QUANTITIES,
     Group,
     PipeConsole,
     integer,
@@ -49,7 +49,8 @@ from gpt2ln_cli.render.wording import SITES, count_sentences, learned_sentence
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from gpt2ln_cli.records import Record, Row
+    from gpt2ln_cli.quantities import LABELS, SUMMARIZED
+from gpt2ln_cli.records import Record, Row
 
 SHORT_COMMIT = 12
 
@@ -131,12 +132,12 @@ def _site_table(console: Console, record: Inspection) -> None:
     sites = record.sites
     several = record.counts.sequences > 1
     groups = []
-    for title, name in QUANTITIES:
+    for name in SUMMARIZED:
         first = [_spread(site.first, name) for site in sites]
         rest = [_spread(site.rest, name) for site in sites]
         groups.append(
             Group(
-                title,
+                LABELS[name],
                 ["pos 0", *(["min", "max"] if several else []), "later", "min", "max"],
                 [[*(_three(a) if several else _three(a)[:1]), *_three(b)] for a, b in zip(first, rest, strict=True)],
             )
@@ -198,8 +199,8 @@ def _rows(console: Console, record: Inspection, rows: Iterable[Row]) -> None:
     _say(
         console,
         "mu and sigma are over the features of x (sigma divides by d); max dev is max|x - mu| / sigma; mean share is "
-        "d mu^2 / ||x||^2, the share of ||x||^2 that the mean direction held. ||x|| is before, ||xhat|| normalized "
-        "(before gain and bias), ||y|| after. Norms are L2.",
+        "d mu^2 / ||x||^2, the share of ||x||^2 that the mean direction held. ||x|| is pre, ||xhat|| normalized "
+        "(before gain and bias), ||y|| post. Norms are L2.",
     )
 
 

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from gpt2ln_cli.render.layout import MISSING, QUANTITIES, Group, number, percent, side_by_side
+from gpt2ln_cli.quantities import LABELS, SUMMARIZED
+from gpt2ln_cli.render.layout import MISSING, Group, number, percent, side_by_side
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -68,11 +69,11 @@ def _vectors(title: str, changes: Sequence[VectorChange | None]) -> Group:
 def _activations(changes: Sequence[ActivationChange | None]) -> list[Group]:
     return [
         Group(
-            title,
+            LABELS[name],
             ["A", "B", "change"],
             [_spread(None if change is None else getattr(change, name)) for change in changes],
         )
-        for title, name in QUANTITIES
+        for name in SUMMARIZED
     ]
 
 

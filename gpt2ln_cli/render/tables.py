@@ -88,8 +88,14 @@ def names(kind: type[Record]) -> list[str]:
 
 
 def choose(record: Record, name: str | None = None) -> Table:
-    """The named table of the record, or its main one."""
+    """The named table of the record, or its main one.
+
+    Raises:
+        UsageError: the record has no such table.
+    """
     kind = type(record)
+    if name is not None:
+        check_name(record.command, name)
     if name is None:
         name = next((main for main in MAIN[kind] if _is_there(record, main)), MAIN[kind][-1])
     if name == RECORD:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 SITES = (
     "sigma divides by d. 'pos 0' is the first token of each sequence, 'later' all others: arithmetic mean over "
     "tokens (of sigma, not its root mean square), then least and greatest. xhat = (x - mu) / sqrt(sigma^2 + eps) "
-    "is before gain and bias, y = gain * xhat + bias after. Norms are L2."
+    "is before gain and bias, y = gain * xhat + bias after them. Norms are L2."
 )
 READINGS = (
     "Each reading normalizes what entered a site, applies the learned gain and bias, and is held against what "

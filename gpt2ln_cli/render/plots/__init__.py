@@ -41,6 +41,7 @@ METADATA: dict[str, dict[str, str | None]] = {
     "pdf": {"Creator": "gpt2ln", "CreationDate": None},
 }
 FORMATS = tuple(METADATA)
+HEATMAP_PANELS = 6
 DOTS_PER_INCH = {"png": 300, "svg": 600, "pdf": 600}
 
 
@@ -54,6 +55,16 @@ def check_matplotlib() -> None:
         import matplotlib.figure  # noqa: F401
     except ImportError as error:
         raise UsageError("plots need matplotlib: pip install 'gpt2ln[plot]'.") from error
+
+
+def check_room(sequences: int) -> None:
+    """Find out whether a heatmap has room for so many sequences.
+
+    Raises:
+        UsageError: it has not.
+    """
+    if sequences > HEATMAP_PANELS:
+        raise UsageError(f"{sequences} sequences: a heatmap has room for {HEATMAP_PANELS}.")
 
 
 def draw(kind: str, record: Record, *, quantity: str | None = None) -> Figure:

@@ -13,8 +13,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, ScalarFormatter
 
 from gpt2ln_cli.errors import UsageError
-from gpt2ln_cli.quantities import QUANTITIES
+from gpt2ln_cli.quantities import LABELS, QUANTITIES
 from gpt2ln_cli.records import Inspection, PromptInfo
+from gpt2ln_cli.render.grid import grids
+from gpt2ln_cli.render.plots import check_room
 from gpt2ln_cli.render.plots.style import COLUMN, PAGE, PALE, say, shown
 
 if TYPE_CHECKING:
@@ -23,20 +25,13 @@ if TYPE_CHECKING:
     from gpt2ln_cli.render.plots.style import Floats
 
 RECORD = Inspection
-# What a colour bar calls each of QUANTITIES, with its unit.
-NAMES = {
-    "mean": "mu (residual-stream units)",
-    "sigma": "sigma (residual-stream units)",
-    "pre_norm": "||x||, pre (residual-stream units)",
-    "normalized_norm": "||xhat||, normalized (no unit)",
-    "post_norm": "||y||, post (units of the output)",
-    "max_deviation": "max|x - mu| / sigma (no unit)",
-    "excess_kurtosis": "excess kurtosis of x (no unit)",
-    "mean_share": "d mu^2 / ||x||^2 (share of 1)",
+UNITS = {
+    **dict.fromkeys(("mean", "sigma", "pre_norm"), "residual-stream units"),
+    **dict.fromkeys(("normalized_norm", "post_norm", "max_deviation", "excess_kurtosis"), "no unit"),
+    "mean_share": "share of 1",
 }
 COLORS = "viridis"
 WHERE = ("position 0", "later positions")
-PANELS = 6
 COLUMN_TOKENS, NAMED_TOKENS = 18, 48
 LONGEST_TOKEN = 14
 NUMBERED_LAYERS = 24
@@ -61,9 +56,8 @@ def draw(record: Inspection, *, quantity: str = "sigma") -> Figure:
         raise UsageError(f"no quantity '{quantity}': it is none of {', '.join(QUANTITIES)}.")
     if record.rows is None:
         raise UsageError("a heatmap needs every token's numbers: inspect(..., per_token=True).")
-    if len(record.prompts) > PANELS:
-        raise UsageError(f"{len(record.prompts)} sequences: a heatmap has room for {PANELS}; give fewer prompts.")
-    values = _values(record, quantity)
+    check_room(len(record.prompts))
+    values = grids(record, quantity)
     longest = max(prompt.length for prompt in record.prompts)
     named = longest <= NAMED_TOKENS
     height = max(LEAST, min(SITE * len(record.sites), MOST / len(values)))
@@ -86,7 +80,7 @@ def draw(record: Inspection, *, quantity: str = "sigma") -> Figure:
         _site_axis(first, record)
         rest.set_yticks([])
         _token_axes(first, rest, prompt, named=named, several=len(values) > 1)
-    _color_bars(figure, scales if longest > 1 else scales[:1], NAMES[quantity])
+    _color_bars(figure, scales if longest > 1 else scales[:1], f"{LABELS[quantity]} ({UNITS[quantity]})")
     return figure
 
 
@@ -105,17 +99,6 @@ def _names(prompt: PromptInfo) -> list[str]:
 def _below(prompt: PromptInfo) -> float:
     """Room for the names of the tokens, in inches."""
     return LABEL + CHARACTER * max(map(len, _names(prompt)))
-
-
-def _values(record: Inspection, quantity: str) -> list[Floats]:
-    """For every sequence an array (sites, positions)."""
-    row_of = {site.name: row for row, site in enumerate(record.sites)}
-    values = {prompt.index: np.full((len(record.sites), prompt.length), np.nan) for prompt in record.prompts}
-    for one in record.rows or ():
-        value = getattr(one, quantity)
-        if value is not None:
-            values[one.sequence][row_of[one.site], one.position] = value
-    return [values[prompt.index] for prompt in record.prompts]
 
 
 def _scale(arrays: Sequence[Floats]) -> Normalize:

@@ -22,20 +22,18 @@ import shlex
 import sys
 from array import array
 from importlib.resources import files
-from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 import jinja2
 from markupsafe import Markup
 
 from gpt2ln_cli.escaping import visible
-from gpt2ln_cli.quantities import QUANTITIES
+from gpt2ln_cli.quantities import LABELS, QUANTITIES, SUMMARIZED
 from gpt2ln_cli.record_schema import descriptions
 from gpt2ln_cli.records import Row
 from gpt2ln_cli.render.colors import VIRIDIS
 from gpt2ln_cli.render.header import model_lines, prompt_lines, warning_lines
 from gpt2ln_cli.render.layout import MISSING, integer, number
-from gpt2ln_cli.render.layout import QUANTITIES as TABLE_QUANTITIES
 from gpt2ln_cli.render.wording import (
     OUTCOMES,
     READINGS,
@@ -46,7 +44,7 @@ from gpt2ln_cli.render.wording import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from gpt2ln_cli.records import Inspection, PromptInfo, Report, Spread, Summary, Vector, Verification
 
@@ -55,16 +53,6 @@ CELLS = 26_000
 # Digits that hovering shows. A number of six digits survives being a float32, so what is shown is the record's.
 DIGITS = 6
 PROMPTS_SHOWN, PROMPT_SHOWN = 20, 280
-LABELS = {
-    "mean": "mu",
-    "sigma": "sigma",
-    "pre_norm": "||x|| before",
-    "normalized_norm": "||xhat|| normalized",
-    "post_norm": "||y|| after",
-    "max_deviation": "max|x - mu| / sigma",
-    "excess_kurtosis": "excess kurtosis",
-    "mean_share": "share of ||x||^2 held by mu",
-}
 BOX = ("min", "lower_quartile", "median", "upper_quartile", "max")
 SIGNED = ("mean", "excess_kurtosis")
 
@@ -168,6 +156,7 @@ def _data(record: Inspection, shown: int) -> dict[str, Any]:
             {"label": label, "description": descriptions(Row)[name], "signed": name in SIGNED}
             for name, label in LABELS.items()
         ],
+        "quantity": QUANTITIES.index("sigma"),
         "sites": [site.name for site in record.sites],
         "sequences": sequences,
         "values": _packed(record.rows or [], tokens=record.counts.tokens, shown=shown),
@@ -181,7 +170,7 @@ def _data(record: Inspection, shown: int) -> dict[str, Any]:
     }
 
 
-def _packed(rows: Iterable[Row], *, tokens: int, shown: int) -> str:
+def _packed(rows: Sequence[Row], *, tokens: int, shown: int) -> str:
     """Little-endian float32 of shape (quantities, sites, shown), in base64; null is NaN.
 
     Args:
@@ -190,10 +179,10 @@ def _packed(rows: Iterable[Row], *, tokens: int, shown: int) -> str:
         shown: how many of those to take.
     """
     columns = {name: array("f") for name in QUANTITIES}
-    remaining = iter(rows)
-    while site := list(islice(remaining, tokens)):
-        for name, column in columns.items():
-            column.extend(_rounded(getattr(row, name)) for row in site[:shown])
+    for start in range(0, len(rows), tokens):
+        for row in rows[start : start + shown]:
+            for name, column in columns.items():
+                column.append(_rounded(getattr(row, name)))
     packed = b""
     for column in columns.values():
         if sys.byteorder == "big":
@@ -224,11 +213,11 @@ def _statistics(record: Inspection) -> list[Columns]:
     several = record.counts.sequences > 1
     return [
         Columns(
-            title,
+            LABELS[name],
             ["pos 0", *(["min", "max"] if several else []), "later", "min", "max"],
             [[*_three(site.first, name)[: 3 if several else 1], *_three(site.rest, name)] for site in record.sites],
         )
-        for title, name in TABLE_QUANTITIES
+        for name in SUMMARIZED
     ]
 
 

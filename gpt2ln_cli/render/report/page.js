@@ -24,7 +24,7 @@
     first += sequence.ids.length;
   }
 
-  const state = { quantity: 1, sequence: 0, zero: true, log: false, site: 0, position: null };
+  const state = { quantity: data.quantity, sequence: 0, zero: true, log: false, site: 0, position: null };
   let heatmap = null;
   let vectors = null;
   let columns = []; // position of each column
