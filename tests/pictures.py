@@ -76,7 +76,10 @@ def plot(kind: str) -> str:
         subprocess.run([sys.executable, "-m", "gpt2ln_cli", "plot", kind, "-o", str(file)], check=True)
         drawn = file.read_text(encoding="utf-8")
     rounded = re.sub(r'(?<=[ "])(-?\d+\.\d\d)\d+(?=[ "\n])', r"\1", drawn)
-    return re.sub(r"\s*\n\s*", " ", rounded).replace("> <", "><") + "\n"
+    # matplotlib's ids tell of the coordinates before they were rounded, which differ from machine to machine.
+    names = {name: f"i{number}" for number, name in enumerate(re.findall(r' id="([^"]+)"', rounded))}
+    named = re.sub(r'( id="|"#|url\(#)([^")]+)', lambda found: found[1] + names[found[2]], rounded)
+    return re.sub(r"\s*\n\s*", " ", named).replace("> <", "><") + "\n"
 
 
 PICTURES: dict[str, Callable[[], str]] = {
