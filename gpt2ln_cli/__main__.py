@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
+import signal
 import sys
+from types import FrameType
 
 
 def run() -> None:
@@ -12,18 +15,29 @@ def run() -> None:
     # Importing torch and transformers makes millions of objects that live on; collecting among them costs a third of
     # the start-up. Cycles are still collected, only less often.
     gc.set_threshold(200_000, 50, 1000)
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, _leave)
     # huggingface_hub logs its retries over several lines; what comes of them is said in one.
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")
     from gpt2ln_cli.cli import main
 
     code = main()
-    for stream in (sys.stdout, sys.stderr):
-        if stream is not None:
-            stream.flush()
+    if sys.stdout is not None:
+        sys.stdout.flush()
+    if sys.stderr is not None:
+        with contextlib.suppress(OSError):
+            sys.stderr.flush()
     # Everything is written: taking torch's modules down one by one would only take time.
     if "torch" in sys.modules:
         os._exit(code)
     sys.exit(code)
+
+
+def _leave(number: int, _: FrameType | None) -> None:
+    """Leave as a shell tells of a signal, by way of whatever there is to clean up."""
+    raise SystemExit(128 + number)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import msgspec
 
 from gpt2ln_cli import __version__, counting
 from gpt2ln_cli.checkpoint import DEFAULT_MODEL, Checkpoint, locate
-from gpt2ln_cli.errors import UsageError
+from gpt2ln_cli.errors import CheckpointError, UsageError
 from gpt2ln_cli.quantities import POSITION, SORT_KEYS
 from gpt2ln_cli.record_schema import RECORDS, json_schema
 from gpt2ln_cli.records import (
@@ -551,6 +551,8 @@ def tour(
     loaded = model
     if not isinstance(loaded, LoadedModel):
         loaded = load(loaded, revision=revision, heads=heads, device=device, dtype=dtype)
+    if loaded.tokenizer is None:
+        raise CheckpointError(f"'{loaded.info.name}' has no tokenizer, and the tour is made of words.")
     config = loaded.checkpoint.config
     run = inspect(long_sample(LONG_SAMPLE), model=loaded, overflow="truncate")
     trial = verify(model=loaded)

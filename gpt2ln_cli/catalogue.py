@@ -6,6 +6,7 @@ from pathlib import Path
 
 from gpt2ln_cli.checkpoint import BUNDLED, Checkpoint, locate
 from gpt2ln_cli.checkpoint.hub import cache_folder, cached_checkpoints
+from gpt2ln_cli.escaping import path_text
 from gpt2ln_cli.records import AvailableModel, Models
 
 
@@ -16,7 +17,7 @@ def models() -> Models:
         CheckpointError: a bundled checkpoint is missing or damaged.
     """
     found = [*map(locate, BUNDLED), *cached_checkpoints()]
-    return Models(cache=str(cache_folder()), models=[_describe(checkpoint) for checkpoint in found])
+    return Models(cache=path_text(cache_folder()), models=[_describe(checkpoint) for checkpoint in found])
 
 
 def _describe(checkpoint: Checkpoint) -> AvailableModel:
@@ -24,7 +25,7 @@ def _describe(checkpoint: Checkpoint) -> AvailableModel:
     return AvailableModel(
         name=checkpoint.name,
         source="hub" if checkpoint.source == "hub" else "bundled",
-        location=str(checkpoint.location),
+        location=path_text(checkpoint.location),
         revision=checkpoint.revision,
         n_layer=config.n_layer,
         n_head=config.n_head,

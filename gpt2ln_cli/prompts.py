@@ -114,8 +114,10 @@ def parse_token_ids(text: str) -> list[int]:
     if not parts:
         raise PromptError("the list of token ids is empty; write --token-ids 464,3290.")
     for part in parts:
-        if not part.isdecimal() or len(part) > 18:
-            raise PromptError(f"token id '{part}' is not a number; write --token-ids 464,3290.")
+        if not part.isdecimal():
+            raise PromptError(f"token id '{part}' is not a number from 0; write --token-ids 464,3290.")
+        if len(part) > 18:
+            raise PromptError(f"token id {part} is beyond any vocabulary.")
     return [int(part) for part in parts]
 
 

@@ -27,17 +27,21 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     """What was asked for: a bundled name, a Hub id or a path."""
     source: Source
+    """Whether it is bundled, of the Hugging Face Hub, a folder or a single file."""
     location: str
     """The folder or file that was read."""
     revision: str | None
     """The commit of a Hub checkpoint; null elsewhere."""
     n_layer: int
+    """L, the number of blocks."""
     n_head: int
+    """Attention heads of each block."""
     n_embd: int
     """Width d: features of the residual stream."""
     n_positions: int
     """Longest context, in tokens."""
     vocab_size: int
+    """Tokens of the vocabulary."""
     eps: float
     """What LayerNorm adds to the variance."""
     dtype: str
@@ -57,6 +61,7 @@ class Flag(msgspec.Struct, frozen=True, kw_only=True):
     site: str | None
     """Null where it concerns the whole model."""
     message: str
+    """What was found, in words."""
 
 
 class PromptInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,6 +78,7 @@ class PromptInfo(msgspec.Struct, frozen=True, kw_only=True):
     text: str | None
     """The prompt's whole text; null where token ids were given, and in all but the first of a prompt's windows."""
     token_ids: list[int]
+    """Of the sequence, as the model saw them."""
     tokens: list[str] | None
     """Text of each token; null where the checkpoint has no tokenizer."""
     length: int
@@ -83,8 +89,11 @@ class KindCount(msgspec.Struct, frozen=True, kw_only=True):
     """Statistics of all sites of one kind."""
 
     kind: Literal["ln_1", "ln_2", "ln_f"]
+    """Which LayerNorm of a block, or the final one."""
     sites: int
+    """LayerNorms of this kind that were probed."""
     statistics: int
+    """(mu, sigma) pairs at all of them."""
 
 
 class Counts(msgspec.Struct, frozen=True, kw_only=True):
@@ -94,14 +103,19 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     sites: int
+    """LayerNorms that were probed."""
     sequences: int
+    """Contexts of the minibatch."""
     tokens: int
     """Sum of the sequences' lengths."""
     per_site: int
+    """Statistics of each site: one for each token."""
     per_block: int | None
     """Statistics of one block's probed sites; null where none was probed or the blocks differ."""
     total: int
+    """Statistics of all probed sites."""
     by_kind: list[KindCount]
+    """The total by kind of LayerNorm."""
     padding: int
     """Padded positions, which the kernel normalizes too; they are in no other count and no summary."""
     padding_statistics: int
@@ -113,20 +127,25 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True):
     formula: int
     """sites x tokens; with every site probed, (2L + 1) x tokens."""
     formula_agrees: bool
+    """Whether the total is that of ``formula``, and all sites have equally many."""
 
 
 class Spread(msgspec.Struct, frozen=True, kw_only=True):
     """A quantity over tokens: arithmetic mean, least and greatest."""
 
     mean: float | None
+    """Arithmetic mean over tokens."""
     min: float | None
+    """Least over tokens."""
     max: float | None
+    """Greatest over tokens."""
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
     """The quantities of a site over a set of tokens."""
 
     tokens: int
+    """How many tokens were summarized."""
     mean: Spread
     """mu, the mean of the features of x."""
     sigma: Spread
@@ -143,7 +162,9 @@ class Feature(msgspec.Struct, frozen=True, kw_only=True):
     """One feature of a gain or bias."""
 
     index: int
+    """Which feature, from 0."""
     value: float | None
+    """Its gain or bias."""
 
 
 class Vector(msgspec.Struct, frozen=True, kw_only=True):
@@ -153,13 +174,21 @@ class Vector(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     mean: float | None
+    """Over the features, as are the following."""
     std: float | None
+    """Population standard deviation."""
     min: float | None
+    """Least."""
     lower_quartile: float | None
+    """A quarter of the features are at most this."""
     median: float | None
+    """Half of the features are at most this."""
     upper_quartile: float | None
+    """Three quarters of the features are at most this."""
     max: float | None
+    """Greatest."""
     norm: float | None
+    """L2 norm."""
     rms_distance: float | None
     """Root mean square distance from what LayerNorm starts with: 1 for a gain, 0 for a bias."""
     extremes: list[Feature] | None = None
@@ -179,9 +208,11 @@ class SiteSummary(msgspec.Struct, frozen=True, kw_only=True):
     """What one LayerNorm computed, and its learned gain and bias."""
 
     name: str
+    """Name of the LayerNorm, such as ``h.5.ln_1``."""
     layer: int | None
     """Counted from 0; null for ln_f."""
     kind: Literal["ln_1", "ln_2", "ln_f"]
+    """Which LayerNorm of the block, or the final one."""
     statistics: int
     """(mu, sigma) pairs that the kernel returned for real tokens."""
     first: Summary | None
@@ -191,6 +222,7 @@ class SiteSummary(msgspec.Struct, frozen=True, kw_only=True):
     gain: Gain | None
     """Null in a model whose LayerNorms have none."""
     bias: Vector | None
+    """Null in a model whose LayerNorms have none."""
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
@@ -203,6 +235,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     position: int
     """Position of the token in its sequence, from 0."""
     token_id: int
+    """Its number in the vocabulary."""
     token: str | None
     """Text of the token; null where the checkpoint has no tokenizer."""
     mean: float | None
@@ -245,15 +278,21 @@ class Inspection(msgspec.Struct, frozen=True, kw_only=True):
 
     schema_version: str = SCHEMA_VERSION
     command: Literal["inspect", "stats"]
+    """Which of the two it was."""
     model: ModelInfo
+    """Which model gave the numbers."""
     bos: bool
     """Whether <|endoftext|> was prepended to every sequence."""
     prompts: list[PromptInfo]
+    """The sequences, by ``index``."""
     counts: Counts
+    """How many statistics were computed."""
     sites: list[SiteSummary]
+    """One for each probed LayerNorm, in forward order."""
     rows: Sequence[Row] | None
     """In ``stats``, and in ``inspect`` where asked for."""
     warnings: list[Flag] = []
+    """What deserves care."""
     nonfinite: int = 0
     """Numbers in this record that were NaN or infinite and are null."""
 

@@ -209,6 +209,8 @@ def test_parquet_says_what_its_columns_are_and_which_model_it_was(records, tmp_p
         (("--format", "csv", "--table", "tokens"), "no table 'tokens' in what params gives; it has record, sites"),
         (("--table", "sites"), "--table goes with --format ndjson, csv, markdown, parquet"),
         (("--format", "xlsx"), "xlsx"),
+        (("--format", "csv", "--json"), "--json is --format json"),
+        (("--output", ""), "the name of the output file is empty"),
     ],
 )
 def test_what_can_not_be_written_is_said_before_the_work(capsys, words, said):
@@ -298,3 +300,12 @@ def test_from_python_an_unknown_format_or_table_is_named(records):
         write(records["count"], "xml", io.StringIO())
     with pytest.raises(UsageError, match="no table 'rows' in what count gives"):
         choose(records["count"], "rows")
+
+
+def test_asking_for_the_rows_makes_them(capsys):
+    words = ["inspect", "--token-ids", "1,2", "--layer", "final", "--format", "csv"]
+    assert main([*words, "--table", "rows"]) == 0
+    rows = capsys.readouterr().out
+    assert main([*words, "--per-token"]) == 0
+    assert rows == capsys.readouterr().out
+    assert rows.count("\n") == 3

@@ -322,7 +322,10 @@ def test_numbers_that_are_missing_are_said_to_be(inspection, parameters, ablatio
     figure = plots.draw("heatmap", one_token)
     assert "no later\npositions" in words(figure)
     assert len(figure.axes) == 3
-    infinite = [changed(one, loss_difference=None, standard_error=None, overflowed=7) for one in ablation.replaced]
+    undone = [changed(one, loss_difference=None, standard_error=None, overflowed=7) for one in ablation.replaced]
+    texts = words(plots.draw("ablation", changed(ablation, replaced=undone)))
+    assert texts.count("the real model's loss is not finite") == len(undone)
+    infinite = [changed(one, loss=None) for one in undone]
     texts = words(plots.draw("ablation", changed(ablation, replaced=infinite)))
     assert texts.count("not finite (7 tokens overflowed)") == len(infinite)
     rows = [changed(row, sigma=None) if row.position == 2 else row for row in inspection.rows]
@@ -419,3 +422,15 @@ def test_too_many_prompts_for_a_heatmap_are_refused_before_the_work(capsys, tmp_
     prompts = [word for number in range(7) for word in ("--token-ids", str(number))]
     assert main(["plot", "heatmap", *prompts, "--model", "/nowhere", "-o", str(tmp_path / "a.png")]) == 2
     assert "7 sequences: a heatmap has room for 6" in capsys.readouterr().err
+
+
+def test_what_the_axis_reaches_is_not_off_the_scale(ablation):
+    """An error bar widens the axis beyond what was left out for being four times the rest."""
+    losses = [(0.01, 0.0)] * 8 + [(0.03, 0.064), (0.09, 0.0)]
+    ladder = [
+        changed(one, loss_difference=difference, standard_error=error)
+        for one, (difference, error) in zip(ablation.replaced, losses, strict=True)
+    ]
+    figure = plots.draw("ablation", changed(ablation, replaced=ladder))
+    assert not [text for text in words(figure) if "off the scale" in text]
+    assert figure.axes[0].get_xlim()[1] > 0.09

@@ -7,6 +7,7 @@ import json
 import os
 import pty
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from pathlib import Path
 import pytest
 from contract import validated
 
+from gpt2ln_cli.checkpoint import BUNDLED
 from gpt2ln_cli.render import FORMATS
 
 GPT2LN = [sys.executable, "-m", "gpt2ln_cli"]
@@ -93,6 +95,8 @@ def test_head_of_inspect(words):
     [
         ["inspect", "ok"],
         ["schema"],
+        ["--version"],
+        ["plot", "--help"],
         ["params", "--output", "/dev/full"],
         *(["params", "--format", name] for name in FORMATS),
     ],
@@ -103,7 +107,7 @@ def test_a_full_disk_is_one_line(words):
             [*GPT2LN, *words], stdout=full, stderr=subprocess.PIPE, text=True, timeout=120, check=False
         )
     assert done.returncode == 2
-    assert done.stderr.count("\n") == 2 - (words[0] == "schema")
+    assert done.stderr.count("\n") == 1 + (words[0] in ("inspect", "params"))
     assert "No space left" in done.stderr
 
 
@@ -198,3 +202,42 @@ def test_an_interrupt_ends_with_130(tmp_path):
     assert process.returncode == 130
     assert out == ""
     assert "Traceback" not in err
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_notes_that_nobody_can_read_cost_no_data():
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [*GPT2LN, "params", "--format", "csv"], stdout=subprocess.PIPE, stderr=full, timeout=120, check=False
+        )
+        missing = subprocess.run([*GPT2LN, "params", "-m", "./none"], stderr=full, timeout=120, check=False)
+    assert done.returncode == 0
+    assert done.stdout.count(b"\n") == 26
+    assert missing.returncode == 3
+
+
+def test_a_folder_may_have_any_name_in_any_locale(tmp_path):
+    folder = tmp_path / "é日"
+    shutil.copytree(BUNDLED["demo"], folder)
+    env = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    for words in (["--json"], ["--format", "csv", "--table", "record"], ["--format", "markdown"]):
+        done = run("params", "-m", str(folder), *words, env=env)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout.count("é日") == 2
+
+
+def test_a_terminated_run_leaves_no_file(tmp_path):
+    """By a signal that comes when everything is written and the file not yet in its place."""
+    program = (
+        "import os, signal, gpt2ln_cli.cli.running as r\n"
+        "plain = r.write\n"
+        "r.write = lambda *a, **k: (plain(*a, **k), os.kill(os.getpid(), signal.SIGTERM))\n"
+        "from gpt2ln_cli.__main__ import run; run()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, "params", "-o", str(tmp_path / "out.txt")],
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 128 + signal.SIGTERM
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []

@@ -14,6 +14,7 @@ import msgspec
 from gpt2ln_cli.checkpoint.tensors import FLOATS, StoredTensor
 from gpt2ln_cli.checkpoint.tokenizer import GPT2_VOCABULARIES, cached_gpt2_tokenizer, read_tokenizer
 from gpt2ln_cli.errors import CheckpointError
+from gpt2ln_cli.escaping import path_text
 from gpt2ln_cli.records import ModelInfo, Source
 from gpt2ln_cli.sites import all_sites
 
@@ -228,9 +229,9 @@ class Checkpoint:
         """The header that every record carries."""
         config = self.config
         return ModelInfo(
-            name=self.name,
+            name=path_text(self.name),
             source=self.source,
-            location=str(self.location),
+            location=path_text(self.location),
             revision=self.revision,
             n_layer=config.n_layer,
             n_head=config.n_head,

@@ -6,6 +6,7 @@ A command is a module with a ``command``, registered in ``COMMANDS``.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sys
 import traceback
@@ -31,8 +32,8 @@ from gpt2ln_cli.cli import (
 )
 from gpt2ln_cli.cli.completion import VARIABLE, answer
 from gpt2ln_cli.cli.options import DEBUG
+from gpt2ln_cli.cli.running import note
 from gpt2ln_cli.errors import Gpt2lnError, UsageError
-from gpt2ln_cli.escaping import visible
 
 COMMANDS = (inspect, stats, params, count, verify, compare, ablate, diff, plot, report, tour, models, schema)
 INTERRUPTED = 130
@@ -74,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (KeyboardInterrupt, click.exceptions.Abort):
-        click.echo("gpt2ln: interrupted.", err=True)
+        note("interrupted.")
         return INTERRUPTED
     except click.exceptions.Exit as end:
         return end.exit_code
@@ -95,7 +96,10 @@ def _report(error: Exception, *, debug: bool) -> int:
     elif isinstance(error, click.ClickException):
         path = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "gpt2ln"
         message, code = f"{error.format_message()} See {path} --help.", UsageError.exit_code
+    elif isinstance(error, OSError) and error.errno == errno.ENOSPC and error.filename is None:
+        # Help and version, which Click writes by itself.
+        message, code = f"can't write to standard output: {error.strerror}.", UsageError.exit_code
     else:
         message, code = f"internal error: {type(error).__name__}: {error}; --debug shows where.", 1
-    click.echo("gpt2ln: " + visible(" ".join(message.split())), err=True)
+    note(" ".join(message.split()))
     return code

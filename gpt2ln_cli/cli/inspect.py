@@ -62,7 +62,7 @@ def command(
             **how,
             layers=layers,
             sites=sites,
-            per_token=per_token or heatmap is not None,
+            per_token=per_token or heatmap is not None or out.table == "rows",
             bos=given.bos,
             overflow=given.overflow,
             batch_size=batch_size,

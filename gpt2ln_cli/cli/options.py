@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 import click
 
 from gpt2ln_cli.cli import completion, running
+from gpt2ln_cli.errors import UsageError
 from gpt2ln_cli.render import FORMATS, ONE_TABLE
 
 if TYPE_CHECKING:
@@ -196,9 +197,13 @@ def output_options(function: F) -> F:
 
     @functools.wraps(function)
     def command(*, output_format: str, as_json: bool, table: str | None, output: str | None, **others: Any) -> Any:
+        context = click.get_current_context()
+        told = context.get_parameter_source("output_format") is click.core.ParameterSource.COMMANDLINE
+        if as_json and told and output_format != "json":
+            raise UsageError(f"--json is --format json; leave it out, or --format {output_format}.")
         out = running.Output("json" if as_json else output_format, table, output)
         # Before the work, which may take long.
-        out.check(click.get_current_context().command.name or "")
+        out.check(context.command.name or "")
         return function(out=out, **others)
 
     return _record_options(command)  # type: ignore[return-value]

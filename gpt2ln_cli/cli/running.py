@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 
 def note(text: str) -> None:
     """Say something beside the data, on standard error."""
-    click.echo(f"gpt2ln: {visible(text)}", err=True)
+    # Where nobody can be told, the data is still wanted.
+    with contextlib.suppress(OSError):
+        click.echo(f"gpt2ln: {visible(text)}", err=True)
 
 
 def note_model(model: ModelInfo) -> None:
@@ -124,6 +126,8 @@ def check_output(output: str | None) -> None:
     """
     if output is None:
         return
+    if not output:
+        raise UsageError("the name of the output file is empty.")
     path = Path(output)
     if path.is_dir():
         raise UsageError(f"can't write {output}: it is a folder.")

@@ -317,6 +317,8 @@ def _most(difference: Floats, size: Floats) -> float:
         return float(np.max(np.where(difference == 0, 0.0, np.abs(difference) / size)))
 
 
+# Infinity minus infinity and the like: the record says what is not finite.
+@np.errstate(invalid="ignore", over="ignore")
 def verify(subject: Subject, *, bos: bool) -> Verification:
     """Try every reading and run every check on one model, the prompts as one batch.
 

@@ -76,10 +76,10 @@ def prompt_lines(prompts: Sequence[PromptInfo], *, bos: bool, padding: int | Non
     """What the header says of the prompts; ``padding`` is the number of padded positions, None leaves it out."""
     longest = max(prompt.length for prompt in prompts)
     total = sum(prompt.length for prompt in prompts)
-    sequences = "1 sequence" if len(prompts) == 1 else f"{len(prompts):,} sequences"
-    parts = [
-        f"{sequences} x " + (f"{longest:,} tokens" if len(prompts) == 1 else f"up to {longest:,} = {total:,} tokens")
-    ]
+    if len(prompts) == 1:
+        parts = [f"1 sequence x {longest:,} token{'s' * (longest != 1)}"]
+    else:
+        parts = [f"{len(prompts):,} sequences x up to {longest:,} = {total:,} tokens"]
     if padding is not None:
         parts.append(f"padded positions: {padding:,}" if padding else "no padding")
     parts.append("<|endoftext|> prepended to each" if bos else "no <|endoftext|> prepended")

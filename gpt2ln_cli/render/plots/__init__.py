@@ -64,7 +64,9 @@ def check_room(sequences: int) -> None:
         UsageError: it has not.
     """
     if sequences > HEATMAP_PANELS:
-        raise UsageError(f"{sequences} sequences: a heatmap has room for {HEATMAP_PANELS}.")
+        raise UsageError(
+            f"{sequences} sequences: a heatmap has room for {HEATMAP_PANELS}; give fewer, or --overflow truncate."
+        )
 
 
 def draw(kind: str, record: Record, *, quantity: str | None = None) -> Figure:

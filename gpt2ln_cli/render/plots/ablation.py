@@ -53,23 +53,28 @@ def draw(record: Ablation) -> Figure:
 
 def _scale(ladder: Sequence[Ablated]) -> tuple[float, float]:
     """The least and greatest difference that the axis shows, its standard error and 0 included."""
-    differences = np.array([one.loss_difference for one in ladder if one.loss_difference is not None])
+    finite = [(one.loss_difference, one.standard_error or 0.0) for one in ladder if one.loss_difference is not None]
+    differences = np.array([difference for difference, _ in finite])
     if not differences.any():
         return 0.0, 1.0
-    limit = OFF_SCALE * float(np.quantile(np.abs(differences), 0.75))
-    bounds = [
-        one.loss_difference + sign * (one.standard_error or 0.0)
-        for one in ladder
-        if one.loss_difference is not None and (one.loss_difference <= limit or limit == 0)
-        for sign in (-1, 1)
-    ]
-    return min(0.0, *bounds), max(0.0, *bounds)
+    limit = OFF_SCALE * float(np.quantile(np.abs(differences), 0.75)) or math.inf
+    while True:
+        shown = [(difference, error) for difference, error in finite if difference <= limit]
+        least = min(0.0, *(difference - error for difference, error in shown))
+        greatest = max(0.0, *(difference + error for difference, error in shown))
+        # With its room for values the axis may reach what was left out.
+        reach = greatest + ROOM * (greatest - least)
+        if all(difference <= limit or difference > reach for difference, _ in finite):
+            return least, greatest
+        limit = reach
 
 
 def _rung(axes: Axes, row: int, one: Ablated, greatest: float) -> None:
     """One replacement: its mark, or why there is none."""
     if one.loss_difference is None:
         text = f"not finite ({one.overflowed:,} tokens overflowed)"
+        if one.loss is not None:
+            text = "the real model's loss is not finite"
         axes.annotate(text, (0, row), xytext=(5, 0), **BESIDE)
         return
     error = one.standard_error or 0.0
