@@ -13,7 +13,6 @@ from gpt2ln_cli import __version__, counting
 from gpt2ln_cli.checkpoint import DEFAULT_MODEL, Checkpoint, locate
 from gpt2ln_cli.errors import CheckpointError, UsageError
 from gpt2ln_cli.quantities import POSITION, SORT_KEYS
-from gpt2ln_cli.record_schema import RECORDS, json_schema
 from gpt2ln_cli.records import (
     Ablation,
     Arithmetic,
@@ -660,6 +659,8 @@ def schema(command: str | None = None) -> dict[str, Any]:
     Raises:
         UsageError: no command of this name returns a record.
     """
+    from gpt2ln_cli.record_schema import RECORDS, json_schema
+
     if command is not None and command not in RECORDS:
         raise UsageError(f"no record comes from '{command}'; there is a schema for {', '.join(RECORDS)}.")
     return json_schema(command)
