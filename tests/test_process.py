@@ -183,22 +183,29 @@ def test_an_interrupt_ends_with_130(tmp_path):
     """While it reads its prompts; a shell's background jobs are born ignoring interrupts, so that is undone."""
     fifo = tmp_path / "prompts.txt"
     os.mkfifo(fifo)
-    process = subprocess.Popen(
-        [*GPT2LN, "inspect", "--prompts", str(fifo)],
+    program = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "from gpt2ln_cli.__main__ import run; run()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program, "inspect", "--prompts", str(fifo)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
-    deadline = time.monotonic() + 60
-    writer = None
-    while writer is None and time.monotonic() < deadline:
-        time.sleep(0.05)
-        with contextlib.suppress(OSError):  # nobody reads yet
-            writer = os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=120)
-    os.close(writer)
+    ) as process:
+        deadline = time.monotonic() + 60
+        writer = None
+        while writer is None and time.monotonic() < deadline:
+            time.sleep(0.05)
+            with contextlib.suppress(OSError):  # nobody reads yet
+                writer = os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)
+        assert writer is not None
+        process.send_signal(signal.SIGINT)
+        try:
+            out, err = process.communicate(timeout=60)
+        finally:
+            process.kill()
+            os.close(writer)
     assert process.returncode == 130
     assert out == ""
     assert "Traceback" not in err
