@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, overload
 
@@ -17,7 +17,7 @@ from gpt2ln_cli.model import Device, Dtype, LoadedModel, layer_norm
 from gpt2ln_cli.parameters import describe
 from gpt2ln_cli.prompts import Overflow, token_texts
 from gpt2ln_cli.quantities import POSITION, QUANTITIES
-from gpt2ln_cli.records import Flag, Inspection, Row, Rows, SiteSummary
+from gpt2ln_cli.records import Inspection, Row, Rows, SiteSummary
 from gpt2ln_cli.sites import Site, all_sites, select_sites
 from gpt2ln_cli.statistics import Measured, Progress, measure, summarize
 from gpt2ln_cli.subject import Subject, prepare
@@ -33,15 +33,17 @@ class Run:
 
     def record(self, command: Literal["inspect", "stats"], rows: Rows | None) -> Inspection:
         """The record of the run, with the given rows."""
+        config = self.subject.loaded.checkpoint.config
+        learned = {site.name: self._parameters(site) for site in all_sites(config.n_layer)}
         return Inspection(
             command=command,
             model=self.subject.loaded.info,
             bos=self.bos,
             prompts=self.subject.prompts,
             counts=self.measured.counts,
-            sites=list(self._site_summaries()),
+            sites=list(self._site_summaries(learned)),
             rows=rows,
-            warnings=self._flags(),
+            warnings=[*parameter_flags(learned), *run_flags(self.measured, config.layer_norm_epsilon)],
         )
 
     def rows(self, *, sort: str = POSITION, top: int | None = None) -> Rows:
@@ -54,11 +56,11 @@ class Run:
         ids = [token for context in self.subject.contexts for token in context.token_ids]
         return MeasuredRows(self.measured, ids, token_texts(ids, self.subject.loaded.tokenizer), sort=sort, top=top)
 
-    def _site_summaries(self) -> Iterator[SiteSummary]:
+    def _site_summaries(self, parameters: Mapping[str, LayerNormParameters]) -> Iterator[SiteSummary]:
         first = self.measured.position == 0
         for number, site in enumerate(self.measured.sites):
             quantities = self.measured.at(number)
-            learned = describe(site, self._parameters(site))
+            learned = describe(site, parameters[site.name])
             yield SiteSummary(
                 name=site.name,
                 layer=site.layer,
@@ -73,11 +75,6 @@ class Run:
     def _parameters(self, site: Site) -> LayerNormParameters:
         module = layer_norm(self.subject.loaded.body, site)
         return LayerNormParameters(gain=_vector(module.weight), bias=_vector(module.bias))
-
-    def _flags(self) -> list[Flag]:
-        config = self.subject.loaded.checkpoint.config
-        learned = {site.name: self._parameters(site) for site in all_sites(config.n_layer)}
-        return [*parameter_flags(learned), *run_flags(self.measured, config.layer_norm_epsilon)]
 
 
 class MeasuredRows(Rows):

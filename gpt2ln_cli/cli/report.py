@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import sys
-
 import click
 
 from gpt2ln_cli.cli import options, running
-from gpt2ln_cli.errors import UsageError
 
 EXAMPLE = """\b
 Examples:
@@ -44,8 +41,8 @@ def command(
     figures of 'inspect --per-token' and the verdicts of 'verify' on the first 256 tokens.
     """
     running.check_output(output)
-    if not as_json and output is None and sys.stdout is not None and sys.stdout.isatty():
-        raise UsageError("a page of HTML is not for a terminal; give --output report.html.")
+    if not as_json:
+        running.check_not_terminal(output, "a page of HTML is not for a terminal; give --output report.html.")
     prompts = given.gather()
     from gpt2ln_cli import api
     from gpt2ln_cli.render import json, report

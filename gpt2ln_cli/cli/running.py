@@ -137,6 +137,16 @@ def check_output(output: str | None) -> None:
         raise UsageError(f"can't write {output}: permission denied.")
 
 
+def check_not_terminal(output: str | None, complaint: str) -> None:
+    """Find out before the work whether what no terminal can show would go to one.
+
+    Raises:
+        UsageError: with the complaint; it would.
+    """
+    if output is None and sys.stdout is not None and sys.stdout.isatty():
+        raise UsageError(complaint)
+
+
 @dataclass(frozen=True)
 class Output:
     """How a record is to be written, and where to."""
@@ -157,8 +167,8 @@ class Output:
         chosen = FORMATS[self.format]
         if chosen.needs is not None and find_spec(chosen.needs) is None:
             raise UsageError(f"--format {self.format} needs {chosen.needs}: pip install 'gpt2ln[{self.format}]'.")
-        if chosen.binary and self.file is None and sys.stdout is not None and sys.stdout.isatty():
-            raise UsageError(f"{self.format} is not for a terminal; use --output FILE or a pipe.")
+        if chosen.binary:
+            check_not_terminal(self.file, f"{self.format} is not for a terminal; use --output FILE or a pipe.")
         if self.table is not None:
             if not chosen.one_table:
                 raise UsageError(

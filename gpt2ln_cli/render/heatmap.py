@@ -14,6 +14,7 @@ import numpy as np
 from rich.cells import cell_len
 from rich.text import Text
 
+from gpt2ln_cli.quantities import POSITION
 from gpt2ln_cli.record_schema import descriptions
 from gpt2ln_cli.records import Row
 from gpt2ln_cli.render.colors import VIRIDIS_256, viridis
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 SHADES = "·░▒▓█"
 ASCII_SHADES = ".:-=+*#%@"
 NOT_FINITE = "?"
-POSITION = "position"
 CELL_WIDTHS = (4, 3, 2, 1)
 FIRST_WIDTH = 2
 BAR_WIDTH = 40

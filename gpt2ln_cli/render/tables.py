@@ -94,10 +94,10 @@ def choose(record: Record, name: str | None = None) -> Table:
         UsageError: the record has no such table.
     """
     kind = type(record)
-    if name is not None:
-        check_name(record.command, name)
     if name is None:
         name = next((main for main in MAIN[kind] if _is_there(record, main)), MAIN[kind][-1])
+    else:
+        check_name(record.command, name)
     if name == RECORD:
         cells = _cells(kind)
         return Table(name, [cell.column for cell in cells], 0, iter([[cell.of(record) for cell in cells]]))

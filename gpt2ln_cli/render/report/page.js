@@ -66,6 +66,17 @@
     return getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
   }
 
+  function tooltip(formatter) {
+    return {
+      trigger: "item",
+      confine: true,
+      transitionDuration: 0,
+      backgroundColor: color("surface"),
+      borderColor: color("muted"),
+      formatter,
+    };
+  }
+
   function siteLabelWidth() {
     return 14 + 0.55 * fontSize * Math.max(...data.sites.map((site) => site.length));
   }
@@ -233,14 +244,7 @@
               ...(coarse ? [] : [{ type: "inside", xAxisIndex: 0, zoomOnMouseWheel: "ctrl", moveOnMouseWheel: false }]),
             ]
           : [{ type: "slider", show: false, startValue: 0, endValue: columns.length - 1 }],
-        tooltip: {
-          trigger: "item",
-          confine: true,
-          transitionDuration: 0,
-          backgroundColor: color("surface"),
-          borderColor: color("muted"),
-          formatter: ({ data: [column, site] }) => tip(site, columns[column]),
-        },
+        tooltip: tooltip(({ data: [column, site] }) => tip(site, columns[column])),
         series: [
           {
             type: "heatmap",
@@ -590,22 +594,15 @@
           axisLine: { show: false },
           axisTick: { show: false },
         })),
-        tooltip: {
-          trigger: "item",
-          confine: true,
-          transitionDuration: 0,
-          backgroundColor: color("surface"),
-          borderColor: color("muted"),
-          formatter: ({ seriesName, data: [index, ...steps] }) => {
-            const box = element("div", undefined, "tip");
-            const list = element("dl", undefined, "facts");
-            data.box.forEach((name, step) => {
-              list.append(element("dt", name), element("dd", shown(steps[step], 4)));
-            });
-            box.append(element("strong", `${data.sites[index]}, ${seriesName}`), list);
-            return box;
-          },
-        },
+        tooltip: tooltip(({ seriesName, data: [index, ...steps] }) => {
+          const box = element("div", undefined, "tip");
+          const list = element("dl", undefined, "facts");
+          data.box.forEach((name, step) => {
+            list.append(element("dt", name), element("dd", shown(steps[step], 4)));
+          });
+          box.append(element("strong", `${data.sites[index]}, ${seriesName}`), list);
+          return box;
+        }),
         series: [...vectorSeries("gain", 1, 0), ...vectorSeries("bias", 0, 1)],
       },
       { notMerge: true },
