@@ -1,0 +1,60 @@
+"""From a view to text: one file for each output format, registered in ``FORMATS``. Nothing here imports torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from importlib import import_module
+from typing import TYPE_CHECKING, TextIO
+
+from gpt2ln_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from gpt2ln_cli.output.blocks import View
+
+
+@dataclass(frozen=True)
+class Format:
+    """An output format: a module with ``write(view, stream)``, or ``write(view, table, stream)`` for one table."""
+
+    module: str
+    one_table: bool = False
+    """Whether it writes a single table."""
+    document: bool = False
+    """Whether it is read by a person, so that a single table may be asked for, and all columns."""
+    binary: bool = False
+    """Whether it writes to the stream's ``buffer``."""
+    needs: str | None = None
+    """A module that comes with the extra of the format's name."""
+
+
+FORMATS = {
+    "table": Format("gpt2ln_cli.output.terminal", document=True),
+    "json": Format("gpt2ln_cli.output.json"),
+    "ndjson": Format("gpt2ln_cli.output.ndjson", one_table=True),
+    "csv": Format("gpt2ln_cli.output.csv", one_table=True),
+    "markdown": Format("gpt2ln_cli.output.markdown", document=True),
+    "html": Format("gpt2ln_cli.output.html", document=True),
+    "parquet": Format("gpt2ln_cli.output.parquet", one_table=True, binary=True, needs="pyarrow"),
+}
+
+
+def write(view: View, output_format: str, stream: TextIO, *, table: str | None = None) -> None:
+    """Write the view to the stream in one of ``FORMATS``.
+
+    Args:
+        view: what to show.
+        output_format: its name; a binary one is written to the stream's ``buffer``.
+        stream: where to.
+        table: which of the view's tables; None is the main one where a format writes but one, and else all.
+
+    Raises:
+        UsageError: there is no such format, or no such table in the view.
+    """
+    if output_format not in FORMATS:
+        raise UsageError(f"no format '{output_format}': it is none of {', '.join(FORMATS)}.")
+    chosen = FORMATS[output_format]
+    module = import_module(chosen.module)
+    if chosen.one_table:
+        module.write(view, view.table(table), stream)
+    else:
+        module.write(view if table is None else replace(view, blocks=[view.table(table)]), stream)

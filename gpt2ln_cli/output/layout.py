@@ -1,0 +1,110 @@
+"""Tables as a person reads them: cut by a key, with a key's values across, and only the columns to be shown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+
+from gpt2ln_cli.output.blocks import Column, Look, Row, Table
+from gpt2ln_cli.output.text import cell
+
+
+@dataclass(frozen=True)
+class Group:
+    """Columns of text that belong together under one title."""
+
+    title: str
+    headings: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A table, or a piece of one, as text."""
+
+    title: str
+    keys: Group
+    groups: Sequence[Group]
+    stressed: Sequence[bool]
+    """Whether each row stands out."""
+
+
+def sheets(table: Table, *, everything: bool = False) -> Iterator[Sheet]:
+    """The table in the pieces that it is read in; a piece is made when the one before was taken.
+
+    Args:
+        table: the table.
+        everything: whether the columns that are for data alone are shown too, under their names.
+    """
+    shown = [
+        column if column.look else replace(column, look=Look(column.name, column.within))
+        for column in table.columns
+        if column.look is not None or everything
+    ]
+    places = [table.index(column.name) for column in shown]
+    if table.by is None:
+        pieces: Iterator[tuple[str, list[Row]]] = iter([("", list(table.rows()))])
+    else:
+        by = table.index(table.by)
+        pieces = ((str(value), list(rows)) for value, rows in groupby(table.rows(), lambda row: row[by]))
+        shown, places = _without(table.by, shown, places)
+    for title, rows in pieces:
+        columns = shown
+        picked: list[Row] = [[row[place] for place in places] for row in rows]
+        stressed = [table.stressed(row) for row in rows]
+        if table.across is not None:
+            columns, picked = _across(columns, picked, table.across)
+            stressed = [False] * len(picked)
+        yield _sheet(title or table.title, columns, picked, stressed)
+
+
+def _without(name: str, columns: Sequence[Column], places: Sequence[int]) -> tuple[list[Column], list[int]]:
+    kept = [index for index, column in enumerate(columns) if column.name != name]
+    return [columns[index] for index in kept], [places[index] for index in kept]
+
+
+def _across(columns: Sequence[Column], rows: Sequence[Row], name: str) -> tuple[list[Column], list[Row]]:
+    """One row for each value of the other keys, one column for each value column and value of the named key."""
+    turned = next(index for index, column in enumerate(columns) if column.name == name)
+    keys = [index for index, column in enumerate(columns) if column.look and column.look.key and index != turned]
+    values = [index for index in range(len(columns)) if index != turned and index not in keys]
+    labels = list(dict.fromkeys(cell(columns[turned], row[turned]) for row in rows))
+    found: dict[tuple[str, ...], list[object]] = {}
+    for row in rows:
+        key = tuple(cell(columns[index], row[index]) for index in keys)
+        line = found.setdefault(key, [*(row[index] for index in keys), *[None] * (len(values) * len(labels))])
+        place = labels.index(cell(columns[turned], row[turned]))
+        for number, index in enumerate(values):
+            line[len(keys) + number * len(labels) + place] = row[index]
+    spread = [
+        Column(column.name, column.type, look=Look(label, _title(column), column.form))
+        for column in (columns[index] for index in values)
+        for label in labels
+    ]
+    return [*(columns[index] for index in keys), *spread], list(found.values())
+
+
+def _title(column: Column) -> str:
+    assert column.look is not None
+    return ": ".join(part for part in (column.look.group, column.look.heading) if part)
+
+
+def _sheet(title: str, columns: Sequence[Column], rows: Sequence[Row], stressed: Sequence[bool]) -> Sheet:
+    looks = [column.look or Look(column.name) for column in columns]
+    keys = [index for index, look in enumerate(looks) if look.key]
+    others = [index for index, look in enumerate(looks) if not look.key]
+
+    def group(title: str, chosen: Sequence[int]) -> Group:
+        return Group(
+            title,
+            [looks[index].heading for index in chosen],
+            [[cell(columns[index], row[index]) for index in chosen] for row in rows],
+        )
+
+    return Sheet(
+        title,
+        group("", keys),
+        [group(title, list(chosen)) for title, chosen in groupby(others, lambda index: looks[index].group)],
+        stressed,
+    )
