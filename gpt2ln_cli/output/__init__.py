@@ -55,6 +55,6 @@ def write(view: View, output_format: str, stream: TextIO, *, table: str | None =
     chosen = FORMATS[output_format]
     module = import_module(chosen.module)
     if chosen.one_table:
-        module.write(view, view.table(table), stream)
+        module.write(view, view.table(table).for_data(), stream)
     else:
         module.write(view if table is None else replace(view, blocks=[view.table(table)]), stream)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
 
 import msgspec
@@ -97,6 +98,8 @@ class Column:
     """None where only data formats have it, and the others where everything is asked for."""
     within: str = ""
     """The field that holds it, where that is a struct within the row's."""
+    data: bool = True
+    """Whether data formats have it; not where it only puts other columns into words."""
 
     @property
     def form(self) -> Form:
@@ -133,6 +136,12 @@ class Table:
         """The rows as objects, by column name."""
         names = [column.name for column in self.columns]
         return (dict(zip(names, row, strict=True)) for row in self.rows())
+
+    def for_data(self) -> Table:
+        """The table without what is only for reading."""
+        kept = [index for index, column in enumerate(self.columns) if column.data]
+        columns = [self.columns[index] for index in kept]
+        return replace(self, columns=columns, rows=lambda: ([row[index] for index in kept] for row in self.rows()))
 
 
 @dataclass(frozen=True)
@@ -211,6 +220,7 @@ def table_of(
     items: Iterable[Any] | Callable[[], Iterator[Any]],
     looks: Mapping[str, Look] | None = None,
     *,
+    words: Mapping[str, Callable[[Any], str]] | None = None,
     title: str = "",
     by: str | None = None,
     across: str | None = None,
@@ -226,6 +236,7 @@ def table_of(
         items: what the rows show, read again at each time; or what begins to read them.
         looks: by column name, in the order in which the columns stand where a person reads them; a column without one
             comes after them and is for data alone.
+        words: columns that put others into words where a person reads them, by name; each makes its text of an item.
         title: the table's caption.
         by: as for :class:`Table`.
         across: as for :class:`Table`.
@@ -234,26 +245,26 @@ def table_of(
     looks = looks or {}
     several = not isinstance(parts, type)
     cells = [
-        (number, cell)
+        (column, partial(_value, number=number if several else None, path=path))
         for number, part in enumerate(parts if not isinstance(parts, type) else [Part(parts)])
-        for cell in _cells(part.kind, part.prefix)
+        for column, path in _cells(part.kind, part.prefix)
     ]
-    cells.sort(key=lambda one: list(looks).index(one[1][0].name) if one[1][0].name in looks else len(looks))
-    unknown = set(looks) - {cell[0].name for _, cell in cells}
-    assert not unknown, f"no columns {unknown} in {name}"
-    columns = [
-        Column(column.name, column.type, column.description, column.unit, looks.get(column.name), column.within)
-        for _, (column, _) in cells
-    ]
+    cells += [(Column(name, str, data=False), text) for name, text in (words or {}).items()]
+    unknown = set(looks) - {column.name for column, _ in cells}
+    assert not unknown, f"{name} has no columns {unknown}"
+    order = [*looks, *(column.name for column, _ in cells if column.name not in looks)]
+    cells.sort(key=lambda cell: order.index(cell[0].name))
+    columns = [replace(column, look=looks.get(column.name)) for column, _ in cells]
 
     def rows() -> Iterator[Row]:
         for item in items() if callable(items) else items:
-            yield [_value(item[number] if several else item, path) for number, (_, path) in cells]
+            yield [of(item) for _, of in cells]
 
     return Table(name, columns, rows, title=title, by=by, across=across, stressed=stressed)
 
 
-def _value(element: Any, path: Sequence[str]) -> Any:
+def _value(item: Any, *, number: int | None, path: Sequence[str]) -> Any:
+    element = item if number is None else item[number]
     for name in path:
         if element is None:
             return None
