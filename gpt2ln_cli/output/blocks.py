@@ -184,12 +184,14 @@ class View:
 
     record: Record
     blocks: Sequence[Block]
+    more: Sequence[Table] = ()
+    """Tables that data formats can write and nothing lays out."""
     main: str | None = None
     """The table that is written where only one is; None is the first."""
 
     def tables(self) -> dict[str, Table]:
         """All tables by name; ``record`` has one row, with what stands outside of the record's lists."""
-        found = {block.name: block for block in self.blocks if isinstance(block, Table)}
+        found = {block.name: block for block in [*self.blocks, *self.more] if isinstance(block, Table)}
         return {**found, RECORD: table_of(RECORD, type(self.record), [self.record])}
 
     def table(self, name: str | None = None) -> Table:
@@ -220,6 +222,7 @@ def table_of(
     items: Iterable[Any] | Callable[[], Iterator[Any]],
     looks: Mapping[str, Look] | None = None,
     *,
+    also: Sequence[tuple[Column, Callable[[Any], Any]]] = (),
     words: Mapping[str, Callable[[Any], str]] | None = None,
     title: str = "",
     by: str | None = None,
@@ -236,6 +239,7 @@ def table_of(
         items: what the rows show, read again at each time; or what begins to read them.
         looks: by column name, in the order in which the columns stand where a person reads them; a column without one
             comes after them and is for data alone.
+        also: further columns, and what makes their values of an item.
         words: columns that put others into words where a person reads them, by name; each makes its text of an item.
         title: the table's caption.
         by: as for :class:`Table`.
@@ -244,12 +248,12 @@ def table_of(
     """
     looks = looks or {}
     several = not isinstance(parts, type)
-    cells = [
+    cells: list[tuple[Column, Callable[[Any], Any]]] = [
         (column, partial(_value, number=number if several else None, path=path))
         for number, part in enumerate(parts if not isinstance(parts, type) else [Part(parts)])
         for column, path in _cells(part.kind, part.prefix)
     ]
-    cells += [(Column(name, str, data=False), text) for name, text in (words or {}).items()]
+    cells += [*also, *((Column(name, str, data=False), text) for name, text in (words or {}).items())]
     unknown = set(looks) - {column.name for column, _ in cells}
     assert not unknown, f"{name} has no columns {unknown}"
     order = [*looks, *(column.name for column, _ in cells if column.name not in looks)]
