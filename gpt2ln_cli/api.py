@@ -590,7 +590,7 @@ def report(
 ) -> Report:
     """Inspect prompts token by token and verify the model on their first 256 tokens; ``gpt2ln report``.
 
-    :func:`gpt2ln_cli.render.report.write` makes the page of the record.
+    :func:`gpt2ln_cli.commands.report.view.view` makes the blocks of its page.
 
     Args:
         prompts: as for :func:`inspect`.

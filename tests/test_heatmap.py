@@ -13,12 +13,13 @@ import numpy as np
 import pytest
 
 import gpt2ln_cli
+from gpt2ln_cli import output
 from gpt2ln_cli.cli import main
+from gpt2ln_cli.commands.inspect.view import view
+from gpt2ln_cli.output.colors import VIRIDIS_256, viridis
 from gpt2ln_cli.quantities import QUANTITIES
 from gpt2ln_cli.record_schema import descriptions
 from gpt2ln_cli.records import Row
-from gpt2ln_cli.render import heatmap
-from gpt2ln_cli.render.colors import VIRIDIS_256, viridis
 
 PROMPTS = ["The war was over, but the hatred was not.", "war violence hate fear"]
 LONG = list(range(100, 500))
@@ -50,7 +51,7 @@ def draw(monkeypatch):
         for name, value in {"COLUMNS": str(width), **(terminal or {})}.items():
             monkeypatch.setenv(name, value)
         stream = stream or io.StringIO()
-        heatmap.write(record, quantity, stream)
+        output.write(view(record, heatmap=quantity), "table", stream)
         return stream.getvalue()
 
     return draw

@@ -18,15 +18,15 @@ import pytest
 from contract import validator
 
 import gpt2ln_cli
-from gpt2ln_cli import render
+from gpt2ln_cli import output
 from gpt2ln_cli.checkpoint import BUNDLED
 from gpt2ln_cli.cli import main
+from gpt2ln_cli.commands.report.view import view
+from gpt2ln_cli.output.colors import VIRIDIS
+from gpt2ln_cli.output.text import number
 from gpt2ln_cli.prompts import LONG_SAMPLE, long_sample
 from gpt2ln_cli.quantities import QUANTITIES
 from gpt2ln_cli.records import Report
-from gpt2ln_cli.render.colors import VIRIDIS
-from gpt2ln_cli.render.layout import number
-from gpt2ln_cli.render.report import write
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(1)>'$(false) {{ 7 * 7 }}"
 PROMPTS = ["The war was over, but the hatred was not.", HOSTILE]
@@ -35,7 +35,7 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stab
 
 def page_of(record):
     stream = io.StringIO()
-    write(record, stream)
+    output.write(view(record), "html", stream)
     return stream.getvalue()
 
 
@@ -214,9 +214,9 @@ def test_the_tables_have_the_records_numbers(record, parts):
 
 
 def test_too_many_tokens_are_cut_and_the_page_says_so(record, monkeypatch):
-    monkeypatch.setattr("gpt2ln_cli.render.report.CELLS", 25 * 13 + 24)
+    monkeypatch.setattr("gpt2ln_cli.output.html.CELLS", 25 * 13 + 24)
     page = page_of(record)
-    data = json.loads(page.split('id="data">')[1].split("</script>")[0])
+    (data,) = json.loads(page.split('id="data">')[1].split("</script>")[0])["grids"]
     assert f"This page holds the first 13 of {record.inspection.counts.tokens} tokens" in page
     assert [sequence["ids"] for sequence in data["sequences"]] == [
         record.inspection.prompts[0].token_ids,
@@ -230,13 +230,13 @@ def test_too_many_tokens_are_cut_and_the_page_says_so(record, monkeypatch):
 
 def test_the_record_is_json_and_tables_too(record):
     stream = io.StringIO()
-    render.write(record, "json", stream)
+    output.write(view(record), "json", stream)
     validator("report").validate(json.loads(stream.getvalue()))
     decoded = msgspec.json.decode(stream.getvalue(), type=Report)
     assert decoded.inspection.rows == list(record.inspection.rows)
     assert decoded.verification == record.verification
     stream = io.StringIO()
-    render.write(record, "table", stream)
+    output.write(view(record), "table", stream)
     assert "Yes: this checkpoint uses a learned gain" in stream.getvalue()
 
 
@@ -324,8 +324,8 @@ def test_hostile_text_stays_text(open_page, tmp_path):
     assert page.inner_text("h1").endswith(r"<img src=x onerror=alert(1)>\u202e")
     assert "\u202e" not in page.content()
     assert HOSTILE in page.inner_text(".prompts")
-    assert shlex.split(page.inner_text("#command"))[-2:] == PROMPTS
-    call = ast.parse(page.inner_text("#python")).body[-1].value
+    assert shlex.split(page.locator("pre code").first.inner_text())[-2:] == PROMPTS
+    call = ast.parse(page.locator("pre code").last.inner_text()).body[-1].value
     assert ast.literal_eval(call.args[0]) == PROMPTS
     page.select_option("#sequence", "1")
     hover(page, 0, 0)

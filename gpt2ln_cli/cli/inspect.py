@@ -70,9 +70,11 @@ def command(
         )
     running.note_model(record.model)
     if heatmap:
-        from gpt2ln_cli.render import heatmap as picture
+        from gpt2ln_cli import output
+        from gpt2ln_cli.commands.inspect.view import view
 
-        running.deliver(lambda stream: picture.write(record, heatmap, stream), output=out.file, utf8=False)
+        drawn = view(record, heatmap=heatmap)
+        running.deliver(lambda stream: output.write(drawn, "table", stream), output=out.file, utf8=False)
     else:
         out.emit(record)
     if strict:

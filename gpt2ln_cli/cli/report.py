@@ -45,7 +45,8 @@ def command(
         running.check_not_terminal(output, "a page of HTML is not for a terminal; give --output report.html.")
     prompts = given.gather()
     from gpt2ln_cli import api
-    from gpt2ln_cli.render import json, report
+    from gpt2ln_cli import output as written
+    from gpt2ln_cli.commands.report.view import view
 
     with running.progress_bar(which["model"]) as progress:
         record = api.report(
@@ -60,7 +61,9 @@ def command(
             progress=progress,
         )
     running.note_model(record.inspection.model)
-    running.deliver(lambda stream: (json if as_json else report).write(record, stream), output=output, utf8=True)
+    running.deliver(
+        lambda stream: written.write(view(record), "json" if as_json else "html", stream), output=output, utf8=True
+    )
     if strict:
         running.judge(record.inspection.warnings)
         running.judge_checks(record.verification.checks)

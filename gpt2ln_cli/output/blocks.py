@@ -1,13 +1,13 @@
 """What a command shows, whatever the format: a view is a record and a list of blocks.
 
-A block is a heading, a paragraph, a list of facts, a table or a grid. Formats render blocks; none of them knows a
-command, and no command lays anything out.
+A block is a heading, a paragraph, a list of facts, something to copy, the texts that were read, a table or a picture.
+Formats render blocks; none of them knows a command, and no command lays anything out.
 """
 
 from __future__ import annotations
 
 import types
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 Form = Literal["number", "integer", "plain", "percent", "text", "token", "json"]
 """How a value reads: four significant digits, digits in groups, digits as they are, a share as a percentage, text, a
 token in quotation marks, or JSON."""
-Tone = Literal["plain", "strong", "warning", "good", "bad", "unsure"]
+Tone = Literal["plain", "note", "strong", "warning", "good", "bad", "unsure"]
+"""A note explains what stands beside it, where a page has a smaller print."""
 RECORD = "record"
 
 
@@ -69,6 +70,24 @@ class Code:
     text: str
     lead: str = ""
     """What stands before it on its line."""
+
+
+@dataclass(frozen=True)
+class Quote:
+    """A text that was read, or its beginning; None where it came as token ids."""
+
+    text: str | None
+    note: str
+
+
+@dataclass(frozen=True)
+class Quotes:
+    """The texts that were read, for a page alone: a terminal's user has just given them, and data have them in full."""
+
+    title: str
+    quotes: Sequence[Quote]
+    more: int = 0
+    """How many further ones there are."""
 
 
 @dataclass(frozen=True)
@@ -127,6 +146,8 @@ class Table:
     """A key whose values run across as headings where a person reads it."""
     stressed: Callable[[Row], bool] = field(default=lambda _: False)
     """Whether a row stands out."""
+    totals: Row | None = None
+    """A last row for reading alone."""
 
     def index(self, name: str) -> int:
         """The place of a column."""
@@ -141,7 +162,9 @@ class Table:
         """The table without what is only for reading."""
         kept = [index for index, column in enumerate(self.columns) if column.data]
         columns = [self.columns[index] for index in kept]
-        return replace(self, columns=columns, rows=lambda: ([row[index] for index in kept] for row in self.rows()))
+        return replace(
+            self, columns=columns, totals=None, rows=lambda: ([row[index] for index in kept] for row in self.rows())
+        )
 
 
 @dataclass(frozen=True)
@@ -150,7 +173,7 @@ class Strip:
 
     title: str
     columns: Sequence[str]
-    """What each column is of, such as the text of a token."""
+    """What each column is of, as a person reads it: a token in quotation marks, or its id."""
     ids: Sequence[int]
     """The columns' token ids."""
 
@@ -166,8 +189,11 @@ class Grid:
     rows: Sequence[str]
     """Names of the sites."""
     strips: Sequence[Strip]
-    values: Callable[[str], list[NDArray[np.float64]]]
-    """By quantity, for each strip (rows, columns); NaN where a number is not finite."""
+    values: Callable[[str, int | None], list[NDArray[np.float64]]]
+    """Of a quantity, for each strip (rows, columns), NaN where a number is not finite; where a number of columns is
+    given, of the first that many of all strips together."""
+    signed: Collection[str] = ()
+    """The quantities that may be negative, and so have no logarithmic scale."""
 
     @property
     def quantity(self) -> Column:
@@ -175,7 +201,29 @@ class Grid:
         return next(column for column in self.quantities if column.name == self.chosen)
 
 
-Block = Heading | Paragraph | Facts | Code | Table | Grid
+@dataclass(frozen=True)
+class Panel:
+    """One plot of ``Boxes``."""
+
+    title: str
+    start: float
+    """Where a line is drawn to compare with."""
+    boxes: Sequence[Sequence[float | None] | None]
+    """Of each label least, lower quartile, median, upper quartile and greatest; None where there are none."""
+
+
+@dataclass(frozen=True)
+class Boxes:
+    """Box plots beside each other, for a page alone: a table next to them has the numbers."""
+
+    title: str
+    labels: Sequence[str]
+    panels: Sequence[Panel]
+    line: str
+    """What the panels' lines stand for."""
+
+
+Block = Heading | Paragraph | Facts | Code | Quotes | Table | Grid | Boxes
 
 
 @dataclass(frozen=True)
@@ -188,6 +236,8 @@ class View:
     """Tables that data formats can write and nothing lays out."""
     main: str | None = None
     """The table that is written where only one is; None is the first."""
+    title: str | None = None
+    """Of a page; None names the command."""
 
     def tables(self) -> dict[str, Table]:
         """All tables by name; ``record`` has one row, with what stands outside of the record's lists."""
@@ -228,6 +278,7 @@ def table_of(
     by: str | None = None,
     across: str | None = None,
     stressed: Callable[[Row], bool] = lambda _: False,
+    totals: Any = None,
 ) -> Table:
     """A table with a column for whatever has one value in a struct, structs within it included.
 
@@ -245,6 +296,7 @@ def table_of(
         by: as for :class:`Table`.
         across: as for :class:`Table`.
         stressed: as for :class:`Table`.
+        totals: what its row of totals shows, as for an item; None leaves it out.
     """
     looks = looks or {}
     several = not isinstance(parts, type)
@@ -264,7 +316,8 @@ def table_of(
         for item in items() if callable(items) else items:
             yield [of(item) for _, of in cells]
 
-    return Table(name, columns, rows, title=title, by=by, across=across, stressed=stressed)
+    last = None if totals is None else [of(totals) for _, of in cells]
+    return Table(name, columns, rows, title=title, by=by, across=across, stressed=stressed, totals=last)
 
 
 def _value(item: Any, *, number: int | None, path: Sequence[str]) -> Any:

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from gpt2ln_cli.output.blocks import Fact, Facts, Paragraph
+from gpt2ln_cli.output.blocks import Fact, Facts, Paragraph, Quote, Quotes
 
 if TYPE_CHECKING:
     from gpt2ln_cli.records import Flag, ModelInfo, PromptInfo
 
 # Sites named in a warning that many share.
 WARNED_SITES = 3
+# Prompts on a page, and characters of each.
+PROMPTS_SHOWN, PROMPT_SHOWN = 20, 280
 
 
 def header(
@@ -46,10 +48,31 @@ def warnings(flags: Sequence[Flag]) -> Iterator[Paragraph]:
         yield Paragraph(f"warning: {shown}{message}.", "warning")
 
 
-def nonfinite(count: int) -> Iterator[Paragraph]:
-    """That numbers are missing, where any are."""
+def quotes(prompts: Sequence[PromptInfo]) -> Quotes:
+    """The beginnings of the first sequences."""
+    several = len(prompts) > 1
+    return Quotes(
+        f"The {len(prompts):,} sequences" if several else "The prompt",
+        [_quote(prompt, numbered=several) for prompt in prompts[:PROMPTS_SHOWN]],
+        len(prompts[PROMPTS_SHOWN:]),
+    )
+
+
+def nonfinite(count: int, *, warn: bool = False) -> Iterator[Paragraph]:
+    """That numbers are missing, where any are; as a warning where it stands far above them."""
     if count:
-        yield Paragraph(f"{count:,} numbers were NaN or infinite and are shown as a dash.")
+        text = f"{count:,} numbers were NaN or infinite and are shown as a dash."
+        yield Paragraph(f"warning: {text}", "warning") if warn else Paragraph(text)
+
+
+def _quote(prompt: PromptInfo, *, numbered: bool) -> Quote:
+    text = prompt.text
+    if text is None and prompt.tokens is not None:
+        text = "".join(prompt.tokens)
+    if text is not None and len(text) > PROMPT_SHOWN:
+        text = f"{text[:PROMPT_SHOWN]} ..."
+    length = f"{prompt.length:,} token{'s' * (prompt.length != 1)}"
+    return Quote(text, f"{prompt.index}: {length}" if numbered else length)
 
 
 def _model(model: ModelInfo) -> list[Fact]:

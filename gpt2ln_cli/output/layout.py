@@ -28,6 +28,8 @@ class Sheet:
     groups: Sequence[Group]
     stressed: Sequence[bool]
     """Whether each row stands out."""
+    totals: bool
+    """Whether the last row is one of totals."""
 
 
 def sheets(table: Table, *, everything: bool = False) -> Iterator[Sheet]:
@@ -56,7 +58,10 @@ def sheets(table: Table, *, everything: bool = False) -> Iterator[Sheet]:
         if table.across is not None:
             columns, picked = _across(columns, picked, table.across)
             stressed = [False] * len(picked)
-        yield _sheet(title or table.title, columns, picked, stressed)
+        elif table.totals is not None:
+            picked.append([table.totals[place] for place in places])
+            stressed.append(True)
+        yield _sheet(title or table.title, columns, picked, stressed, totals=table.totals is not None)
 
 
 def _without(name: str, columns: Sequence[Column], places: Sequence[int]) -> tuple[list[Column], list[int]]:
@@ -90,7 +95,9 @@ def _title(column: Column) -> str:
     return ": ".join(part for part in (column.look.group, column.look.heading) if part)
 
 
-def _sheet(title: str, columns: Sequence[Column], rows: Sequence[Row], stressed: Sequence[bool]) -> Sheet:
+def _sheet(
+    title: str, columns: Sequence[Column], rows: Sequence[Row], stressed: Sequence[bool], *, totals: bool
+) -> Sheet:
     looks = [column.look or Look(column.name) for column in columns]
     keys = [index for index, look in enumerate(looks) if look.key]
     others = [index for index, look in enumerate(looks) if not look.key]
@@ -107,4 +114,5 @@ def _sheet(title: str, columns: Sequence[Column], rows: Sequence[Row], stressed:
         group("", keys),
         [group(title, list(chosen)) for title, chosen in groupby(others, lambda index: looks[index].group)],
         stressed,
+        totals,
     )

@@ -26,6 +26,7 @@ HEADING_WIDTH = 24
 RULE = box.Box("\n".join(["    ", "    ", " ── ", "    ", "    ", "    ", "    ", "    "]))
 STYLES: dict[Tone, str] = {
     "plain": "",
+    "note": "",
     "strong": "bold",
     "warning": "bold yellow",
     "good": "green",
@@ -53,6 +54,8 @@ def write(view: View, stream: TextIO, *, everything: bool = False) -> None:
     console = PipeConsole(file=stream, highlight=False, soft_wrap=False)
     before: Block | None = None
     for block in view.blocks:
+        if isinstance(block, blocks.Quotes | blocks.Boxes):
+            continue
         # Paragraphs follow one another as the sentences of one text.
         if before is not None and not (isinstance(before, blocks.Paragraph) and isinstance(block, blocks.Paragraph)):
             console.print()
@@ -76,7 +79,7 @@ def _rendered(console: Console, block: Block, *, everything: bool) -> Iterator[R
             if number:
                 yield ""
             yield piece
-    else:
+    elif isinstance(block, blocks.Grid):
         from gpt2ln_cli.output import heatmap
 
         yield from heatmap.lines(console, block)

@@ -12,10 +12,10 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, ScalarFormatter
 
+from gpt2ln_cli.commands.inspect.view import grid
 from gpt2ln_cli.errors import UsageError
 from gpt2ln_cli.quantities import LABELS, QUANTITIES
 from gpt2ln_cli.records import Inspection, PromptInfo
-from gpt2ln_cli.render.grid import grids
 from gpt2ln_cli.render.plots import check_room
 from gpt2ln_cli.render.plots.style import COLUMN, PAGE, PALE, say, shown
 
@@ -57,7 +57,7 @@ def draw(record: Inspection, *, quantity: str = "sigma") -> Figure:
     if record.rows is None:
         raise UsageError("a heatmap needs every token's numbers: inspect(..., per_token=True).")
     check_room(len(record.prompts))
-    values = grids(record, quantity)
+    values = grid(record, quantity).values(quantity, None)
     longest = max(prompt.length for prompt in record.prompts)
     named = longest <= NAMED_TOKENS
     height = max(LEAST, min(SITE * len(record.sites), MOST / len(values)))

@@ -1,4 +1,4 @@
-"""One quantity of every token at every LayerNorm as a picture for the terminal: sites downwards, tokens to the right.
+"""A grid as a picture for the terminal: one quantity, sites downwards, tokens to the right.
 
 Position 0 has columns and a scale of its own: its residual is so much larger than any other's in the middle layers of
 GPT-2 that on one scale all other tokens would look alike.
@@ -8,28 +8,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TextIO, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from rich.cells import cell_len
 from rich.text import Text
 
+from gpt2ln_cli.output.blocks import Column
+from gpt2ln_cli.output.colors import VIRIDIS_256, viridis
+from gpt2ln_cli.output.text import cell, number
 from gpt2ln_cli.quantities import POSITION
-from gpt2ln_cli.record_schema import descriptions
-from gpt2ln_cli.records import Row
-from gpt2ln_cli.render.colors import VIRIDIS_256, viridis
-from gpt2ln_cli.render.grid import grids
-from gpt2ln_cli.render.header import prompt_lines, write_header, write_warnings
-from gpt2ln_cli.render.layout import GAP, PipeConsole, number, percent, quoted
 
 if TYPE_CHECKING:
     import numpy.typing as npt
-    from rich.console import Console
+    from rich.console import Console, RenderableType
 
-    from gpt2ln_cli.records import Inspection, PromptInfo
+    from gpt2ln_cli.output.blocks import Grid, Strip
 
     Numbers = npt.NDArray[np.float64]
 
+GAP = 2
 SHADES = "·░▒▓█"
 ASCII_SHADES = ".:-=+*#%@"
 NOT_FINITE = "?"
@@ -42,56 +40,48 @@ StepT = TypeVar("StepT", int, str)
 Ink = Callable[[float], tuple[str, str]]
 
 
-def write(record: Inspection, quantity: str, stream: TextIO) -> None:
-    """Write the heatmap of one of ``quantities.QUANTITIES``; it adapts to the width and to the terminal's colours.
+def lines(console: Console, grid: Grid) -> Iterator[RenderableType]:
+    """The grid's chosen quantity, fitted to the console's width and colours.
 
     Args:
-        record: with ``rows``.
-        quantity: the field of the rows that is shown.
-        stream: a terminal with 256 colours or more gets viridis, everything else shades.
+        console: one with 256 colours or more gets viridis, everything else shades.
+        grid: what to draw.
     """
-    console = PipeConsole(file=stream, highlight=False, soft_wrap=False)
-    write_header(console, record.model, prompt_lines(record.prompts, bos=record.bos, padding=record.counts.padding))
-    write_warnings(console, record.warnings)
-    names = [site.name for site in record.sites]
-    label_width = max(map(len, [*names, POSITION])) + GAP
-    fitted = [_fit(values, console.width - label_width) for values in grids(record, quantity)]
-    first = _scale([grid.first for grid in fitted])
-    later = _scale([grid.later for grid in fitted])
+    label_width = max(map(len, [*grid.rows, POSITION])) + GAP
+    fitted = [_fit(values, console.width - label_width) for values in grid.values(grid.chosen, None)]
+    first = _scale([drawn.first for drawn in fitted])
+    later = _scale([drawn.later for drawn in fitted])
     ink = _ink(console)
-    console.print()
-    console.print(Text(f"{quantity} of each token at each LayerNorm", style="bold"))
-    for prompt, grid in zip(record.prompts, fitted, strict=True):
-        console.print()
+    yield Text(grid.title, style="bold")
+    for strip, drawn in zip(grid.strips, fitted, strict=True):
+        yield ""
         if len(fitted) > 1:
-            console.print(Text(f"sequence {prompt.index}: {prompt.length:,} tokens", style="bold cyan"))
-        for index, name in enumerate(names):
+            yield Text(strip.title, style="bold cyan")
+        for index, name in enumerate(grid.rows):
             line = Text(name.ljust(label_width))
-            _paint(line, grid.first[index], grid.first_width, first, ink)
-            line.append(" " * GAP if grid.later.size else "")
-            _paint(line, grid.later[index], grid.cell_width, later, ink)
-            console.print(line)
-        console.print(Text(POSITION.ljust(label_width) + _axis(grid), style="dim"))
-        if grid.bin_size > 1:
-            console.print(Text(_bins(prompt.length - 1, grid)))
+            _paint(line, drawn.first[index], drawn.first_width, first, ink)
+            line.append(" " * GAP if drawn.later.size else "")
+            _paint(line, drawn.later[index], drawn.cell_width, later, ink)
+            yield line
+        yield Text(POSITION.ljust(label_width) + _axis(drawn), style="dim")
+        if drawn.bin_size > 1:
+            yield Text(_bins(len(strip.ids) - 1, drawn))
         else:
-            console.print()
-            for line in _tokens(prompt, console.width):
-                console.print(line)
-    console.print()
+            yield ""
+            yield from _tokens(strip, console.width)
+    yield ""
     scales = [("position 0", first)]
-    if any(grid.later.size for grid in fitted):
+    if any(drawn.later.size for drawn in fitted):
         scales.append(("later", later))
-    for line in _legend(scales, percent if quantity == "mean_share" else number, ink, console.width):
-        console.print(line)
-    if any(np.isnan(grid.first).any() or np.isnan(grid.later).any() for grid in fitted):
-        console.print(Text(f"{NOT_FINITE} stands where there is no finite number."))
-    console.print()
-    console.print(Text(f"{quantity}: {descriptions(Row)[quantity]} Each scale is linear; position 0 has its own."))
+    yield from _legend(scales, grid.quantity, ink, console.width)
+    if any(np.isnan(drawn.first).any() or np.isnan(drawn.later).any() for drawn in fitted):
+        yield Text(f"{NOT_FINITE} stands where there is no finite number.")
+    yield ""
+    yield Text(f"{grid.chosen}: {grid.quantity.description} Each scale is linear; position 0 has its own.")
 
 
 @dataclass(frozen=True)
-class Grid:
+class Drawn:
     """The numbers of one sequence as they are drawn; NaN where a number is not finite.
 
     Attributes:
@@ -112,17 +102,17 @@ class Grid:
         return max(self.cell_width, FIRST_WIDTH)
 
 
-def _fit(values: Numbers, room: int) -> Grid:
+def _fit(values: Numbers, room: int) -> Drawn:
     """Make the cells as wide as the room allows; where even the narrowest are too many, average neighbours."""
     first, later = values[:, :1], values[:, 1:]
     count = later.shape[1]
     for width in CELL_WIDTHS:
         if max(width, FIRST_WIDTH) + GAP + count * width <= room:
-            return Grid(first, later, 1, width)
+            return Drawn(first, later, 1, width)
     size = max(1, -(-count // max(1, room - FIRST_WIDTH - GAP)))
     starts = np.arange(0, count, size)
     sizes = np.diff([*starts, count])
-    return Grid(first, np.add.reduceat(later, starts, axis=1) / sizes, size, 1)
+    return Drawn(first, np.add.reduceat(later, starts, axis=1) / sizes, size, 1)
 
 
 @dataclass(frozen=True)
@@ -173,19 +163,19 @@ def _paint(line: Text, values: Numbers, width: int, scale: Scale | None, ink: In
         line.append(character * width, style)
 
 
-def _axis(grid: Grid) -> str:
+def _axis(drawn: Drawn) -> str:
     """Positions under the left edge of their columns, as many as there is room for; of a bin the first."""
-    line = "0".ljust(grid.first_width + GAP)
+    line = "0".ljust(drawn.first_width + GAP)
     begin = len(line)
-    columns = grid.later.shape[1]
-    last = str(columns * grid.bin_size)
-    every = next(step for step in _round_steps() if step * grid.cell_width > len(last))
+    columns = drawn.later.shape[1]
+    last = str(columns * drawn.bin_size)
+    every = next(step for step in _round_steps() if step * drawn.cell_width > len(last))
     for column in range(columns):
-        position = 1 + column * grid.bin_size
-        place = begin + column * grid.cell_width
-        due = position % every == 0 if grid.bin_size == 1 else column % every == 0
+        position = 1 + column * drawn.bin_size
+        place = begin + column * drawn.cell_width
+        due = position % every == 0 if drawn.bin_size == 1 else column % every == 0
         label = str(position)
-        if (due or column == 0) and len(line) <= place and place + len(label) <= begin + columns * grid.cell_width:
+        if (due or column == 0) and len(line) <= place and place + len(label) <= begin + columns * drawn.cell_width:
             line = line.ljust(place) + label + " "
     return line.rstrip()
 
@@ -197,21 +187,20 @@ def _round_steps() -> Iterator[int]:
         power *= 10
 
 
-def _bins(count: int, grid: Grid) -> str:
-    rest = count % grid.bin_size
+def _bins(count: int, drawn: Drawn) -> str:
+    rest = count % drawn.bin_size
     last = f" (the last one of {rest})" if rest else ""
     return (
-        f"Each column but position 0 is the mean of {grid.bin_size} tokens{last}, from the position below it on; "
+        f"Each column but position 0 is the mean of {drawn.bin_size} tokens{last}, from the position below it on; "
         "a wider terminal shows more columns, and --per-token lists every token."
     )
 
 
-def _tokens(prompt: PromptInfo, width: int) -> Iterator[Text]:
-    """The texts of the sequence's tokens by position, as many in a line as fit."""
-    digits = len(str(prompt.length - 1))
-    texts = [f"id {token}" for token in prompt.token_ids] if prompt.tokens is None else map(quoted, prompt.tokens)
+def _tokens(strip: Strip, width: int) -> Iterator[Text]:
+    """The sequence's tokens by position, as many in a line as fit."""
+    digits = len(str(len(strip.ids) - 1))
     line = Text()
-    for position, text in enumerate(texts):
+    for position, text in enumerate(strip.columns):
         entry = Text.assemble((str(position).rjust(digits), "dim"), " ", text)
         start = -(-(cell_len(line.plain) + GAP) // TAB) * TAB if line else 0
         if line and start + cell_len(entry.plain) > width:
@@ -221,14 +210,12 @@ def _tokens(prompt: PromptInfo, width: int) -> Iterator[Text]:
     yield line
 
 
-def _legend(
-    scales: Sequence[tuple[str, Scale | None]], show: Callable[[float | None], str], ink: Ink, width: int
-) -> Iterator[Text]:
+def _legend(scales: Sequence[tuple[str, Scale | None]], quantity: Column, ink: Ink, width: int) -> Iterator[Text]:
     """A bar of colours from the least to the greatest number of each scale."""
     title_width = max(len(title) for title, _ in scales) + GAP
-    lows = [show(scale.low) if scale else "" for _, scale in scales]
+    lows = [cell(quantity, scale.low) if scale else "" for _, scale in scales]
     low_width = max(map(len, lows))
-    number_widths = low_width + max(len(show(scale.high)) if scale else 0 for _, scale in scales)
+    number_widths = low_width + max(len(cell(quantity, scale.high)) if scale else 0 for _, scale in scales)
     bar = max(len(ASCII_SHADES), min(BAR_WIDTH, width - title_width - number_widths - 2))
     for (title, scale), low in zip(scales, lows, strict=True):
         line = Text(title.ljust(title_width))
@@ -243,5 +230,5 @@ def _legend(
             for step in range(bar):
                 character, style = ink(step / (bar - 1))
                 line.append(character, style)
-            line.append(" " + show(scale.high))
+            line.append(" " + cell(quantity, scale.high))
         yield line
