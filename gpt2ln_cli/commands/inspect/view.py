@@ -205,7 +205,8 @@ def grid(record: Inspection, quantity: str) -> Grid:
 
 
 def _texts(prompt: PromptInfo) -> list[str]:
-    return list(map(_token, prompt.token_ids, prompt.tokens or [None] * prompt.length))
+    texts: list[str] | list[None] = prompt.tokens if prompt.tokens is not None else [None] * prompt.length
+    return list(map(_token, prompt.token_ids, texts))
 
 
 def _token(token_id: int, text: str | None) -> str:
