@@ -241,7 +241,8 @@ class View:
 
     def tables(self) -> dict[str, Table]:
         """All tables by name; ``record`` has one row, with what stands outside of the record's lists."""
-        found = {block.name: block for block in [*self.blocks, *self.more] if isinstance(block, Table)}
+        tables = [block for block in [*self.blocks, *self.more] if isinstance(block, Table)]
+        found = {table.name: table for table in tables if any(column.data for column in table.columns)}
         return {**found, RECORD: table_of(RECORD, type(self.record), [self.record])}
 
     def table(self, name: str | None = None) -> Table:

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING
 from gpt2ln_cli.output.blocks import (
     Block,
     Column,
-    Fact,
-    Facts,
     Form,
     Heading,
     Look,
@@ -20,11 +18,11 @@ from gpt2ln_cli.output.blocks import (
     table_of,
 )
 from gpt2ln_cli.output.header import header, nonfinite, warnings
-from gpt2ln_cli.output.text import MISSING, number
+from gpt2ln_cli.output.text import number
 from gpt2ln_cli.records import Feature, SiteParameters
 
 if TYPE_CHECKING:
-    from gpt2ln_cli.records import Parameters, SiteSummary, Verdict
+    from gpt2ln_cli.records import Parameters, SiteSummary, Vector, Verdict
 
 TABLES = ("sites", "extremes")
 VECTORS = ("gain", "bias")
@@ -60,7 +58,7 @@ def _blocks(record: Parameters, *, listed: bool) -> Iterator[Block]:
     yield learned(record.sites, {"gain": (*SIX, "rms_distance", *COUNTS), "bias": (*SIX, "rms_distance")})
     if listed:
         yield Heading("Features farthest from 1 (gain) and from 0 (bias), as feature:value")
-        yield Facts([fact for site in record.sites for fact in _farthest(site)])
+        yield _farthest(record)
     yield Paragraph(
         "std divides by d. '< 0' counts negative gains, 'off' features whose gain is at most 1% of the gains' root "
         "mean square: all but switched off.",
@@ -119,8 +117,16 @@ def learned_sentence(verdict: Verdict, sites: Sequence[SiteParameters | SiteSumm
     )
 
 
-def _farthest(site: SiteParameters) -> Iterator[Fact]:
-    for index, vector in enumerate(VECTORS):
-        extremes = getattr(getattr(site, vector), "extremes", None) or ()
-        found = "  ".join(f"{feature.index}:{number(feature.value)}" for feature in extremes)
-        yield Fact("" if index else site.name, found or MISSING, vector)
+def _farthest(record: Parameters) -> Table:
+    columns = [Column(name, str, look=Look(name, key=True), data=False) for name in ("site", *VECTORS)]
+    return Table(
+        "farthest",
+        columns,
+        lambda: ([site.name, *(_listed(getattr(site, name)) for name in VECTORS)] for site in record.sites),
+    )
+
+
+def _listed(vector: Vector | None) -> str | None:
+    if vector is None:
+        return None
+    return "  ".join(f"{feature.index}:{number(feature.value)}" for feature in vector.extremes or ())

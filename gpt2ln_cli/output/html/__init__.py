@@ -53,9 +53,9 @@ def write(view: View, stream: TextIO, *, everything: bool = False) -> None:
     Args:
         view: what to show.
         stream: where to.
-        everything: whether tables show the columns that are for data alone, too.
+        everything: whether the columns and tables that are for data alone are shown, too.
     """
-    blocks: list[Block] = [*view.blocks, *(view.more if everything else ())]
+    blocks = [*view.blocks, *(block for table in view.more for block in (Heading(table.name), table) if everything)]
     pictures = _Pictures()
     for block in blocks:
         pictures.add(block)
@@ -141,8 +141,9 @@ def _policy(style: str, scripts: Sequence[str]) -> str:
     def source(text: str) -> str:
         return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
+    allowed = " ".join(map(source, scripts)) or "'none'"
     return (
-        f"default-src 'none'; script-src {' '.join(map(source, scripts))}; style-src {source(style)}; img-src data:; "
+        f"default-src 'none'; script-src {allowed}; style-src {source(style)}; img-src data:; "
         "base-uri 'none'; form-action 'none'"
     )
 
