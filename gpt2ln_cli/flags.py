@@ -47,12 +47,20 @@ def eps_flags(eps: float) -> list[Flag]:
     return [Flag(code="eps_dominates", site=None, message=message)]
 
 
-def run_flags(measured: Measured, eps: float) -> list[Flag]:
-    """Flag the first NaN or infinity of a run, and sites whose eps exceeds the variance of most tokens."""
+def run_flags(measured: Measured, configured: float) -> list[Flag]:
+    """Flag the first NaN or infinity of a run, and sites whose eps is not the configuration's or exceeds the variance.
+
+    Args:
+        measured: the run.
+        configured: eps in the model's configuration.
+    """
     first: list[Flag] = []
-    dominating: list[Flag] = []
+    about_eps: list[Flag] = []
     for number, site in enumerate(measured.sites):
-        at = measured.at(number)
+        at, eps = measured.at(number), measured.eps[number]
+        if eps != configured:
+            message = f"eps is {eps:g} here and {configured:g} in the configuration: the figures go by the module's"
+            about_eps.append(Flag(code="eps_differs", site=site.name, message=message))
         entering, leaving = ~np.isfinite(at.mean) | ~np.isfinite(at.sigma), ~np.isfinite(at.post_norm)
         for where, bad in (("entering", entering), ("leaving", leaving)):
             if bad.any() and not first:
@@ -61,5 +69,5 @@ def run_flags(measured: Measured, eps: float) -> list[Flag]:
         dominated = int(np.count_nonzero(at.sigma**2 < eps))
         if 2 * dominated > at.sigma.size:
             message = f"no longer normalizes: eps {eps:g} exceeds the variance of {dominated} of {at.sigma.size} tokens"
-            dominating.append(Flag(code="eps_dominates", site=site.name, message=message))
-    return [*first, *dominating]
+            about_eps.append(Flag(code="eps_dominates", site=site.name, message=message))
+    return [*first, *about_eps]

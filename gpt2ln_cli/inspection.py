@@ -18,7 +18,7 @@ from gpt2ln_cli.parameters import describe
 from gpt2ln_cli.prompts import Overflow, token_texts
 from gpt2ln_cli.quantities import POSITION, QUANTITIES
 from gpt2ln_cli.records import Inspection, Row, Rows, SiteSummary
-from gpt2ln_cli.sites import Site, all_sites, select_sites
+from gpt2ln_cli.sites import all_sites, select_sites
 from gpt2ln_cli.statistics import Measured, Progress, measure, summarize
 from gpt2ln_cli.subject import Subject, prepare
 
@@ -34,7 +34,9 @@ class Run:
     def record(self, command: Literal["inspect", "stats"], rows: Rows | None) -> Inspection:
         """The record of the run, with the given rows."""
         config = self.subject.loaded.checkpoint.config
-        learned = {site.name: self._parameters(site) for site in all_sites(config.n_layer)}
+        modules = {site: layer_norm(self.subject.loaded.body, site) for site in all_sites(config.n_layer)}
+        # What is no LayerNorm was not read, and has no gain and bias to speak of.
+        learned = {site.name: _parameters(one) for site, one in modules.items() if isinstance(one, torch.nn.LayerNorm)}
         return Inspection(
             command=command,
             model=self.subject.loaded.info,
@@ -71,10 +73,6 @@ class Run:
                 gain=learned.gain,
                 bias=learned.bias,
             )
-
-    def _parameters(self, site: Site) -> LayerNormParameters:
-        module = layer_norm(self.subject.loaded.body, site)
-        return LayerNormParameters(gain=_vector(module.weight), bias=_vector(module.bias))
 
 
 class MeasuredRows(Rows):
@@ -164,6 +162,10 @@ def run(
     )
     measured = measure(subject.loaded.body, subject.contexts, subject.batches, sites, shape=shape, progress=progress)
     return Run(subject, bos, measured)
+
+
+def _parameters(module: torch.nn.LayerNorm) -> LayerNormParameters:
+    return LayerNormParameters(gain=_vector(module.weight), bias=_vector(module.bias))
 
 
 def _vector(parameter: torch.Tensor | None) -> NDArray[np.float64] | None:

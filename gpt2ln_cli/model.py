@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -68,21 +66,6 @@ def layer_norm(body: GPT2Model, site: Site) -> nn.LayerNorm:
     """The module of a site."""
     module: nn.LayerNorm = getattr(body if site.layer is None else body.h[site.layer], site.kind)
     return module
-
-
-@contextmanager
-def forward_replaced(module: nn.Module, forward: Callable[[torch.Tensor], torch.Tensor]) -> Iterator[None]:
-    """Let the module compute something else; on leaving, whatever happened inside, it is as it was."""
-    # In the instance's own namespace: it hides the class's forward, and deleting it brings that back.
-    own = module.__dict__.get("forward")
-    module.__dict__["forward"] = forward
-    try:
-        yield
-    finally:
-        if own is None:
-            del module.__dict__["forward"]
-        else:
-            module.__dict__["forward"] = own
 
 
 def head_weight(loaded: LoadedModel) -> torch.Tensor:

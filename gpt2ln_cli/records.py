@@ -55,9 +55,10 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
 class Flag(msgspec.Struct, frozen=True, kw_only=True):
     """Something in the checkpoint or the run that makes its figures mean less than they seem to."""
 
-    code: Literal["nonfinite_parameter", "nonfinite_activation", "eps_dominates", "identity"]
+    code: Literal["nonfinite_parameter", "nonfinite_activation", "eps_dominates", "eps_differs", "identity"]
     """``nonfinite_*``: NaN or infinity in a gain or bias, or first met in the run; ``eps_dominates``: LayerNorm divides
-    by a constant instead of by sigma; ``identity``: the gain is 1 and the bias 0 or absent."""
+    by a constant instead of by sigma; ``eps_differs``: a module's eps is not the configuration's;
+    ``identity``: the gain is 1 and the bias 0 or absent."""
     site: str | None
     """Null where it concerns the whole model."""
     message: str

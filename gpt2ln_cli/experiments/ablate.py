@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,8 @@ from numpy.typing import NDArray
 from gpt2ln_cli.errors import PromptError
 from gpt2ln_cli.experiments.normalizing import normalized
 from gpt2ln_cli.experiments.tracing import Floats, Passage, passes, trace, vector
-from gpt2ln_cli.model import forward_replaced, head_weight, layer_norm
+from gpt2ln_cli.instrument import undisturbed
+from gpt2ln_cli.model import head_weight, layer_norm
 from gpt2ln_cli.readings import Reading
 from gpt2ln_cli.records import Ablated, Ablation, Spread
 from gpt2ln_cli.sites import Site
@@ -259,12 +259,12 @@ def _run(
     for batch, rows in passes(subject):
         real = batch.mask.bool()
         lengths = [len(ids) for _, ids in rows]
-        with contextlib.ExitStack() as stack:
-            for site, place in places.items():
-                if variant.output is not None:
-                    forward = _forward(variant.output, place, real, lengths)
-                    stack.enter_context(forward_replaced(layer_norm(body, site), forward))
-            output = trace(body, batch, list(dict.fromkeys(watched)), see)
+        replace = {
+            site: _forward(variant.output, place, real, lengths)
+            for site, place in places.items()
+            if variant.output is not None
+        }
+        output = trace(body, batch, list(dict.fromkeys(watched)), see, replace)
         hidden.append(output[real.to(output.device)])
         steps.add(sum(lengths))
     x = np.concatenate(entering)
@@ -290,7 +290,7 @@ def _forward(
 def _predict(outcomes: Sequence[_Outcome], targets: torch.Tensor, head: torch.Tensor) -> list[_Predictions]:
     """Every outcome's predictions, held against the first's."""
     parts: list[list[_Predictions]] = [[] for _ in outcomes]
-    with torch.inference_mode():
+    with undisturbed(head.device):
         for start in range(0, len(targets), CHUNK):
             chunk = slice(start, start + CHUNK)
             real: torch.Tensor | None = None
