@@ -58,6 +58,7 @@ def inspect(
     bos: bool = False,
     overflow: Overflow = "error",
     batch_size: int | None = None,
+    batch_tokens: int | None = None,
     progress: Progress | None = None,
 ) -> Inspection:
     """Run prompts and summarize what every LayerNorm computed; ``gpt2ln inspect``.
@@ -76,10 +77,12 @@ def inspect(
         bos: begin every sequence with ``<|endoftext|>``.
         overflow: what becomes of a prompt longer than the context: ``error``, ``truncate`` or ``window``.
         batch_size: most sequences in a forward pass; None lets their lengths decide.
+        batch_tokens: most tokens in a forward pass, padding included; None is 1,024 on a CPU, and on a GPU what its
+            free memory takes.
         progress: called with (tokens done, tokens in all) after every forward pass.
 
     Raises:
-        UsageError: no such layer or site, or a batch size below 1.
+        UsageError: no such layer or site, or ``batch_size`` or ``batch_tokens`` below 1.
         CheckpointError: the checkpoint can't be found, read or trusted.
         PromptError: a prompt can't be used.
     """
@@ -94,6 +97,7 @@ def inspect(
         bos=bos,
         overflow=overflow,
         batch_size=batch_size,
+        batch_tokens=batch_tokens,
         progress=progress,
     )
     return _strict(run.record("inspect", run.rows() if per_token else None))
@@ -114,6 +118,7 @@ def stats(
     bos: bool = False,
     overflow: Overflow = "error",
     batch_size: int | None = None,
+    batch_tokens: int | None = None,
     progress: Progress | None = None,
 ) -> Inspection:
     """Run prompts up to a layer and list every token's statistics there; ``gpt2ln stats``.
@@ -132,10 +137,11 @@ def stats(
         bos: as for :func:`inspect`.
         overflow: as for :func:`inspect`.
         batch_size: as for :func:`inspect`.
+        batch_tokens: as for :func:`inspect`.
         progress: as for :func:`inspect`.
 
     Raises:
-        UsageError: no such layer, site or quantity, or a batch size or ``top`` below 1.
+        UsageError: no such layer, site or quantity, or ``batch_size``, ``batch_tokens`` or ``top`` below 1.
         CheckpointError: as for :func:`inspect`.
         PromptError: as for :func:`inspect`.
     """
@@ -153,6 +159,7 @@ def stats(
         bos=bos,
         overflow=overflow,
         batch_size=batch_size,
+        batch_tokens=batch_tokens,
         progress=progress,
     )
     return _strict(run.record("stats", run.rows(sort=sort, top=top)))
@@ -259,6 +266,7 @@ def compare(
     bos: bool = False,
     overflow: Overflow = "error",
     batch_size: int | None = None,
+    batch_tokens: int | None = None,
     progress: Progress | None = None,
 ) -> Comparison:
     """Show what LayerNorm takes from tokens, what it leaves, and whether it is gone; ``gpt2ln compare``.
@@ -284,6 +292,7 @@ def compare(
         bos: as for :func:`inspect`.
         overflow: as for :func:`inspect`.
         batch_size: as for :func:`inspect`.
+        batch_tokens: as for :func:`inspect`.
         progress: as for :func:`inspect`; the probe's passes are not counted.
 
     Raises:
@@ -301,7 +310,14 @@ def compare(
     chosen = _sites(checkpoint, layers, sites)
     if context:
         subject = prepare(
-            items, model=checkpoint, device=device, dtype=dtype, bos=bos, overflow=overflow, batch_size=batch_size
+            items,
+            model=checkpoint,
+            device=device,
+            dtype=dtype,
+            bos=bos,
+            overflow=overflow,
+            batch_size=batch_size,
+            batch_tokens=batch_tokens,
         )
         return _strict(compare_contexts(subject, chosen, bos=bos, progress=progress))
     if len(items) < 2:
@@ -316,6 +332,7 @@ def compare(
         bos=bos,
         overflow=overflow,
         batch_size=batch_size,
+        batch_tokens=batch_tokens,
     )
     settings = [
         (
@@ -349,6 +366,7 @@ def ablate(
     bos: bool = False,
     overflow: Overflow = "error",
     batch_size: int | None = None,
+    batch_tokens: int | None = None,
     progress: Progress | None = None,
 ) -> Ablation:
     """Replace LayerNorms by something else and measure what the model then predicts; ``gpt2ln ablate``.
@@ -368,6 +386,7 @@ def ablate(
         bos: as for :func:`inspect`.
         overflow: as for :func:`inspect`.
         batch_size: as for :func:`inspect`.
+        batch_tokens: as for :func:`inspect`.
         progress: as for :func:`inspect`, the tokens of every replacement's passes counted.
 
     Raises:
@@ -391,6 +410,7 @@ def ablate(
         bos=bos,
         overflow=overflow,
         batch_size=batch_size,
+        batch_tokens=batch_tokens,
     )
     return _strict(replace_all(subject, chosen, bos=bos, progress=progress))
 
@@ -454,6 +474,7 @@ def diff(
     bos: bool = False,
     overflow: Overflow = "error",
     batch_size: int | None = None,
+    batch_tokens: int | None = None,
     progress: Progress | None = None,
 ) -> Difference:
     """Compare two checkpoints of one shape, LayerNorm by LayerNorm; ``gpt2ln diff``.
@@ -472,6 +493,7 @@ def diff(
         bos: as for :func:`inspect`.
         overflow: as for :func:`inspect`.
         batch_size: as for :func:`inspect`.
+        batch_tokens: as for :func:`inspect`.
         progress: as for :func:`inspect`, for each model in turn.
 
     Raises:
@@ -500,6 +522,7 @@ def diff(
                 bos=begin,
                 overflow=overflow,
                 batch_size=batch_size,
+                batch_tokens=batch_tokens,
                 progress=progress,
             )
 
@@ -586,6 +609,7 @@ def report(
     bos: bool = False,
     overflow: Overflow = "error",
     batch_size: int | None = None,
+    batch_tokens: int | None = None,
     progress: Progress | None = None,
 ) -> Report:
     """Inspect prompts token by token and verify the model on their first 256 tokens; ``gpt2ln report``.
@@ -604,6 +628,7 @@ def report(
         bos: as for :func:`inspect`.
         overflow: as for :func:`inspect`.
         batch_size: as for :func:`inspect`.
+        batch_tokens: as for :func:`inspect`.
         progress: as for :func:`inspect`; what is verified is not counted.
 
     Raises:
@@ -627,6 +652,7 @@ def report(
         bos=bos,
         overflow=overflow,
         batch_size=batch_size,
+        batch_tokens=batch_tokens,
         progress=progress,
     )
     inspection = _strict(run.record("inspect", run.rows()))
@@ -644,6 +670,7 @@ def report(
             kinds=sites,
             overflow=overflow,
             batch_size=batch_size,
+            batch_tokens=batch_tokens,
             version_of_gpt2ln=__version__,
         ),
         nonfinite=inspection.nonfinite + verification.nonfinite,
@@ -704,6 +731,7 @@ def _run(
     bos: bool,
     overflow: Overflow,
     batch_size: int | None,
+    batch_tokens: int | None,
     progress: Progress | None,
 ) -> Run:
     from gpt2ln_cli.inspection import run
@@ -722,5 +750,6 @@ def _run(
         bos=bos,
         overflow=overflow,
         batch_size=batch_size,
+        batch_tokens=batch_tokens,
         progress=progress,
     )

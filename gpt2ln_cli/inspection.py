@@ -146,19 +146,27 @@ def run(
     bos: bool,
     overflow: Overflow,
     batch_size: int | None,
+    batch_tokens: int | None,
     progress: Progress | None,
 ) -> Run:
     """Tokenize the prompts, load the model and measure; what is wrong with the call is found before weights are read.
 
     Raises:
-        UsageError: no such layer or site, or a batch size below 1.
+        UsageError: no such layer or site, or ``batch_size`` or ``batch_tokens`` is below 1.
         CheckpointError: the weights or the tokenizer can't be used.
         PromptError: a prompt can't be used.
     """
     checkpoint = model.checkpoint if isinstance(model, LoadedModel) else model
     sites = select_sites(checkpoint.config.n_layer, layers, kinds)
     subject = prepare(
-        prompts, model=model, device=device, dtype=dtype, bos=bos, overflow=overflow, batch_size=batch_size
+        prompts,
+        model=model,
+        device=device,
+        dtype=dtype,
+        bos=bos,
+        overflow=overflow,
+        batch_size=batch_size,
+        batch_tokens=batch_tokens,
     )
     measured = measure(subject.loaded.body, subject.contexts, subject.batches, sites, shape=shape, progress=progress)
     return Run(subject, bos, measured)

@@ -24,7 +24,7 @@ STANDARD_INPUT = "-"
 SAMPLE = "default.txt"
 LONG_SAMPLE = "full_context.txt"
 HELD_OUT = "held_out.txt"
-# About this many tokens a forward pass: beyond some 2,700 the MLP's temporaries outgrow the allocator's cache.
+# About this many tokens a forward pass on a CPU: beyond some 2,700 the MLP's temporaries outgrow the allocator's cache.
 BATCH_TOKENS = 1024
 # A batch's longest sequence exceeds its shortest by at most this share, or by this many tokens.
 LENGTH_SLACK, LENGTH_SLACK_TOKENS = 0.25, 8
@@ -240,21 +240,35 @@ def prompt_infos(contexts: Sequence[Context], tokenizer: Tokenizer | None) -> li
     ]
 
 
-def plan_batches(lengths: Sequence[int], *, batch_size: int | None = None) -> list[list[int]]:
-    """Group sequences of similar length into batches of about ``BATCH_TOKENS`` padded tokens.
+def check_batches(batch_size: int | None, batch_tokens: int | None) -> None:
+    """Refuse what no batch can be made with.
+
+    Raises:
+        UsageError: one of them is below 1.
+    """
+    if batch_size is not None and batch_size < 1:
+        raise UsageError(f"batch size {batch_size}: it must be 1 or more.")
+    if batch_tokens is not None and batch_tokens < 1:
+        raise UsageError(f"batch tokens {batch_tokens}: it must be 1 or more.")
+
+
+def plan_batches(
+    lengths: Sequence[int], *, batch_size: int | None = None, batch_tokens: int = BATCH_TOKENS
+) -> list[list[int]]:
+    """Group sequences of similar length into batches.
 
     Args:
         lengths: tokens of each sequence.
         batch_size: most sequences in a batch; None leaves it to the tokens.
+        batch_tokens: most tokens in a batch, padding included; a longer sequence is a batch by itself.
 
     Returns:
         Indices into ``lengths``; every one occurs in exactly one batch.
 
     Raises:
-        UsageError: ``batch_size`` is below 1.
+        UsageError: ``batch_size`` or ``batch_tokens`` is below 1.
     """
-    if batch_size is not None and batch_size < 1:
-        raise UsageError(f"batch size {batch_size}: it must be 1 or more.")
+    check_batches(batch_size, batch_tokens)
     batches: list[list[int]] = []
     for index in sorted(range(len(lengths)), key=lambda i: lengths[i]):
         length = lengths[index]
@@ -263,7 +277,7 @@ def plan_batches(lengths: Sequence[int], *, batch_size: int | None = None) -> li
         fits = (
             batch
             and length <= max(shortest * (1 + LENGTH_SLACK), shortest + LENGTH_SLACK_TOKENS)
-            and length * (len(batch) + 1) <= BATCH_TOKENS
+            and length * (len(batch) + 1) <= batch_tokens
             and (batch_size is None or len(batch) < batch_size)
         )
         if fits:

@@ -26,6 +26,7 @@ def reproduction(
     kinds: Collection[str] | None,
     overflow: Overflow,
     batch_size: int | None,
+    batch_tokens: int | None,
     version_of_gpt2ln: str,
 ) -> Reproduction:
     """The calls of ``report`` that give an inspection again, on the same commit, device and dtype.
@@ -37,6 +38,7 @@ def reproduction(
         kinds: of ``ln_1``, ``ln_2`` and ``ln_f``.
         overflow: what became of long prompts.
         batch_size: most sequences in a forward pass.
+        batch_tokens: most tokens in one.
         version_of_gpt2ln: of the package.
     """
     model = record.model
@@ -51,6 +53,7 @@ def reproduction(
         "bos": record.bos or None,
         "overflow": None if overflow == "error" else overflow,
         "batch_size": batch_size,
+        "batch_tokens": batch_tokens,
     }
     options = {name: value for name, value in chosen.items() if value is not None}
     texts, ids = _prompts(record.prompts, bos=record.bos)

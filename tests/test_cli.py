@@ -194,6 +194,7 @@ BAD = [
     (2, ["inspect", "x", "--layer", "3", "--site", "ln_f"], "no LayerNorm is left"),
     (2, ["inspect", "x", "--site", "ln_3"], "ln_3"),
     (2, ["inspect", "x", "--batch-size", "0"], "--batch-size"),
+    (2, ["inspect", "x", "--batch-tokens", "0"], "--batch-tokens"),
     (2, ["inspect", "x", "--whole-file"], "--whole-file"),
     (2, ["inspect", "-", "-"], "only once"),
     (2, ["stats", "--layer", "1", "x", "--top", "0"], "--top"),

@@ -6,6 +6,7 @@ import copy
 import itertools
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ import torch
 from conftest import raw_states, reference
 from torch import nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
+from torch.profiler import ProfilerActivity, profile
 from transformers import GPT2Config, GPT2Model
 
 import gpt2ln_cli
@@ -20,6 +22,7 @@ from gpt2ln_cli.errors import UsageError
 from gpt2ln_cli.instrument import Batch, Instrument, watch
 from gpt2ln_cli.records import Flag
 from gpt2ln_cli.sites import Site, all_sites
+from gpt2ln_cli.subject import bytes_a_token, tokens_in_a_pass
 
 IDS = [5, 9, 1, 33, 2, 7]
 EXPERIMENTS = {
@@ -401,3 +404,43 @@ def test_kurtosis_is_right_at_every_scale(loaded, scale, eps):
     object.__setattr__(loaded, "body", body)
     record = gpt2ln_cli.inspect([IDS], model=loaded, per_token=True, layers=0, sites=["ln_1"])
     assert_rows(record.rows, reference(*raw_states(body, IDS)["h.0.ln_1"], eps))
+
+
+# How many tokens a pass takes.
+
+
+def test_windows_are_run_as_many_at_a_time_as_the_tokens_allow(demo):
+    ids = [[index] * 256 for index in range(8)]
+    for options, batches in (({}, 2), ({"batch_size": 64}, 2), ({"batch_tokens": 2048}, 1), ({"batch_tokens": 1}, 8)):
+        assert gpt2ln_cli.inspect(ids, model=demo, layers=0, **options).counts.batches == batches
+    with pytest.raises(UsageError, match="batch tokens 0"):
+        gpt2ln_cli.inspect(ids, model="demo", batch_tokens=0)
+
+
+def on_gpu(body):
+    """What is asked of a body to plan its passes, as if it were on a GPU."""
+    return SimpleNamespace(device=torch.device("cuda"), config=body.config, dtype=body.dtype)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("activation", ["gelu_new", "gelu"])
+def test_a_pass_takes_the_memory_that_it_is_planned_with(dtype, activation):
+    """Peak of what is allocated while a pass runs, as torch's profiler counts it, against the estimate."""
+    body = GPT2Model(GPT2Config(n_layer=3, n_embd=96, vocab_size=61, activation_function=activation)).eval().to(dtype)
+    batch = Batch.of([[1] * 256] * 4)
+    instrument = Instrument(body, all_sites(3), shape=True)
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
+        instrument.read(batch)
+    events = sorted(profiled.profiler.kineto_results.events(), key=lambda event: event.start_ns())
+    held = itertools.accumulate(event.nbytes() for event in events if event.name() == "[memory]")
+    assert 0.4 < max(held) / batch.ids.numel() / bytes_a_token(on_gpu(body)) < 1
+
+
+@pytest.mark.parametrize(("free", "tokens"), [(2**20, 1024), (2**26, None), (2**40, 65_535)])
+def test_a_gpu_takes_what_its_memory_takes(loaded, monkeypatch, free, tokens):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (free // 2, 2**41))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _: free)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda _: free // 2)
+    body = on_gpu(loaded.body)
+    assert tokens_in_a_pass(body) == (tokens or free // 2 // bytes_a_token(body))
+    assert tokens_in_a_pass(loaded.body) == 1024

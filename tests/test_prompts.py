@@ -168,20 +168,24 @@ def test_truncation_settings_of_a_tokenizer_file_do_not_cut_prompts(tmp_path, de
 lengths_ = st.lists(st.integers(1, 1024), min_size=1, max_size=80)
 
 
-@given(lengths=lengths_, batch_size=st.none() | st.integers(1, 20))
-def test_batches_hold_every_sequence_once_and_waste_little(lengths, batch_size):
-    batches = plan_batches(lengths, batch_size=batch_size)
+@given(lengths=lengths_, batch_size=st.none() | st.integers(1, 20), batch_tokens=st.integers(1, 5000))
+def test_batches_hold_every_sequence_once_and_waste_little(lengths, batch_size, batch_tokens):
+    batches = plan_batches(lengths, batch_size=batch_size, batch_tokens=batch_tokens)
     assert sorted(index for batch in batches for index in batch) == list(range(len(lengths)))
     for batch in batches:
         longest, shortest = max(lengths[i] for i in batch), min(lengths[i] for i in batch)
         assert batch_size is None or len(batch) <= batch_size
-        assert len(batch) == 1 or longest * len(batch) <= BATCH_TOKENS
+        assert len(batch) == 1 or longest * len(batch) <= batch_tokens
         assert longest <= max(1.25 * shortest, shortest + 8)
 
 
 def test_short_prompts_share_a_batch():
     assert plan_batches([3, 5, 4]) == [[0, 2, 1]]
-    assert len(plan_batches([1024] * 4)) == 4
+    assert len(plan_batches([BATCH_TOKENS] * 4)) == 4
+    assert [len(batch) for batch in plan_batches([1024] * 10, batch_tokens=4096)] == [4, 4, 2]
+    assert [len(batch) for batch in plan_batches([1024] * 10, batch_size=3, batch_tokens=4096)] == [3, 3, 3, 1]
     assert [len(batch) for batch in plan_batches([10] * 5, batch_size=2)] == [2, 2, 1]
     with pytest.raises(UsageError):
         plan_batches([1], batch_size=0)
+    with pytest.raises(UsageError, match="batch tokens 0"):
+        plan_batches([1], batch_tokens=0)

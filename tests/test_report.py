@@ -376,7 +376,7 @@ def test_what_is_not_finite_and_what_has_no_text_is_shown_too(make_folder, open_
 def test_the_calls_reproduce_the_record(demo, tmp_path, capsys):
     prompts = ["war\n" * 400, "-"]  # neither can be an argument as it is; the first takes two windows
     record = gpt2ln_cli.report(prompts, model=demo, layers="3,final", sites=["ln_1", "ln_f"], bos=True,
-                               overflow="window", batch_size=2)  # fmt: skip
+                               overflow="window", batch_size=2, batch_tokens=2000)  # fmt: skip
     assert [piece.prompt for piece in record.inspection.prompts] == [0, 0, 1]
     names: dict = {}
     exec(record.reproduction.python, names)

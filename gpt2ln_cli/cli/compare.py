@@ -17,7 +17,7 @@ Examples:
 
 @click.command("compare", epilog=EXAMPLE)
 @options.prompt_options
-@options.batch_option
+@options.batch_options
 @click.option("--context", is_flag=True, help="Look at the direction that all tokens of a prompt share.")
 @click.option(
     "--position",
@@ -37,7 +37,7 @@ Examples:
 @options.output_options
 def command(
     given: running.Given,
-    batch_size: int | None,
+    batching: options.Batching,
     context: bool,
     position: int | None,
     template: str | None,
@@ -73,7 +73,7 @@ def command(
             sites=sites,
             bos=given.bos,
             overflow=given.overflow,
-            batch_size=batch_size,
+            **batching,
             progress=progress,
         )
     running.note_model(record.model)

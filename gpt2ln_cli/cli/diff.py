@@ -17,7 +17,7 @@ Examples:
 @click.argument("model_a", shell_complete=completion.models)
 @click.argument("model_b", shell_complete=completion.models)
 @options.prompt_options
-@options.batch_option
+@options.batch_options
 @options.layer_option()
 @options.site_option
 @click.option(
@@ -35,7 +35,7 @@ def command(
     model_a: str,
     model_b: str,
     given: running.Given,
-    batch_size: int | None,
+    batching: options.Batching,
     layers: str | None,
     sites: tuple[str, ...],
     top: int,
@@ -62,7 +62,7 @@ def command(
             **how,
             bos=given.bos,
             overflow=given.overflow,
-            batch_size=batch_size,
+            **batching,
             progress=progress,
         )
     out.emit(record)

@@ -57,6 +57,13 @@ class How(TypedDict):
     dtype: Dtype
 
 
+class Batching(TypedDict):
+    """What goes into one forward pass, as the functions of the library take it."""
+
+    batch_size: int | None
+    batch_tokens: int | None
+
+
 def _remember_debug(context: click.Context, _: click.Parameter, value: bool) -> None:
     context.meta[DEBUG] = value
 
@@ -126,8 +133,16 @@ def layer_option(*, required: bool = False) -> Callable[[F], F]:
     )
 
 
-batch_option = click.option(
-    "--batch-size", type=click.IntRange(min=1), metavar="N", help="Most sequences in a forward pass."
+batch_options = _packed(
+    "batching",
+    Batching,
+    click.option("--batch-size", type=click.IntRange(min=1), metavar="N", help="Most sequences in a forward pass."),
+    click.option(
+        "--batch-tokens",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Most tokens in a forward pass: 1,024 on a CPU unless told, on a GPU what its memory takes.",
+    ),
 )
 
 prompt_options = _packed(

@@ -28,12 +28,13 @@ Examples:
   gpt2ln plot heatmap "war violence hate fear" --quantity post_norm --output heatmap.png
 """
 PROMPTS = ("prompt", "files", "whole_file", "token_ids", "bos", "overflow", "device", "dtype")
+BATCHING = tuple(options.Batching.__annotations__)
 # What each kind makes no use of.
 UNUSED = {
     "sigma": ("quantity",),
-    "gain": (*PROMPTS, "batch_size", "quantity"),
+    "gain": (*PROMPTS, *BATCHING, "quantity"),
     "heatmap": (),
-    "axis": ("layers", "sites", "batch_size", "quantity"),
+    "axis": ("layers", "sites", *BATCHING, "quantity"),
     "ablation": ("quantity",),
 }
 DEFAULT_PROMPTS = {"axis": verify.DEFAULT_PROMPTS, "ablation": ablate.DEFAULT_PROMPTS}
@@ -42,7 +43,7 @@ DEFAULT_PROMPTS = {"axis": verify.DEFAULT_PROMPTS, "ablation": ablate.DEFAULT_PR
 @click.command("plot", epilog=EXAMPLE)
 @click.argument("kind", type=click.Choice(list(plots.KINDS)))
 @options.prompt_options
-@options.batch_option
+@options.batch_options
 @options.layer_option()
 @options.site_option
 @click.option(
@@ -68,7 +69,7 @@ def command(
     context: click.Context,
     kind: str,
     given: running.Given,
-    batch_size: int | None,
+    batching: options.Batching,
     layers: str | None,
     sites: tuple[str, ...],
     quantity: str,
@@ -98,7 +99,7 @@ def command(
             plots.check_room(len(prompts or ()))
         with running.progress_bar(which["model"]) as progress:
             run: dict[str, Any] = {**which, **how, "bos": given.bos, "overflow": given.overflow}
-            part: dict[str, Any] = {"layers": layers, "sites": sites, "batch_size": batch_size, "progress": progress}
+            part: dict[str, Any] = {"layers": layers, "sites": sites, **batching, "progress": progress}
             if kind == "axis":
                 record = api.verify(prompts, **run)
             elif kind == "ablation":

@@ -15,7 +15,7 @@ Examples:
 
 @click.command("report", epilog=EXAMPLE)
 @options.prompt_options
-@options.batch_option
+@options.batch_options
 @options.layer_option()
 @options.site_option
 @options.model_options
@@ -26,7 +26,7 @@ Examples:
 @options.debug_option
 def command(
     given: running.Given,
-    batch_size: int | None,
+    batching: options.Batching,
     layers: str | None,
     sites: tuple[str, ...],
     which: options.Which,
@@ -56,7 +56,7 @@ def command(
             sites=sites,
             bos=given.bos,
             overflow=given.overflow,
-            batch_size=batch_size,
+            **batching,
             progress=progress,
         )
     running.note_model(record.inspection.model)
