@@ -514,9 +514,9 @@ class TokenAtSite(msgspec.Struct, frozen=True, kw_only=True):
     rebuilt_error: float | None
     """||x - (sqrt(sigma^2 + eps) xhat + mu)|| / ||x||, xhat being undone from the module's output."""
     rounding: float
-    """What rounding in the model's dtype makes of ``rebuilt_error``, in order of magnitude."""
+    """What ``rebuilt_error`` may be at most, where it is the rounding of y alone."""
     rebuilt: bool
-    """Whether every feature of x is rebuilt to rounding."""
+    """Whether x is rebuilt to rounding: y is what x, mu and sigma give, rounded once."""
     shape_kept: bool
     """Whether x - mu and xhat differ by nothing but a factor, to rounding: then kurtosis is the same."""
 

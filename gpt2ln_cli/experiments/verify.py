@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from gpt2ln_cli.experiments.normalizing import normalized, standardized
-from gpt2ln_cli.experiments.rounding import arithmetic, last_place, reproduced, rounded
+from gpt2ln_cli.experiments.rounding import LEVEL, arithmetic, last_place, reproduced, rounded
 from gpt2ln_cli.experiments.tracing import Batch, Passage, trace, vector
 from gpt2ln_cli.model import layer_norm
 from gpt2ln_cli.readings import Reading, statistics
@@ -34,9 +34,6 @@ AFFINES: dict[Affine, tuple[bool, bool]] = {
     "neither": (False, False),
 }
 
-# A reading fits a site where it reproduces at least this share of the numbers; two runs have the same numbers where at
-# least this share are the same bits. Below 10,000 tokens a whole token that is otherwise is never within it.
-LEVEL = 0.9999
 # Batch independence and causality are tried on so many tokens: the fewer, the more each weighs in a rival's statistics.
 CHECKED = 64
 

@@ -64,20 +64,19 @@ def learned_sentence(verdict: Verdict, sites: Sequence[SiteParameters | SiteSumm
 
 def reading_sentence(record: Verification) -> str:
     """What the axis trial's figures are."""
-    beside = (
-        " One context can't tell a context from a minibatch: beside it ran another of "
-        f"{len(record.companion)} tokens, made from its own."
-        if record.companion
-        else ""
-    )
-    return (
+    sentence = (
         "Each reading normalizes what entered a site, applies the learned gain and bias, and is held against what "
         "left it: the worst of all sites is shown. 'statistics' is how many (mean, sigma) pairs a site would take. "
         f"A number is reproduced exactly where the reading, in float64 and rounded once to {record.model.dtype}, gives "
         "the same bits; 'in all' counts also those that the kernel's float32 arithmetic can take across a rounding, "
-        f"and decides: a reading fits a site with {share(record.level)} of the numbers. The largest difference in units "
-        f"of y's last place decides nothing.{beside}"
+        f"and decides: a reading fits a site with {share(record.level)} of the numbers. The largest difference in "
+        "units of y's last place decides nothing."
     )
+    if record.companion:
+        sentence += (
+            f" One context can't tell a context from a minibatch: {len(record.companion)} more tokens ran beside it."
+        )
+    return sentence
 
 
 def reproduced_shares(fit: ReadingFit) -> list[str]:
