@@ -429,7 +429,7 @@ def verify(
     """Try every reading of "LayerNorm" on what the model computes, and check what GPT-2 does; ``gpt2ln verify``.
 
     Args:
-        prompts: as for :func:`inspect`, run as one batch; None is the bundled sample and a second line.
+        prompts: as for :func:`inspect`; None is the bundled sample and a second line.
         model: as for :func:`inspect`.
         revision: as for :func:`inspect`.
         heads: as for :func:`inspect`.
@@ -638,7 +638,7 @@ def report(
     """
     from gpt2ln_cli.experiments.verify import verify as try_readings
     from gpt2ln_cli.parameters import judge
-    from gpt2ln_cli.prompts import beginning
+    from gpt2ln_cli.prompts import beginning, plan_batches
     from gpt2ln_cli.reproduction import reproduction
 
     run = _run(
@@ -657,7 +657,8 @@ def report(
     )
     inspection = _strict(run.record("inspect", run.rows()))
     contexts = beginning(run.subject.contexts, VERIFIED_TOKENS)
-    tried = replace(run.subject, contexts=contexts, batches=[range(len(contexts))])
+    batches = plan_batches([len(context.token_ids) for context in contexts], batch_size=batch_size)
+    tried = replace(run.subject, contexts=contexts, batches=batches)
     verification = _strict(try_readings(tried, bos=bos))
     return Report(
         inspection=inspection,

@@ -405,13 +405,19 @@ class ReadingFit(msgspec.Struct, frozen=True, kw_only=True):
     reading: str
     is_gpt2: bool
     statistics: int
-    """Statistics that each site would take for this input."""
+    """Statistics that each site would take for this input, over the batches it was run in."""
     worst: float | None
     """Largest |y - predicted y| / rms(y) over sites, tokens and features."""
     rms: float | None
     """Largest rms(y - predicted y) / rms(y) over sites."""
     fits: int
-    """Sites whose output it reproduces to rounding."""
+    """Sites whose output it reproduces: at least ``level`` of the numbers."""
+    exact: float | None
+    """Least share over sites of the numbers of y that it gives exactly, from float64 rounded once to the dtype."""
+    reproduced: float | None
+    """The same, allowing for what the kernel's float32 arithmetic may change before that rounding: what decides."""
+    ulps: float | None
+    """Largest |y - predicted y| in units of y's last place; cancellation makes it large, and it decides nothing."""
 
 
 class SiteTrial(msgspec.Struct, frozen=True, kw_only=True):
@@ -421,9 +427,9 @@ class SiteTrial(msgspec.Struct, frozen=True, kw_only=True):
     layer: int | None
     kind: Literal["ln_1", "ln_2", "ln_f"]
     verdict: str | None
-    """The only reading that fits to rounding; null where none does, or several do."""
+    """The only reading that fits; null where none does, or several do."""
     candidates: list[str]
-    """All readings that fit to rounding: several where the input can't tell them apart."""
+    """All readings that reproduce at least ``level`` of the numbers: several where the input can't tell them apart."""
     rms: float | None
     """rms(y - predicted y) / rms(y) of the best reading."""
     runner_up: str
@@ -432,6 +438,16 @@ class SiteTrial(msgspec.Struct, frozen=True, kw_only=True):
     """By how many powers of ten the best fits better than the runner-up."""
     affine: Literal["gain and bias", "gain alone", "bias alone", "neither"]
     """What, applied to the best reading's xhat, reproduces y."""
+    best: str
+    """The reading that reproduces most, whether it fits or not."""
+    exact: float
+    """Share of the numbers of y that the best reading gives exactly, rounded once to the dtype."""
+    reproduced: float
+    """The same, allowing for what the kernel's float32 arithmetic may change before that rounding."""
+    ulps: float | None
+    """Largest |y - predicted y| of the best reading in units of y's last place."""
+    runner_up_reproduced: float
+    """Share of the numbers that the runner-up reproduces."""
 
 
 class Check(msgspec.Struct, frozen=True, kw_only=True):
@@ -455,11 +471,15 @@ class Verification(msgspec.Struct, frozen=True, kw_only=True):
     readings: list[ReadingFit]
     """GPT-2's own first."""
     rounding: float
-    """A reading whose rms(y - predicted y) / rms(y) is at most this fits to rounding."""
+    """What rounding to the dtype may make of rms(y - predicted y) / rms(y) of a right reading, at the worst site."""
+    level: float
+    """Share of the numbers that a reading must reproduce at a site to fit it."""
+    companion: list[int] | None
+    """Token ids of a context that ran beside the only one: alone it can't tell a context from a minibatch."""
     sites: list[SiteTrial]
     checks: list[Check]
     behaves_as_gpt2: bool
-    """No check came out otherwise."""
+    """The axis is GPT-2's, and no other check came out otherwise."""
     nonfinite: int = 0
 
 
@@ -494,10 +514,10 @@ class TokenAtSite(msgspec.Struct, frozen=True, kw_only=True):
     post: StageShape
     rebuilt_error: float | None
     """||x - (sqrt(sigma^2 + eps) xhat + mu)|| / ||x||, xhat being undone from the module's output."""
-    rounding: float | None
-    """What rounding in the model's dtype makes of ``rebuilt_error``, in order of magnitude."""
+    rounding: float
+    """What ``rebuilt_error`` may be at most, where it is the rounding of y alone."""
     rebuilt: bool
-    """Whether every feature of x is rebuilt to rounding."""
+    """Whether x is rebuilt to rounding: y is what x, mu and sigma give, rounded once."""
     shape_kept: bool
     """Whether x - mu and xhat differ by nothing but a factor, to rounding: then kurtosis is the same."""
 

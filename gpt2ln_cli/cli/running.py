@@ -230,10 +230,13 @@ def judge(flags: Sequence[Flag]) -> None:
 
 
 def judge_checks(checks: Sequence[Check]) -> None:
-    """End with exit code 1 where anything came out otherwise than in GPT-2."""
+    """End with exit code 1 where anything came out otherwise than in GPT-2, or the axis is undecided."""
     otherwise = [check.name for check in checks if check.passed is False]
     if otherwise:
         note(f"exit code 1: otherwise than in GPT-2 came out {', '.join(otherwise)}.")
+        raise click.exceptions.Exit(1)
+    if any(check.name == "axis" and check.passed is None for check in checks):
+        note("exit code 1: this input can't decide the axis.")
         raise click.exceptions.Exit(1)
 
 

@@ -27,9 +27,9 @@ def command(
 ) -> None:
     """Show which axis the LayerNorms normalize, by trying every reading.
 
-    Each reading of "LayerNorm" is held against what the model really computed on PROMPT, all prompts as one batch. Then
-    batch independence, causality, the heads, and gain and bias are checked. Exit code 1 if the checkpoint does not
-    behave as GPT-2 does.
+    Each reading of "LayerNorm" is held against what the model really computed on PROMPT, by the share of the numbers
+    that it reproduces. Then batch independence, causality, the heads, and gain and bias are checked. Exit code 1 if the
+    checkpoint does not behave as GPT-2 does, or PROMPT can't decide it.
     """
     prompts = given.gather(default=DEFAULT_PROMPTS)
     from gpt2ln_cli import api

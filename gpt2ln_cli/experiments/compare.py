@@ -8,13 +8,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from gpt2ln_cli.errors import PromptError, UsageError
 from gpt2ln_cli.experiments.linear_probe import r_squared
-from gpt2ln_cli.experiments.normalizing import normalized
+from gpt2ln_cli.experiments.normalizing import normalized, standardized
+from gpt2ln_cli.experiments.rounding import LEVEL, arithmetic, last_place, reproduced
 from gpt2ln_cli.experiments.tracing import Floats, Passage, passes, trace, vector
 from gpt2ln_cli.model import LoadedModel, layer_norm
 from gpt2ln_cli.prompts import HELD_OUT, LONG_SAMPLE, Context, long_sample, token_texts
@@ -43,10 +43,6 @@ CARRIER = "The word was {}."
 BLANK = "{}"
 # What the linear probe is tried on: sample prompts, in pieces of so many tokens.
 PROBED, PIECE = (LONG_SAMPLE, HELD_OUT), 128
-# A feature is rebuilt to rounding where it is off by at most this many times what one rounding makes of it.
-ROUNDING = 32
-# sigma of xhat is 1, up to eps, where it is off by at most this much, or so many times the dtype's epsilon.
-UNIT, UNIT_ROUNDING = 1e-3, 8
 
 
 @dataclass(frozen=True)
@@ -65,8 +61,16 @@ class _Undone:
     xhat: Floats
     y: Floats
     eps: float
+    last_rounding: Floats
+    """Half a unit of the last place of each feature of y."""
+    arithmetic: Floats
+    """How far the kernel's float32 arithmetic may take each feature of y before that."""
     rounding: Floats
-    """What one rounding of x, mu, gain * xhat and y makes of each feature of x that is rebuilt from xhat."""
+    """What both make of each feature of x that is rebuilt from xhat."""
+    rebuilt: NDArray[np.bool_]
+    """Whether the feature of y is what x, mu and sigma give, rounded once."""
+    gain: Floats
+    bias: Floats
 
 
 def choose_template(items: Sequence[str | Sequence[int]], template: str | None) -> str | None:
@@ -185,7 +189,6 @@ def compare_tokens(
         described.append(_setting(subject, template, items, found, seen, offset))
         offset += len(found)
     probe = _probe_sigma(loaded, loaded.tokenizer, sites) if loaded.tokenizer is not None else None
-    epsilon = float(torch.finfo(loaded.body.dtype).eps)
     eps = loaded.body.config.layer_norm_epsilon
     tokens = [token for setting in described for token in setting.tokens]
     return Comparison(
@@ -197,7 +200,7 @@ def compare_tokens(
         contexts=[],
         findings=[
             _find_discarded(tokens, loaded.body.config.n_embd),
-            _find_scale(described, eps, epsilon),
+            _find_scale(described, eps),
             _find_shape(tokens),
             _find_gone(probe),
         ],
@@ -267,19 +270,32 @@ def _see_all(
 def _undo(loaded: LoadedModel, passage: Passage) -> _Undone:
     """Take gain and bias off a site's output, so that what is left is what the module itself made of x."""
     module, eps = layer_norm(loaded.body, passage.site), loaded.body.config.layer_norm_epsilon
-    epsilon = float(torch.finfo(loaded.body.dtype).eps)
+    dtype = loaded.body.dtype
     gain, bias = vector(module, "weight"), vector(module, "bias")
     x, y = passage.x, passage.y
     gain = np.ones(x.shape[1]) if gain is None else gain
     bias = np.zeros(x.shape[1]) if bias is None else bias
-    mean = x.mean(axis=1, keepdims=True)
-    scale = np.sqrt(x.var(axis=1, keepdims=True) + eps)
-    # Where the gain is 0 nothing of xhat reaches y, and it is taken by its definition.
-    off = gain == 0
-    safe = np.where(off, 1.0, gain)
-    xhat = np.where(off, (x - mean) / scale, (y - bias) / safe)
-    amplified = np.where(off, 0.0, scale * (np.abs(y) + np.abs(bias)) / np.abs(safe))
-    return _Undone(x, xhat, y, eps, epsilon * (amplified + np.abs(x) + np.abs(mean)))
+    by_definition, scale = standardized(Reading.PER_TOKEN, x, [len(x)], heads=1, eps=eps)
+    # What is not finite is the record's to say.
+    with np.errstate(invalid="ignore", over="ignore"):
+        last_rounding = last_place(y, dtype) / 2
+        before_it = arithmetic(x, by_definition, scale, gain, bias)
+        error = last_rounding + before_it
+        # Where rounding leaves less of xhat in y than its own size, it is taken by its definition.
+        off = error > np.abs(gain)
+        safe = np.where(off, 1.0, gain)
+        return _Undone(
+            x=x,
+            xhat=np.where(off, by_definition, (y - bias) / safe),
+            y=y,
+            eps=eps,
+            last_rounding=last_rounding,
+            arithmetic=before_it,
+            rounding=np.where(off, 0.0, scale * error / np.abs(safe)),
+            rebuilt=reproduced(gain * by_definition + bias, before_it, y, dtype),
+            gain=gain,
+            bias=bias,
+        )
 
 
 def _setting(
@@ -330,10 +346,6 @@ def _token(site: Site, undone: _Undone, number: int) -> TokenAtSite:
     mean, variance = x.mean(), x.var()
     size = np.linalg.norm(x)
     difference = x - (np.sqrt(variance + undone.eps) * xhat + mean)
-    # The shape is kept where some factor makes xhat, without its mean, of x - mu.
-    shape = xhat - xhat.mean()
-    square = shape @ shape
-    stretched = shape * ((shape @ (x - mean)) / square) if square > 0 else shape
     return TokenAtSite(
         site=site.name,
         mean=float(mean),
@@ -345,9 +357,24 @@ def _token(site: Site, undone: _Undone, number: int) -> TokenAtSite:
         post=_shape(y),
         rebuilt_error=float(np.linalg.norm(difference) / size),
         rounding=float(np.linalg.norm(rounding) / size),
-        rebuilt=bool((np.abs(difference) <= ROUNDING * rounding).all()),
-        shape_kept=bool((np.abs(x - mean - stretched) <= ROUNDING * rounding).all()),
+        rebuilt=bool(undone.rebuilt[number].mean() >= LEVEL),
+        shape_kept=_keeps_shape(undone, number),
     )
+
+
+def _keeps_shape(undone: _Undone, number: int) -> bool:
+    """Whether, with some factor and offset, gain * (factor (x - mu) + offset) + bias is y to its rounding."""
+    x, xhat = undone.x[number], undone.xhat[number]
+    # What is not brought to sigma 1 is computed with numbers that are as much larger.
+    size = max(1.0, float(xhat.std() * np.sqrt(x.var() + undone.eps) / x.std()))
+    error = undone.last_rounding[number] + size * undone.arithmetic[number]
+    # In units of the error of each feature, so that one of small gain, which tells little of xhat, weighs little.
+    basis, _ = np.linalg.qr(np.stack([undone.gain * (x - x.mean()), undone.gain], axis=1) / error[:, None])
+    given = (undone.y[number] - undone.bias) / error
+    left = np.abs(given - basis @ (basis.T @ given))
+    # Errors of one unit each can't move the fit at a feature by more than this (Cauchy and Schwarz, on the hat matrix).
+    moved = np.sqrt(len(x) * np.sum(basis**2, axis=1))
+    return bool((left <= 1 + moved).all())
 
 
 @np.errstate(divide="ignore", invalid="ignore", over="ignore")
@@ -499,10 +526,11 @@ def _find_discarded(tokens: Sequence[ComparedToken], features: int) -> Finding:
     )
 
 
-def _find_scale(settings: Sequence[Setting], eps: float, epsilon: float) -> Finding:
+def _find_scale(settings: Sequence[Setting], eps: float) -> Finding:
     before = after = 1.0
     off = 0.0
     where = ""
+    holds = True
     for setting in settings:
         for at_site in zip(*(token.sites for token in setting.tokens), strict=True):
             ratio = _ratio([_number(one.pre.sigma) for one in at_site])
@@ -511,8 +539,11 @@ def _find_scale(settings: Sequence[Setting], eps: float, epsilon: float) -> Find
             after = max(after, _ratio([_number(one.normalized.sigma) for one in at_site]))
             for one in at_site:
                 sigma = _number(one.sigma)
-                off = max(off, abs(_number(one.normalized.sigma) - sigma / np.sqrt(sigma**2 + eps)))
-    holds = bool(off <= max(UNIT, UNIT_ROUNDING * epsilon))
+                scale = np.sqrt(sigma**2 + eps)
+                distance = abs(_number(one.normalized.sigma) - sigma / scale)
+                # Of errors of y's features no more can reach sigma of xhat than their root mean square.
+                limit = _number(one.rounding) * np.sqrt(sigma**2 + _number(one.mean) ** 2) / scale
+                off, holds = max(off, distance), bool(holds and distance <= limit)
     verb = "it is sigma / sqrt(sigma^2 + eps), 1 but for eps" if holds else f"it is off by {off:.2g} from 1 up to eps"
     return Finding(
         name="scale",

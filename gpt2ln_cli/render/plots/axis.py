@@ -22,18 +22,20 @@ from gpt2ln_cli.render.plots.style import (
     rows_axis,
     short,
 )
+from gpt2ln_cli.render.wording import share
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 RECORD = Verification
 # Room for the values beside the marks, in shares of the scale.
-ROOM = 0.25
+ROOM = 0.5
 
 
 def draw(record: Verification) -> Figure:
-    """The error of every reading at the site it fits worst, on a log scale, against the level of rounding.
+    """The error of every reading at the site it fits worst, on a log scale, against the most that rounding leaves.
 
+    Beside it stands the share of the numbers that the reading reproduces there, which decides whether it fits.
     An error of exactly zero stands at the left edge, as an arrow.
     """
     readings, rounding = record.readings, record.rounding
@@ -52,10 +54,11 @@ def draw(record: Verification) -> Figure:
         mark = _mark(is_gpt2=one.is_gpt2) | ({} if one.rms else {"marker": "<"})
         axes.hlines(row, left, place, color=GREY, linewidth=0.4, linestyle=":")
         axes.plot([place], [row], clip_on=False, label=one.reading, **mark)
-        axes.annotate(short(one.rms) if one.rms else "0", (place, row), xytext=(5, 0), **BESIDE)
+        value = short(one.rms) if one.rms else "0"
+        axes.annotate(f"{value} ({share(one.reproduced)})", (place, row), xytext=(5, 0), **BESIDE)
     rows_axis(axes, [_in_two_lines(one.reading) for one in readings], bold=[one.is_gpt2 for one in readings])
     log_axis(axes.xaxis, plain=False)
-    axes.set_xlabel("rms error of y / rms(y), worst site\n(no unit, log scale)")
+    axes.set_xlabel("rms error of y / rms(y), worst site (log scale),\nand share of the numbers reproduced")
     own, other = (
         Line2D([], [], linestyle="none", label=label, **_mark(is_gpt2=is_gpt2))
         for is_gpt2, label in ((True, "what GPT-2 does"), (False, "rival reading"))

@@ -36,10 +36,11 @@ from gpt2ln_cli.render.header import model_lines, prompt_lines, warning_lines
 from gpt2ln_cli.render.layout import MISSING, integer, number
 from gpt2ln_cli.render.wording import (
     OUTCOMES,
-    READINGS,
     SITES,
     count_sentences,
     learned_sentence,
+    reading_sentence,
+    reproduced_shares,
     verified_sentence,
 )
 
@@ -102,7 +103,7 @@ def write(record: Report, stream: TextIO) -> None:
         verified=verified_sentence(record.verification),
         outcomes=OUTCOMES,
         readings=_readings(record.verification),
-        readings_legend=READINGS,
+        readings_legend=reading_sentence(record.verification),
         reproduction=reproduction,
         command=shlex.join(reproduction.command),
     )
@@ -245,7 +246,9 @@ def _readings(record: Verification) -> list[Columns]:
             ["rms", "worst"],
             [[number(one.rms), number(one.worst)] for one in record.readings],
         ),
-        Columns("to rounding", ["sites"], [[f"{one.fits} of {len(record.sites)}"] for one in record.readings]),
+        Columns("reproduced numbers", ["exactly", "in all"], [reproduced_shares(one) for one in record.readings]),
+        Columns("last places", ["worst"], [[number(one.ulps)] for one in record.readings]),
+        Columns("fits", ["sites"], [[f"{one.fits} of {len(record.sites)}"] for one in record.readings]),
     ]
 
 
