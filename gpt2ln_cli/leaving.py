@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from types import FrameType
 
@@ -40,7 +41,7 @@ def _leave(number: int, _: FrameType | None) -> None:
     while _tidying:
         with contextlib.suppress(Exception):
             _tidying.pop()()
-    if number == signal.SIGINT:
+    if number == signal.SIGINT and sys.stderr is not None:
         # Not by Python's stream, in the midst of whose writing the signal may have come.
         with contextlib.suppress(OSError):
             os.write(2, b"gpt2ln: interrupted.\n")

@@ -68,7 +68,8 @@ def locate(model: str, revision: str | None = None, *, heads: int | None = None)
 
     Raises:
         CheckpointError: nothing is found, or what is found is not a GPT-2 checkpoint.
-        UsageError: ``heads`` contradicts the checkpoint or is needed and not given, or ``revision`` is of a path.
+        UsageError: ``heads`` contradicts the checkpoint or is needed and not given, ``revision`` is of a path, or the
+            name is empty.
     """
     if revision is not None and is_local(model):
         raise UsageError(f"--revision {revision} is for a Hub id; '{model}' is on this disk, in one version.")
@@ -100,6 +101,7 @@ def files_of(model: str) -> Iterator[Path]:
 
     Raises:
         CheckpointError: the system refuses to say what is there.
+        UsageError: the name is empty.
     """
     path = BUNDLED.get(model) or _on_disk(model)
     if path is None:
@@ -110,10 +112,13 @@ def files_of(model: str) -> Iterator[Path]:
         return
     folder = path if path.is_dir() else path.parent
     yield from (folder / name for name in BESIDE)
-    if path.is_dir():
-        yield from (file for file in folder.iterdir() if file.name.endswith(WEIGHT_SUFFIXES))
-    else:
+    if not path.is_dir():
         yield path
+        return
+    try:
+        yield from (file for file in folder.iterdir() if file.name.endswith(WEIGHT_SUFFIXES))
+    except OSError as error:
+        raise _unreadable(path, error) from error
 
 
 def _on_disk(model: str) -> Path | None:
@@ -126,8 +131,12 @@ def _on_disk(model: str) -> Path | None:
     except (FileNotFoundError, NotADirectoryError, ValueError):
         return None
     except OSError as error:
-        raise CheckpointError(f"can't read {path}: {error.strerror or error}.") from error
+        raise _unreadable(path, error) from error
     return path
+
+
+def _unreadable(path: Path, error: OSError) -> CheckpointError:
+    return CheckpointError(f"can't read {path}: {error.strerror or error}.")
 
 
 def _recognize(path: Path, *, name: str, source: Source, heads: int | None) -> Checkpoint:
@@ -141,7 +150,7 @@ def _recognize(path: Path, *, name: str, source: Source, heads: int | None) -> C
             )
         contents = layout.read(path, heads)
     except OSError as error:
-        raise CheckpointError(f"can't read {path}: {error.strerror or error}.") from error
+        raise _unreadable(path, error) from error
     check_numbers(path, contents.config)
     check_tensors(path, contents.config, contents.tensors)
     _check_heads(path, contents.config, heads)
