@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 from gpt2ln_cli.checkpoint.tokenizer import END_OF_TEXT
 from gpt2ln_cli.errors import CheckpointError, PromptError, UsageError
+from gpt2ln_cli.escaping import user_path
 from gpt2ln_cli.records import PromptInfo
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def read_prompts(source: str | Path, *, whole_file: bool = False) -> list[str]:
     if source == STANDARD_INPUT and sys.stdin is None:
         raise PromptError("standard input is closed: there is no prompt to read.")
     try:
-        raw = sys.stdin.buffer.read() if source == STANDARD_INPUT else Path(source).expanduser().read_bytes()
+        raw = sys.stdin.buffer.read() if source == STANDARD_INPUT else user_path(source).read_bytes()
         text = raw.decode("utf-8-sig")
     except OSError as error:
         raise PromptError(f"can't read prompts from {name}: {error.strerror}.") from error

@@ -319,3 +319,25 @@ def test_a_checkpoints_own_words_are_escaped(tiny, tmp_path, refused, capsys):
     refused(folder, r"\x1b[31mllama\u202e")
     main(["params", "--model", str(folder)])
     assert capsys.readouterr().err.rstrip("\n").isprintable()
+    main(["params", "--model", str(folder), "--debug"])
+    traceback = capsys.readouterr().err
+    assert "Traceback" in traceback
+    assert r"\x1b[31mllama\u202e" in traceback
+    assert traceback.replace("\n", "").isprintable()
+
+
+def test_a_link_to_itself(tmp_path, refused):
+    (tmp_path / "loop").symlink_to("loop")
+    refused(tmp_path / "loop", "Too many levels of symbolic links")
+
+
+@pytest.mark.parametrize(
+    ("locked", "named"),
+    [(".", "."), ("folder", "folder"), ("folder/config.json", "folder"), ("folder/model.safetensors", "folder")],
+)
+def test_what_may_not_be_read_is_not_said_to_be_missing(tiny, shared_folder, as_nobody, refused, locked, named):
+    folder = layouts.whole_safetensors(tiny, shared_folder / "folder")
+    folder.chmod(0o755)
+    (shared_folder / locked).chmod(0o000)
+    with as_nobody():
+        refused(folder, "can't read", str(shared_folder / named), "Permission denied")

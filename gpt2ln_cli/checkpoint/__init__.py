@@ -5,16 +5,36 @@ A new layout is a module with ``matches(path)`` and ``read(path, heads)``, regis
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
 from gpt2ln_cli.checkpoint import gguf_file, huggingface, llmc, nanogpt, single
-from gpt2ln_cli.checkpoint.base import Checkpoint, Config, Contents, LayerNormParameters, check_numbers, check_tensors
+from gpt2ln_cli.checkpoint.base import (
+    CONFIG,
+    Checkpoint,
+    Config,
+    Contents,
+    LayerNormParameters,
+    check_numbers,
+    check_tensors,
+)
 from gpt2ln_cli.checkpoint.tensors import LM_HEAD
 from gpt2ln_cli.errors import CheckpointError, UsageError
+from gpt2ln_cli.escaping import user_path
 from gpt2ln_cli.records import Source
 
-__all__ = ["BUNDLED", "DEFAULT_MODEL", "LM_HEAD", "Checkpoint", "Config", "LayerNormParameters", "is_local", "locate"]
+__all__ = [
+    "BUNDLED",
+    "DEFAULT_MODEL",
+    "LM_HEAD",
+    "Checkpoint",
+    "Config",
+    "LayerNormParameters",
+    "files_of",
+    "is_local",
+    "locate",
+]
 
 
 class Layout(Protocol):
@@ -30,6 +50,9 @@ class Layout(Protocol):
 # The first that matches reads; those that know their files by their first bytes come before those that go by the name.
 LAYOUTS: tuple[Layout, ...] = (huggingface, gguf_file, llmc, nanogpt, single)
 DEFAULT_MODEL = "demo"
+# The files of a checkpoint's folder, and what is read beside a lone file.
+WEIGHT_SUFFIXES = (".safetensors", ".bin", huggingface.INDEX_SUFFIX)
+BESIDE = (CONFIG, "tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt")
 BUNDLED = {DEFAULT_MODEL: Path(__file__).parent.parent / "bundled" / DEFAULT_MODEL}
 
 
@@ -45,14 +68,15 @@ def locate(model: str, revision: str | None = None, *, heads: int | None = None)
 
     Raises:
         CheckpointError: nothing is found, or what is found is not a GPT-2 checkpoint.
-        UsageError: ``heads`` contradicts the checkpoint or is needed and not given, or ``revision`` is of a path.
+        UsageError: ``heads`` contradicts the checkpoint or is needed and not given, ``revision`` is of a path, or the
+            name is empty.
     """
     if revision is not None and is_local(model):
         raise UsageError(f"--revision {revision} is for a Hub id; '{model}' is on this disk, in one version.")
     if model in BUNDLED:
         return _recognize(BUNDLED[model], name=model, source="bundled", heads=heads)
-    path = Path(model).expanduser()
-    if path.exists():
+    path = _on_disk(model)
+    if path is not None:
         return _recognize(path, name=model, source="folder" if path.is_dir() else "file", heads=heads)
     from gpt2ln_cli.checkpoint import hub  # what is on this disk is found sooner without it
 
@@ -64,8 +88,55 @@ def locate(model: str, revision: str | None = None, *, heads: int | None = None)
 
 
 def is_local(model: str) -> bool:
-    """Whether the name is a bundled one or a path that is there, so that nothing is fetched."""
-    return model in BUNDLED or Path(model).expanduser().exists()
+    """Whether the name is a bundled one or a path that is there, so that nothing is fetched.
+
+    Raises:
+        CheckpointError: the system refuses to say whether the path is there.
+    """
+    return model in BUNDLED or _on_disk(model) is not None
+
+
+def files_of(model: str) -> Iterator[Path]:
+    """The files on this disk that may be read for a checkpoint, those of the cache for a Hub id; for a file, itself.
+
+    Raises:
+        CheckpointError: the system refuses to say what is there.
+        UsageError: the name is empty.
+    """
+    path = BUNDLED.get(model) or _on_disk(model)
+    if path is None:
+        from gpt2ln_cli.checkpoint import hub
+
+        if hub.is_repo_id(model):
+            yield from hub.cached_files(model)
+        return
+    folder = path if path.is_dir() else path.parent
+    yield from (folder / name for name in BESIDE)
+    if not path.is_dir():
+        yield path
+        return
+    try:
+        yield from (file for file in folder.iterdir() if file.name.endswith(WEIGHT_SUFFIXES))
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def _on_disk(model: str) -> Path | None:
+    """The path of that name; None where nothing is there."""
+    if not model:
+        raise UsageError("the name of the model is empty; leave --model out, or give a name, a folder or a file.")
+    path = user_path(model)
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return None
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    return path
+
+
+def _unreadable(path: Path, error: OSError) -> CheckpointError:
+    return CheckpointError(f"can't read {path}: {error.strerror or error}.")
 
 
 def _recognize(path: Path, *, name: str, source: Source, heads: int | None) -> Checkpoint:
@@ -79,7 +150,7 @@ def _recognize(path: Path, *, name: str, source: Source, heads: int | None) -> C
             )
         contents = layout.read(path, heads)
     except OSError as error:
-        raise CheckpointError(f"can't read {path}: {error.strerror or error}.") from error
+        raise _unreadable(path, error) from error
     check_numbers(path, contents.config)
     check_tensors(path, contents.config, contents.tensors)
     _check_heads(path, contents.config, heads)

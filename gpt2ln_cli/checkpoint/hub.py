@@ -314,6 +314,11 @@ def cached_checkpoints() -> Iterator[Checkpoint]:
             continue
 
 
+def cached_files(name: str) -> Iterator[Path]:
+    """Every file that the cache holds of a repository, of whichever commit."""
+    return (cache_folder() / f"models--{name.replace('/', '--')}").glob("snapshots/*/**/*")
+
+
 def _in_cache(name: str, file: str, revision: str) -> Path | bool | None:
     """The file's place in the cache; False where the cache knows that there is no such file, None if it knows nothing.
 

@@ -37,6 +37,8 @@ def open_safetensors(path: Path) -> dict[str, StoredTensor]:
 
     def opened(framework: str) -> Any:
         try:
+            # Of a file that it may not open, safetensors says that it isn't there.
+            path.open("rb").close()
             return safe_open(path, framework=framework)
         except SafetensorError as error:
             raise CheckpointError(f"{path} is damaged or not a safetensors file: {error}.") from error

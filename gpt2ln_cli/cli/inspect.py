@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from gpt2ln_cli.cli import options, running
+from gpt2ln_cli.cli import options, output_file, running
 from gpt2ln_cli.errors import UsageError
 from gpt2ln_cli.quantities import QUANTITIES
 
@@ -72,7 +72,7 @@ def command(
     if heatmap:
         from gpt2ln_cli.render import heatmap as picture
 
-        running.deliver(lambda stream: picture.write(record, heatmap, stream), output=out.file, utf8=False)
+        output_file.deliver(lambda stream: picture.write(record, heatmap, stream), output=out.file, utf8=False)
     else:
         out.emit(record)
     if strict:

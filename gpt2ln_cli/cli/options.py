@@ -64,6 +64,10 @@ class Batching(TypedDict):
     batch_tokens: int | None
 
 
+def _standard_output(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
+    return None if value == "-" else value
+
+
 def _remember_debug(context: click.Context, _: click.Parameter, value: bool) -> None:
     context.meta[DEBUG] = value
 
@@ -181,8 +185,9 @@ output_option = click.option(
     "-o",
     "--output",
     metavar="FILE",
+    callback=_standard_output,
     shell_complete=completion.files,
-    help="Write to a file, whole or not at all.",
+    help="Write to a file, whole or not at all; '-' is standard output.",
 )
 
 _record_options = _together(

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from gpt2ln_cli.cli import ablate, completion, options, running, verify
+from gpt2ln_cli.cli import ablate, completion, options, output_file, running, verify
 from gpt2ln_cli.errors import UsageError
 from gpt2ln_cli.quantities import QUANTITIES
 from gpt2ln_cli.render import plots
@@ -84,7 +84,7 @@ def command(
     """
     _check_applies(context, kind)
     image_format = _image_format(output)
-    running.check_output(output)
+    output_file.check(output)
     plots.check_matplotlib()
     from gpt2ln_cli import api
     from gpt2ln_cli.records import Record
@@ -108,7 +108,7 @@ def command(
                 record = api.inspect(prompts, **run, **part, per_token=kind == "heatmap")
     running.note_model(record.model)
     figure = plots.draw(kind, record, quantity=quantity if kind == "heatmap" else None)
-    running.deliver(lambda stream: plots.save(figure, stream.buffer, image_format), output=output, utf8=True)
+    output_file.deliver(lambda stream: plots.save(figure, stream.buffer, image_format), output=output, utf8=True)
 
 
 def _check_applies(context: click.Context, kind: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from gpt2ln_cli.cli import options, running
+from gpt2ln_cli.cli import options, output_file, running
 
 EXAMPLE = """\b
 Examples:
@@ -40,9 +40,9 @@ def command(
     The page is a single HTML file that loads nothing: it opens in any browser, on a phone too, and prints. It holds the
     figures of 'inspect --per-token' and the verdicts of 'verify' on the first 256 tokens.
     """
-    running.check_output(output)
+    output_file.check(output)
     if not as_json:
-        running.check_not_terminal(output, "a page of HTML is not for a terminal; give --output report.html.")
+        output_file.check_not_terminal(output, "a page of HTML is not for a terminal; give --output report.html.")
     prompts = given.gather()
     from gpt2ln_cli import api
     from gpt2ln_cli.render import json, report
@@ -60,7 +60,7 @@ def command(
             progress=progress,
         )
     running.note_model(record.inspection.model)
-    running.deliver(lambda stream: (json if as_json else report).write(record, stream), output=output, utf8=True)
+    output_file.deliver(lambda stream: (json if as_json else report).write(record, stream), output=output, utf8=True)
     if strict:
         running.judge(record.inspection.warnings)
         running.judge_checks(record.verification.checks)

@@ -50,7 +50,7 @@ def write(record: Inspection, quantity: str, stream: TextIO) -> None:
         quantity: the field of the rows that is shown.
         stream: a terminal with 256 colours or more gets viridis, everything else shades.
     """
-    console = PipeConsole(file=stream, highlight=False, soft_wrap=False)
+    console = PipeConsole(stream)
     write_header(console, record.model, prompt_lines(record.prompts, bos=record.bos, padding=record.counts.padding))
     write_warnings(console, record.warnings)
     names = [site.name for site in record.sites]

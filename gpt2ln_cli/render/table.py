@@ -57,7 +57,7 @@ SHORT_COMMIT = 12
 
 def write(record: Record, stream: TextIO) -> None:
     """Write the record as tables; they adapt to the width, and colours go to a terminal only."""
-    console = PipeConsole(file=stream, highlight=False, soft_wrap=False)
+    console = PipeConsole(stream)
     if isinstance(record, Inspection):
         _inspection(console, record)
     elif isinstance(record, Parameters):
