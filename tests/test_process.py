@@ -303,7 +303,7 @@ def test_a_signal_leaves_the_terminal_with_its_cursor():
 
 @pytest.mark.slow
 def test_a_signal_at_any_moment_ends_the_run(tmp_path):
-    """Of a run that would never end by itself: 110 signals, from its start to where it writes."""
+    """Of a run that would never end by itself: 60 signals, from its start to where it writes."""
     program = (
         "import signal, time\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
@@ -315,7 +315,7 @@ def test_a_signal_at_any_moment_ends_the_run(tmp_path):
         "from gpt2ln_cli.__main__ import run; run()"
     )
     chance, length = random.Random(20240326), None
-    for _ in range(111):
+    for _ in range(61):
         with subprocess.Popen(
             [sys.executable, "-c", program, "inspect", "x", "--output", str(tmp_path / "out")],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
