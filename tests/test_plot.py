@@ -221,7 +221,7 @@ def test_errors_of_zero_and_none_are_on_the_axis_trial(verification):
     assert line(axes, Reading.PER_TOKEN.value).get_xdata() == [axes.get_xlim()[0]]
     assert line(axes, Reading.PER_TOKEN.value).get_marker() == "<"
     notes = {round(text.xy[1]): text.get_text() for text in axes.texts}
-    assert (notes[0], notes[5]) == ("0 (100.00%)", "not finite")
+    assert (notes[0], notes[5]) == ("0 (100%)", "not finite")
 
 
 def test_the_ablation_ladder_is_sorted_with_errors_and_nothing_presses_it_together(ablation):
