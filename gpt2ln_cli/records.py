@@ -699,7 +699,8 @@ class Ablation(msgspec.Struct, frozen=True, kw_only=True):
     """The model as it is."""
     replaced: list[Ablated]
     resolution: float
-    """Differences of loss up to this, in nats, are taken for rounding."""
+    """Differences of loss up to this, in nats, are taken for rounding: three standard errors of what it makes of the
+    loss to round the outputs of the replaced LayerNorms once more."""
     lower: list[str]
     """Replacements with a lower loss than the real model's, lowest first; none of them looks ahead."""
     equal: list[str]

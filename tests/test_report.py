@@ -416,7 +416,7 @@ def test_strict_minds_the_checks(capsys, make_folder, monkeypatch, tmp_path):
     from gpt2ln_cli.experiments import verify
 
     failed = verify.Check(name="axis", passed=False, statement="otherwise")
-    monkeypatch.setattr(verify, "check_axis", lambda trials: failed)
+    monkeypatch.setattr(verify, "check_axis", lambda *_: failed)
     words = ["report", "--token-ids", "1,2", "--model", str(make_folder()), "-o", str(tmp_path / "page.html")]
     assert main(words) == 0
     assert main([*words, "--strict"]) == 1

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from gpt2ln_cli.errors import PromptError
 from gpt2ln_cli.experiments.normalizing import normalized
+from gpt2ln_cli.experiments.rounding import last_place
 from gpt2ln_cli.experiments.tracing import Floats, Passage, passes, trace, vector
 from gpt2ln_cli.instrument import undisturbed
 from gpt2ln_cli.model import head_weight, layer_norm
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
     from transformers.models.gpt2.modeling_gpt2 import GPT2Model
 
 FINAL = Site(None, "ln_f")
-# Losses that differ by at most this many times the dtype's epsilon, relatively, differ by rounding.
-ROUNDING = 4
+# Losses differ by rounding where they do by at most so many standard errors of what one more rounding makes of them.
+STANDARD_ERRORS = 3
 # Positions whose predictions are held in memory at a time: a row of float64 over the vocabulary each.
 CHUNK = 128
 
@@ -120,6 +121,18 @@ VARIANTS = (
 )
 
 
+def _rounded_again(dtype: torch.dtype) -> Variant:
+    """The LayerNorm itself, each number of its output moved by up to half a unit of its last place, at random."""
+    random, real = np.random.default_rng(0), _as(Reading.PER_TOKEN)
+
+    def output(x: Floats, lengths: Sequence[int], place: Place) -> Floats:
+        y = real(x, lengths, place)
+        moved: Floats = y + (random.random(y.shape) - 0.5) * last_place(y, dtype)
+        return moved
+
+    return Variant("rounded again", "gain xhat + bias, rounded up or down at random", False, output)
+
+
 @dataclass(frozen=True)
 class _Outcome:
     """What a run through all batches left, for the real tokens in the order of the batches' rows."""
@@ -164,7 +177,8 @@ def ablate(subject: Subject, sites: Sequence[Site], *, bos: bool, progress: Prog
     if not has_next.any():
         raise PromptError("every prompt is one token long: there is no next token to predict.")
     head = head_weight(subject.loaded)
-    steps = _Steps(progress, (1 + len(VARIANTS)) * sum(lengths))
+    tried = (_rounded_again(body.dtype), *VARIANTS)
+    steps = _Steps(progress, (1 + len(tried)) * sum(lengths))
 
     sigmas: dict[Site, list[Floats]] = {site: [] for site in sites}
 
@@ -174,19 +188,22 @@ def ablate(subject: Subject, sites: Sequence[Site], *, bos: bool, progress: Prog
 
     outcomes = [_run(subject, REAL, {}, [*sites, FINAL], steps, measure_sigma)]
     places = {site: _place(body, site, np.concatenate(sigma), lengths) for site, sigma in sigmas.items()}
-    outcomes += [_run(subject, variant, places, [FINAL], steps) for variant in VARIANTS]
+    outcomes += [_run(subject, variant, places, [FINAL], steps) for variant in tried]
 
     first = np.zeros_like(has_next)
     first[_first(lengths)] = True
     # The token after each; after the last of a sequence comes the next one's first, which `has_next` leaves out.
     targets = torch.tensor(np.roll(np.concatenate(ids), -1), device=head.device)
     predictions = _predict(outcomes, targets, head)
-    real, *replaced = (
+    real, _, *replaced = (
         _describe(variant, outcome, predicted, predictions[0], has_next, first)
-        for variant, outcome, predicted in zip((REAL, *VARIANTS), outcomes, predictions, strict=True)
+        for variant, outcome, predicted in zip((REAL, *tried), outcomes, predictions, strict=True)
     )
     assert real.loss is not None
-    resolution = ROUNDING * torch.finfo(body.dtype).eps * max(1.0, real.loss)
+    with np.errstate(invalid="ignore"):
+        moved = (predictions[1].loss - predictions[0].loss)[has_next]
+    moved = moved[np.isfinite(moved)]
+    resolution = float(STANDARD_ERRORS * np.sqrt(np.sum(moved**2)) / max(1, len(moved)))
     causal = [
         (one.loss_difference, one.name) for one in replaced if not one.looks_ahead and one.loss_difference is not None
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import textwrap
 from typing import TYPE_CHECKING, Any
 
@@ -22,14 +23,13 @@ from gpt2ln_cli.render.plots.style import (
     rows_axis,
     short,
 )
-from gpt2ln_cli.render.wording import share
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 RECORD = Verification
 # Room for the values beside the marks, in shares of the scale.
-ROOM = 0.5
+ROOM = 0.4
 
 
 def draw(record: Verification) -> Figure:
@@ -55,10 +55,10 @@ def draw(record: Verification) -> Figure:
         axes.hlines(row, left, place, color=GREY, linewidth=0.4, linestyle=":")
         axes.plot([place], [row], clip_on=False, label=one.reading, **mark)
         value = short(one.rms) if one.rms else "0"
-        axes.annotate(f"{value} ({share(one.reproduced)})", (place, row), xytext=(5, 0), **BESIDE)
+        axes.annotate(f"{value} ({_whole_percent(one.reproduced or 0.0)})", (place, row), xytext=(5, 0), **BESIDE)
     rows_axis(axes, [_in_two_lines(one.reading) for one in readings], bold=[one.is_gpt2 for one in readings])
     log_axis(axes.xaxis, plain=False)
-    axes.set_xlabel("rms error of y / rms(y), worst site (log scale),\nand share of the numbers reproduced")
+    axes.set_xlabel("rms error of y / rms(y) (log scale),\nshare of numbers reproduced")
     own, other = (
         Line2D([], [], linestyle="none", label=label, **_mark(is_gpt2=is_gpt2))
         for is_gpt2, label in ((True, "what GPT-2 does"), (False, "rival reading"))
@@ -71,6 +71,11 @@ def _in_two_lines(name: str) -> str:
     """The name in two lines at most, as narrow as they can be."""
     lines = next(lines for width in itertools.count(1) if len(lines := textwrap.wrap(name, width)) <= 2)
     return "\n".join(lines)
+
+
+def _whole_percent(share: float) -> str:
+    """Rounded down, so that only what is all is called 100%."""
+    return f"{math.floor(100 * share)}%"
 
 
 def _mark(*, is_gpt2: bool) -> dict[str, Any]:
