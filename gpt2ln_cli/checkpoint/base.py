@@ -26,6 +26,12 @@ if TYPE_CHECKING:
 MODEL_TYPE = "gpt2"
 CONFIG = "config.json"
 MISSING_SHOWN = 6
+ALIASES = {
+    "hidden_size": "n_embd",
+    "max_position_embeddings": "n_positions",
+    "num_attention_heads": "n_head",
+    "num_hidden_layers": "n_layer",
+}
 
 
 class Config(msgspec.Struct, frozen=True):
@@ -51,14 +57,29 @@ class Config(msgspec.Struct, frozen=True):
     """False where LayerNorms and matrices may lack their bias, as nanoGPT's ``bias=False`` makes them."""
 
 
+class StoredConfig(Config, frozen=True):
+    """``config.json``, where the sizes may stand under the names that transformers has for those of any model."""
+
+    hidden_size: int | msgspec.UnsetType = msgspec.UNSET
+    max_position_embeddings: int | msgspec.UnsetType = msgspec.UNSET
+    num_attention_heads: int | msgspec.UnsetType = msgspec.UNSET
+    num_hidden_layers: int | msgspec.UnsetType = msgspec.UNSET
+
+    def resolved(self) -> Config:
+        """The configuration in GPT-2's own names; where a size stands under both, transformers takes the other one."""
+        aliases = {own: getattr(self, alias) for alias, own in ALIASES.items()}
+        given = {own: value for own, value in aliases.items() if value is not msgspec.UNSET}
+        return Config(**{field: getattr(self, field) for field in Config.__struct_fields__} | given)
+
+
 def parse_config(path: Path) -> Config:
-    """Read ``config.json``.
+    """Read ``config.json``, as ``transformers.GPT2Config`` does.
 
     Raises:
         CheckpointError: it is missing, is not such a file, is of another architecture, or its numbers make no model.
     """
     try:
-        config = msgspec.json.decode(path.read_bytes(), type=Config)
+        config = msgspec.json.decode(path.read_bytes(), type=StoredConfig).resolved()
     except OSError as error:
         raise CheckpointError(f"can't read {path}: {error.strerror}.") from error
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
