@@ -43,8 +43,9 @@ def prepare(
         CheckpointError: the weights or the tokenizer can't be used.
         PromptError: a prompt can't be used.
     """
-    checkpoint = model.checkpoint if isinstance(model, LoadedModel) else model
-    tokenizer = model.tokenizer if isinstance(model, LoadedModel) else checkpoint.tokenizer()
+    checkpoint, tokenizer = (
+        (model.checkpoint, model.tokenizer) if isinstance(model, LoadedModel) else model.with_tokenizer()
+    )
     contexts = make_contexts(prompts, config=checkpoint.config, tokenizer=tokenizer, bos=bos, overflow=overflow)
     batches = plan_batches([len(context.token_ids) for context in contexts], batch_size=batch_size)
     loaded = model if isinstance(model, LoadedModel) else None

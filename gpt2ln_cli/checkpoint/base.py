@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -229,22 +229,32 @@ class Checkpoint:
             for site in all_sites(self.config.n_layer)
         }
 
-    def tokenizer(self) -> Tokenizer | None:
+    def with_tokenizer(self) -> tuple[Checkpoint, Tokenizer | None]:
         """The tokenizer inside the checkpoint or beside it, else GPT-2's own where the vocabulary is; None without.
+
+        One that is not the checkpoint's own is among what was inferred of the checkpoint that is returned with it.
 
         Raises:
             CheckpointError: the tokenizer's files can't be read, or know more tokens than the embedding.
         """
+        checkpoint = self
         folder = self.location if self.location.is_dir() else self.location.parent
         found = self.contents.tokenizer() if self.contents.tokenizer is not None else read_tokenizer(folder)
         if found is None and self.config.vocab_size in GPT2_VOCABULARIES:
-            found = cached_gpt2_tokenizer()
-        if found is not None and found.get_vocab_size() > self.config.vocab_size:
+            borrowed = cached_gpt2_tokenizer()
+            if borrowed is not None:
+                found, repository = borrowed
+                inferred = f"the tokenizer of '{repository}' in the Hugging Face cache, whose vocabulary fits"
+                contents = replace(self.contents, inferred=[*self.contents.inferred, inferred])
+                checkpoint = replace(self, contents=contents)
+        # Added tokens may lie beyond the embedding, as a padding token that was never trained does.
+        size = 0 if found is None else found.get_vocab_size(with_added_tokens=False)
+        if size > self.config.vocab_size:
             raise CheckpointError(
-                f"the tokenizer of {self.location} has {found.get_vocab_size()} tokens and the embedding "
+                f"the tokenizer of {self.location} has {size} tokens and the embedding "
                 f"{self.config.vocab_size} rows: they do not belong together; remove the tokenizer or replace it."
             )
-        return found
+        return checkpoint, found
 
     def info(self, *, dtype: str, device: str | None) -> ModelInfo:
         """The header that every record carries."""

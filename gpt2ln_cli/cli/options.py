@@ -48,6 +48,7 @@ class Which(TypedDict):
     model: str
     revision: str | None
     heads: int | None
+    prefix: str | None
 
 
 class How(TypedDict):
@@ -63,6 +64,10 @@ def _remember_debug(context: click.Context, _: click.Parameter, value: bool) -> 
 
 heads_option = click.option(
     "--heads", type=click.IntRange(min=1), metavar="N", help="Heads, for a file that does not tell."
+)
+
+prefix_option = click.option(
+    "--prefix", metavar="PREFIX", help="Which body, of a file with several: what its tensors' names begin with."
 )
 
 model_options = _packed(
@@ -81,6 +86,7 @@ model_options = _packed(
     ),
     click.option("--revision", metavar="REV", help="Branch, tag or commit of a Hub id."),
     heads_option,
+    prefix_option,
 )
 
 run_options = _packed(
