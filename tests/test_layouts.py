@@ -130,7 +130,7 @@ def test_gguf_brings_its_tokenizer(model, tmp_path, demo):
 def test_without_the_gguf_package_the_error_says_so(model, tmp_path, monkeypatch):
     path = layouts.gguf_float32(model, tmp_path)
     monkeypatch.setitem(__import__("sys").modules, "gguf.constants", None)
-    with pytest.raises(CheckpointError, match=r"pip install 'gpt2ln\[gguf\]'"):
+    with pytest.raises(CheckpointError, match=r'pip install "\.\[gguf\]"'):
         gpt2ln_cli.params(model=path)
 
 

@@ -78,9 +78,7 @@ def read(path: Path, heads: int | None, prefix: str | None) -> Contents:  # noqa
     try:
         from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
     except ImportError as error:
-        raise CheckpointError(
-            f"{path} is a GGUF file, which needs the gguf package: pip install 'gpt2ln[gguf]'."
-        ) from error
+        raise CheckpointError(f'{path} is a GGUF file, which needs the gguf package: pip install ".[gguf]".') from error
     try:
         metadata, declared, end = _read_header(path)
         architecture = metadata.get("general.architecture")

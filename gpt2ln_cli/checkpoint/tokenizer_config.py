@@ -138,7 +138,8 @@ class Settings:
         roles = [_added(role) for role in self._named(assumed=self.own_class)]
         special = {role.content for role in roles}
         tokens = [self._numbered[number] for number in sorted(self._numbered)]
-        known = {token.content for token in (*tokens, *tokenizer.get_added_tokens_decoder().values())}
+        known = {token.content for token in tokens}
+        known.update(token.content for token in tokenizer.get_added_tokens_decoder().values())
         if tokenizer.token_to_id(END_OF_TEXT) is None:
             # AutoTokenizer would give the one that nobody listed a number beyond the embedding.
             known.add(END_OF_TEXT)

@@ -193,6 +193,7 @@ _record_options = _together(
         shell_complete=completion.tables,
         help=f"Which table of the record to write as {', '.join(ONE_TABLE)}; an unknown one lists them.",
     ),
+    click.option("--csv-safe", is_flag=True, help="Put ' before texts of a csv that a spreadsheet would compute."),
     output_option,
     debug_option,
 )
@@ -202,12 +203,14 @@ def output_options(function: F) -> F:
     """The options that say how a record is written and where to; the command gets them as ``out``."""
 
     @functools.wraps(function)
-    def command(*, output_format: str, as_json: bool, table: str | None, output: str | None, **others: Any) -> Any:
+    def command(
+        *, output_format: str, as_json: bool, table: str | None, csv_safe: bool, output: str | None, **others: Any
+    ) -> Any:
         context = click.get_current_context()
         told = context.get_parameter_source("output_format") is click.core.ParameterSource.COMMANDLINE
         if as_json and told and output_format != "json":
             raise UsageError(f"--json is --format json; leave it out, or --format {output_format}.")
-        out = running.Output("json" if as_json else output_format, table, output)
+        out = running.Output("json" if as_json else output_format, table, output, csv_safe)
         # Before the work, which may take long.
         out.check(context.command.name or "")
         return function(out=out, **others)
