@@ -50,6 +50,7 @@ def inspect(
     model: str | Path | LoadedModel = DEFAULT_MODEL,
     revision: str | None = None,
     heads: int | None = None,
+    prefix: str | None = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
     layers: Layers | None = None,
@@ -69,6 +70,8 @@ def inspect(
             was settled there.
         revision: branch, tag or commit of a Hub id.
         heads: attention heads, for a file that does not tell.
+        prefix: what the tensors' names begin with, for a file that holds several bodies, as those of ``policy`` and
+            ``ref``.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``; ``auto`` is the first of cuda, mps and cpu that is there.
         dtype: ``auto``, ``float32``, ``float16`` or ``bfloat16``; ``auto`` is the type the weights are stored in.
         layers: a layer from 0, ``"final"`` for ln_f, several of them, or a text such as ``"0-3,11"``; None for all.
@@ -88,7 +91,7 @@ def inspect(
     """
     run = _run(
         prompts,
-        model=_located(model, revision, heads),
+        model=_located(model, revision, heads, prefix),
         device=device,
         dtype=dtype,
         layers=layers,
@@ -110,6 +113,7 @@ def stats(
     model: str | Path | LoadedModel = DEFAULT_MODEL,
     revision: str | None = None,
     heads: int | None = None,
+    prefix: str | None = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
     sites: Collection[str] | None = None,
@@ -129,6 +133,7 @@ def stats(
         model: as for :func:`inspect`.
         revision: as for :func:`inspect`.
         heads: as for :func:`inspect`.
+        prefix: as for :func:`inspect`.
         device: as for :func:`inspect`.
         dtype: as for :func:`inspect`.
         sites: as for :func:`inspect`.
@@ -150,7 +155,7 @@ def stats(
     _check_top(top)
     run = _run(
         prompts,
-        model=_located(model, revision, heads),
+        model=_located(model, revision, heads, prefix),
         device=device,
         dtype=dtype,
         layers=layers,
@@ -170,6 +175,7 @@ def params(
     model: str | Path = DEFAULT_MODEL,
     revision: str | None = None,
     heads: int | None = None,
+    prefix: str | None = None,
     layers: Layers | None = None,
     sites: Collection[str] | None = None,
     top: int | None = None,
@@ -180,6 +186,8 @@ def params(
         model: a bundled name, a folder, a file, or a Hub id.
         revision: branch, tag or commit of a Hub id.
         heads: attention heads, for a file that does not tell.
+        prefix: what the tensors' names begin with, for a file that holds several bodies, as those of ``policy`` and
+            ``ref``.
         layers: as for :func:`inspect`.
         sites: as for :func:`inspect`.
         top: how many of each vector's features to list, those farthest from 1 (gain) and 0 (bias).
@@ -192,7 +200,7 @@ def params(
     from gpt2ln_cli.parameters import describe, judge
 
     _check_top(top)
-    checkpoint = locate(str(model), revision, heads=heads)
+    checkpoint = locate(str(model), revision, heads=heads, prefix=prefix)
     chosen = select_sites(checkpoint.config.n_layer, _layer_list(layers), sites)
     vectors = checkpoint.layer_norms()
     described = [describe(site, vectors[site.name], top=top) for site in chosen]
@@ -210,6 +218,7 @@ def count(
     heads: int = 12,
     model: str | Path | None = None,
     revision: str | None = None,
+    prefix: str | None = None,
 ) -> Arithmetic:
     """Count statistics by arithmetic alone, for GPT-2 and for the rival readings of it; ``gpt2ln count``.
 
@@ -221,6 +230,7 @@ def count(
         heads: attention heads.
         model: a checkpoint whose layers, width and heads take the place of these three.
         revision: branch, tag or commit of a Hub id.
+        prefix: what the tensors' names begin with, for a file that holds several bodies.
 
     Raises:
         UsageError: a number is below 1, the width is no multiple of the heads, or a count needs more than 64 bits.
@@ -228,7 +238,7 @@ def count(
     """
     if model is None:
         return counting.arithmetic(tokens=tokens, batch=batch, layers=layers, width=width, heads=heads)
-    config = locate(str(model), revision).config
+    config = locate(str(model), revision, prefix=prefix).config
     if tokens > config.n_positions:
         raise UsageError(f"{tokens} tokens: the context of '{model}' has {config.n_positions}.")
     return counting.arithmetic(
@@ -256,6 +266,7 @@ def compare(
     model: str | Path | LoadedModel = DEFAULT_MODEL,
     revision: str | None = None,
     heads: int | None = None,
+    prefix: str | None = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
     context: bool = False,
@@ -280,6 +291,7 @@ def compare(
         model: as for :func:`inspect`.
         revision: as for :func:`inspect`.
         heads: as for :func:`inspect`.
+        prefix: as for :func:`inspect`.
         device: as for :func:`inspect`.
         dtype: as for :func:`inspect`.
         context: look at whole contexts instead: the direction that all tokens of one share, under the real LayerNorm
@@ -306,7 +318,7 @@ def compare(
     if prompts is None:
         prompts = COMPARED_CONTEXT if context else COMPARED
     items = [prompts] if isinstance(prompts, str) else list(prompts)
-    checkpoint = _located(model, revision, heads)
+    checkpoint = _located(model, revision, heads, prefix)
     chosen = _sites(checkpoint, layers, sites)
     if context:
         subject = prepare(
@@ -359,6 +371,7 @@ def ablate(
     model: str | Path | LoadedModel = DEFAULT_MODEL,
     revision: str | None = None,
     heads: int | None = None,
+    prefix: str | None = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
     layers: Layers | None = None,
@@ -379,6 +392,7 @@ def ablate(
         model: as for :func:`inspect`.
         revision: as for :func:`inspect`.
         heads: as for :func:`inspect`.
+        prefix: as for :func:`inspect`.
         device: as for :func:`inspect`.
         dtype: as for :func:`inspect`.
         layers: the layers whose LayerNorms are replaced, as for :func:`inspect`.
@@ -400,7 +414,7 @@ def ablate(
 
     if prompts is None:
         prompts = long_sample(HELD_OUT)
-    checkpoint = _located(model, revision, heads)
+    checkpoint = _located(model, revision, heads, prefix)
     chosen = _sites(checkpoint, layers, sites)
     subject = prepare(
         [prompts] if isinstance(prompts, str) else prompts,
@@ -421,6 +435,7 @@ def verify(
     model: str | Path | LoadedModel = DEFAULT_MODEL,
     revision: str | None = None,
     heads: int | None = None,
+    prefix: str | None = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
     bos: bool = False,
@@ -433,6 +448,7 @@ def verify(
         model: as for :func:`inspect`.
         revision: as for :func:`inspect`.
         heads: as for :func:`inspect`.
+        prefix: as for :func:`inspect`.
         device: as for :func:`inspect`.
         dtype: as for :func:`inspect`.
         bos: as for :func:`inspect`.
@@ -450,7 +466,7 @@ def verify(
         prompts = VERIFIED
     subject = prepare(
         [prompts] if isinstance(prompts, str) else prompts,
-        model=_located(model, revision, heads),
+        model=_located(model, revision, heads, prefix),
         device=device,
         dtype=dtype,
         bos=bos,
@@ -469,6 +485,7 @@ def diff(
     sites: Collection[str] | None = None,
     top: int = 3,
     heads: int | None = None,
+    prefix: str | None = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
     bos: bool = False,
@@ -488,6 +505,7 @@ def diff(
         sites: as for :func:`inspect`.
         top: how many of each vector's most changed features to list.
         heads: as for :func:`inspect`, for both.
+        prefix: as for :func:`inspect`, for both.
         device: as for :func:`inspect`.
         dtype: as for :func:`inspect`.
         bos: as for :func:`inspect`.
@@ -504,7 +522,7 @@ def diff(
     from gpt2ln_cli.experiments.diff import check_same_shape, compare_site
 
     _check_top(top)
-    a, b = locate(str(model_a), heads=heads), locate(str(model_b), heads=heads)
+    a, b = (locate(str(model), heads=heads, prefix=prefix) for model in (model_a, model_b))
     check_same_shape(a, b)
     chosen = select_sites(a.config.n_layer, _layer_list(layers), sites)
     runs = None
@@ -515,6 +533,7 @@ def diff(
                 given,
                 model=model,
                 heads=heads,
+                prefix=prefix,
                 device=device,
                 dtype=dtype,
                 layers=layers,
@@ -549,6 +568,7 @@ def tour(
     model: str | Path | LoadedModel = DEFAULT_MODEL,
     revision: str | None = None,
     heads: int | None = None,
+    prefix: str | None = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
 ) -> Tour:
@@ -558,6 +578,7 @@ def tour(
         model: as for :func:`inspect`; it needs a tokenizer.
         revision: as for :func:`inspect`.
         heads: as for :func:`inspect`.
+        prefix: as for :func:`inspect`.
         device: as for :func:`inspect`.
         dtype: as for :func:`inspect`.
 
@@ -572,7 +593,7 @@ def tour(
 
     loaded = model
     if not isinstance(loaded, LoadedModel):
-        loaded = load(loaded, revision=revision, heads=heads, device=device, dtype=dtype)
+        loaded = load(loaded, revision=revision, heads=heads, prefix=prefix, device=device, dtype=dtype)
     if loaded.tokenizer is None:
         raise CheckpointError(f"'{loaded.info.name}' has no tokenizer, and the tour is made of words.")
     config = loaded.checkpoint.config
@@ -602,6 +623,7 @@ def report(
     model: str | Path | LoadedModel = DEFAULT_MODEL,
     revision: str | None = None,
     heads: int | None = None,
+    prefix: str | None = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
     layers: Layers | None = None,
@@ -621,6 +643,7 @@ def report(
         model: as for :func:`inspect`.
         revision: as for :func:`inspect`.
         heads: as for :func:`inspect`.
+        prefix: as for :func:`inspect`.
         device: as for :func:`inspect`.
         dtype: as for :func:`inspect`.
         layers: as for :func:`inspect`; every site is verified.
@@ -643,7 +666,7 @@ def report(
 
     run = _run(
         prompts,
-        model=_located(model, revision, heads),
+        model=_located(model, revision, heads, prefix),
         device=device,
         dtype=dtype,
         layers=layers,
@@ -667,6 +690,7 @@ def report(
         reproduction=reproduction(
             inspection,
             heads=heads,
+            prefix=prefix,
             layers=_layer_list(layers),
             kinds=sites,
             overflow=overflow,
@@ -694,8 +718,10 @@ def schema(command: str | None = None) -> dict[str, Any]:
     return json_schema(command)
 
 
-def _located(model: str | Path | LoadedModel, revision: str | None, heads: int | None) -> Checkpoint | LoadedModel:
-    return locate(str(model), revision, heads=heads) if isinstance(model, (str, Path)) else model
+def _located(
+    model: str | Path | LoadedModel, revision: str | None, heads: int | None, prefix: str | None
+) -> Checkpoint | LoadedModel:
+    return locate(str(model), revision, heads=heads, prefix=prefix) if isinstance(model, (str, Path)) else model
 
 
 def _sites(model: Checkpoint | LoadedModel, layers: Layers | None, kinds: Collection[str] | None) -> list[Site]:

@@ -42,6 +42,7 @@ def load(
     *,
     revision: str | None = None,
     heads: int | None = None,
+    prefix: str | None = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
 ) -> LoadedModel:
@@ -51,15 +52,18 @@ def load(
         model: a bundled name, a folder, a file, or a Hub id.
         revision: branch, tag or commit of a Hub id.
         heads: attention heads, for a file that does not tell.
+        prefix: what the tensors' names begin with, for a file that holds several bodies, as those of ``policy`` and
+            ``ref``.
         device: where to run; ``auto`` is the first of cuda, mps and cpu that is there.
         dtype: what to compute in; ``auto`` is the type the weights are stored in.
 
     Raises:
-        UsageError: the device is not there, or ``heads`` contradicts the checkpoint or is needed and not given.
+        UsageError: the device is not there, or ``heads`` or ``prefix`` contradicts the checkpoint or is needed and not
+            given.
         CheckpointError: the checkpoint can't be found, read or trusted.
     """
-    checkpoint = locate(str(model), revision, heads=heads)
-    return LoadedModel(checkpoint, build_body(checkpoint, device=device, dtype=dtype), checkpoint.tokenizer())
+    checkpoint, tokenizer = locate(str(model), revision, heads=heads, prefix=prefix).with_tokenizer()
+    return LoadedModel(checkpoint, build_body(checkpoint, device=device, dtype=dtype), tokenizer)
 
 
 def layer_norm(body: GPT2Model, site: Site) -> nn.LayerNorm:

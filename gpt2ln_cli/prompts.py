@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from gpt2ln_cli.checkpoint.tokenizer import END_OF_TEXT
+from gpt2ln_cli.checkpoint.tokenizer_config import END_OF_TEXT
 from gpt2ln_cli.errors import CheckpointError, PromptError, UsageError
 from gpt2ln_cli.escaping import user_path
 from gpt2ln_cli.records import PromptInfo

@@ -22,6 +22,7 @@ def reproduction(
     record: Inspection,
     *,
     heads: int | None,
+    prefix: str | None,
     layers: Sequence[int | str] | None,
     kinds: Collection[str] | None,
     overflow: Overflow,
@@ -34,6 +35,7 @@ def reproduction(
     Args:
         record: the inspection.
         heads: what was asked for, as are the others.
+        prefix: what the names of the body's tensors begin with, in a file of several.
         layers: numbers and ``"final"``.
         kinds: of ``ln_1``, ``ln_2`` and ``ln_f``.
         overflow: what became of long prompts.
@@ -46,6 +48,7 @@ def reproduction(
         "model": model.name,
         "revision": model.revision,
         "heads": heads if heads is not None or not _heads_are_inferred(model) else model.n_head,
+        "prefix": prefix,
         "device": (model.device or "auto").partition(":")[0],
         "dtype": model.dtype if model.dtype in get_args(Dtype) else None,
         "layers": None if layers is None else [layer if layer == FINAL else int(layer) for layer in layers],

@@ -57,8 +57,9 @@ def prepare(
         PromptError: a prompt can't be used.
     """
     check_batches(batch_size, batch_tokens)
-    checkpoint = model.checkpoint if isinstance(model, LoadedModel) else model
-    tokenizer = model.tokenizer if isinstance(model, LoadedModel) else checkpoint.tokenizer()
+    checkpoint, tokenizer = (
+        (model.checkpoint, model.tokenizer) if isinstance(model, LoadedModel) else model.with_tokenizer()
+    )
     contexts = make_contexts(prompts, config=checkpoint.config, tokenizer=tokenizer, bos=bos, overflow=overflow)
     loaded = model if isinstance(model, LoadedModel) else None
     if loaded is None:

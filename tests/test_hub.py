@@ -203,7 +203,7 @@ def test_inspect_fetches_only_what_it_needs_and_params_uses_it(hub, gpt2ln, tmp_
         (folder / other).write_text("not wanted")
     hub.repositories["org/demo"] = Repository(folder)
     ours = record(gpt2ln("inspect", "--model", "org/demo", "the war", "--json"))
-    assert hub.fetched() == {"config.json", "tokenizer.json", WEIGHTS}
+    assert hub.fetched() == {"config.json", "tokenizer.json", "tokenizer_config.json", WEIGHTS}
     # Its header, which is checked first, and then the file, once.
     assert hub.requests["GET", WEIGHTS] == 2
     assert hub.sent[WEIGHTS] <= (DEMO / WEIGHTS).stat().st_size + 2**16

@@ -400,7 +400,7 @@ def test_without_matplotlib_the_extra_is_named_before_the_work(tmp_path, capsys,
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     monkeypatch.delattr(api, "inspect")
     assert main(["plot", "sigma", "-o", str(tmp_path / "sigma.svg")]) == 2
-    assert capsys.readouterr().err == "gpt2ln: plots need matplotlib: pip install 'gpt2ln[plot]'.\n"
+    assert capsys.readouterr().err == 'gpt2ln: plots need matplotlib: pip install ".[plot]".\n'
     with pytest.raises(UsageError, match="plots need matplotlib"):
         plots.draw("sigma", inspection)
 

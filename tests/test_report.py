@@ -7,6 +7,7 @@ import base64
 import contextlib
 import io
 import json
+import os
 import re
 import shlex
 import shutil
@@ -30,6 +31,8 @@ from gpt2ln_cli.render.report import write
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(1)>'$(false) {{ 7 * 7 }}"
 PROMPTS = ["The war was over, but the hatred was not.", HOSTILE]
+# Set where a missing browser is a failure, as in the gate.
+BROWSER_NEEDED = "GPT2LN_TEST_BROWSER"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
@@ -99,10 +102,14 @@ def parts(record):
 
 @pytest.fixture(scope="module")
 def browser():
-    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    absent = pytest.fail if os.environ.get(BROWSER_NEEDED) == "required" else pytest.skip
+    try:
+        from playwright import sync_api as api
+    except ImportError:
+        absent("playwright is not installed")
     executable = next(filter(None, map(shutil.which, BROWSERS)), None)
     if executable is None:
-        pytest.skip(f"no browser here: none of {', '.join(BROWSERS)}")
+        absent(f"no browser here: none of {', '.join(BROWSERS)}")
     with api.sync_playwright() as playwright:
         launched = playwright.chromium.launch(
             executable_path=executable, args=["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]

@@ -1,6 +1,6 @@
 """Finding a checkpoint by its name and recognizing its layout.
 
-A new layout is a module with ``matches(path)`` and ``read(path, heads)``, registered in ``LAYOUTS``.
+A new layout is a module with ``matches(path)`` and ``read(path, heads, prefix)``, registered in ``LAYOUTS``.
 """
 
 from __future__ import annotations
@@ -43,8 +43,11 @@ class Layout(Protocol):
     def matches(self, path: Path) -> bool:
         """Whether the path is of this layout."""
 
-    def read(self, path: Path, heads: int | None) -> Contents:
-        """Read the configuration and the tensors' headers; ``heads`` is for files that do not tell."""
+    def read(self, path: Path, heads: int | None, prefix: str | None) -> Contents:
+        """Read the configuration and the tensors' headers.
+
+        ``heads`` is for files that do not tell, ``prefix`` for those that hold several bodies.
+        """
 
 
 # The first that matches reads; those that know their files by their first bytes come before those that go by the name.
@@ -56,7 +59,9 @@ BESIDE = (CONFIG, "tokenizer.json", "tokenizer_config.json", "vocab.json", "merg
 BUNDLED = {DEFAULT_MODEL: Path(__file__).parent.parent / "bundled" / DEFAULT_MODEL}
 
 
-def locate(model: str, revision: str | None = None, *, heads: int | None = None) -> Checkpoint:
+def locate(
+    model: str, revision: str | None = None, *, heads: int | None = None, prefix: str | None = None
+) -> Checkpoint:
     """Find a checkpoint: a bundled name, else a folder or file on disk, else a repository of the Hugging Face Hub.
 
     A folder that is called like a bundled checkpoint is reached as ``./demo``.
@@ -65,23 +70,25 @@ def locate(model: str, revision: str | None = None, *, heads: int | None = None)
         model: the name or path.
         revision: branch, tag or commit of a Hub id.
         heads: attention heads, for a file that does not tell.
+        prefix: what the tensors' names begin with, for a file that holds several bodies.
 
     Raises:
         CheckpointError: nothing is found, or what is found is not a GPT-2 checkpoint.
-        UsageError: ``heads`` contradicts the checkpoint or is needed and not given, ``revision`` is of a path, or the
-            name is empty.
+        UsageError: ``heads`` or ``prefix`` contradicts the checkpoint or is needed and not given, ``revision`` is of a
+            path, or the name is empty.
     """
     if revision is not None and is_local(model):
         raise UsageError(f"--revision {revision} is for a Hub id; '{model}' is on this disk, in one version.")
     if model in BUNDLED:
-        return _recognize(BUNDLED[model], name=model, source="bundled", heads=heads)
+        return _recognize(BUNDLED[model], name=model, source="bundled", heads=heads, prefix=prefix)
     path = _on_disk(model)
     if path is not None:
-        return _recognize(path, name=model, source="folder" if path.is_dir() else "file", heads=heads)
+        source: Source = "folder" if path.is_dir() else "file"
+        return _recognize(path, name=model, source=source, heads=heads, prefix=prefix)
     from gpt2ln_cli.checkpoint import hub  # what is on this disk is found sooner without it
 
     if not model.startswith((".", "~")) and hub.is_repo_id(model):
-        checkpoint = hub.find(model, revision)
+        checkpoint = hub.find(model, revision, prefix)
         _check_heads(checkpoint.location, checkpoint.config, heads)
         return checkpoint
     raise CheckpointError(f"no file or folder {model}, and the Hub can't have that name; 'demo' is bundled.")
@@ -139,7 +146,7 @@ def _unreadable(path: Path, error: OSError) -> CheckpointError:
     return CheckpointError(f"can't read {path}: {error.strerror or error}.")
 
 
-def _recognize(path: Path, *, name: str, source: Source, heads: int | None) -> Checkpoint:
+def _recognize(path: Path, *, name: str, source: Source, heads: int | None, prefix: str | None) -> Checkpoint:
     try:
         layout = next((layout for layout in LAYOUTS if layout.matches(path)), None)
         if layout is None and path.is_dir():
@@ -148,7 +155,7 @@ def _recognize(path: Path, *, name: str, source: Source, heads: int | None) -> C
             raise CheckpointError(
                 f"{path} is a file of no kind that gpt2ln reads: .safetensors, .bin, .pt, .pth, .gguf, llm.c's .bin."
             )
-        contents = layout.read(path, heads)
+        contents = layout.read(path, heads, prefix)
     except OSError as error:
         raise _unreadable(path, error) from error
     check_numbers(path, contents.config)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,6 +26,12 @@ if TYPE_CHECKING:
 MODEL_TYPE = "gpt2"
 CONFIG = "config.json"
 MISSING_SHOWN = 6
+ALIASES = {
+    "hidden_size": "n_embd",
+    "max_position_embeddings": "n_positions",
+    "num_attention_heads": "n_head",
+    "num_hidden_layers": "n_layer",
+}
 
 
 class Config(msgspec.Struct, frozen=True):
@@ -51,14 +57,29 @@ class Config(msgspec.Struct, frozen=True):
     """False where LayerNorms and matrices may lack their bias, as nanoGPT's ``bias=False`` makes them."""
 
 
+class StoredConfig(Config, frozen=True):
+    """``config.json``, where the sizes may stand under the names that transformers has for those of any model."""
+
+    hidden_size: int | msgspec.UnsetType = msgspec.UNSET
+    max_position_embeddings: int | msgspec.UnsetType = msgspec.UNSET
+    num_attention_heads: int | msgspec.UnsetType = msgspec.UNSET
+    num_hidden_layers: int | msgspec.UnsetType = msgspec.UNSET
+
+    def resolved(self) -> Config:
+        """The configuration in GPT-2's own names; where a size stands under both, transformers takes the other one."""
+        aliases = {own: getattr(self, alias) for alias, own in ALIASES.items()}
+        given = {own: value for own, value in aliases.items() if value is not msgspec.UNSET}
+        return Config(**{field: getattr(self, field) for field in Config.__struct_fields__} | given)
+
+
 def parse_config(path: Path) -> Config:
-    """Read ``config.json``.
+    """Read ``config.json``, as ``transformers.GPT2Config`` does.
 
     Raises:
         CheckpointError: it is missing, is not such a file, is of another architecture, or its numbers make no model.
     """
     try:
-        config = msgspec.json.decode(path.read_bytes(), type=Config)
+        config = msgspec.json.decode(path.read_bytes(), type=StoredConfig).resolved()
     except OSError as error:
         raise CheckpointError(f"can't read {path}: {error.strerror}.") from error
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
@@ -208,22 +229,32 @@ class Checkpoint:
             for site in all_sites(self.config.n_layer)
         }
 
-    def tokenizer(self) -> Tokenizer | None:
+    def with_tokenizer(self) -> tuple[Checkpoint, Tokenizer | None]:
         """The tokenizer inside the checkpoint or beside it, else GPT-2's own where the vocabulary is; None without.
+
+        One that is not the checkpoint's own is among what was inferred of the checkpoint that is returned with it.
 
         Raises:
             CheckpointError: the tokenizer's files can't be read, or know more tokens than the embedding.
         """
+        checkpoint = self
         folder = self.location if self.location.is_dir() else self.location.parent
         found = self.contents.tokenizer() if self.contents.tokenizer is not None else read_tokenizer(folder)
         if found is None and self.config.vocab_size in GPT2_VOCABULARIES:
-            found = cached_gpt2_tokenizer()
-        if found is not None and found.get_vocab_size() > self.config.vocab_size:
+            borrowed = cached_gpt2_tokenizer()
+            if borrowed is not None:
+                found, repository = borrowed
+                inferred = f"the tokenizer of '{repository}' in the Hugging Face cache, whose vocabulary fits"
+                contents = replace(self.contents, inferred=[*self.contents.inferred, inferred])
+                checkpoint = replace(self, contents=contents)
+        # Added tokens may lie beyond the embedding, as a padding token that was never trained does.
+        size = 0 if found is None else found.get_vocab_size(with_added_tokens=False)
+        if size > self.config.vocab_size:
             raise CheckpointError(
-                f"the tokenizer of {self.location} has {found.get_vocab_size()} tokens and the embedding "
+                f"the tokenizer of {self.location} has {size} tokens and the embedding "
                 f"{self.config.vocab_size} rows: they do not belong together; remove the tokenizer or replace it."
             )
-        return found
+        return checkpoint, found
 
     def info(self, *, dtype: str, device: str | None) -> ModelInfo:
         """The header that every record carries."""

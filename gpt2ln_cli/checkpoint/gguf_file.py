@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from gpt2ln_cli.checkpoint.base import MODEL_TYPE, Config, Contents
-from gpt2ln_cli.checkpoint.tensors import StoredTensor, from_array, from_linear
+from gpt2ln_cli.checkpoint.tensors import StoredTensor, check_alone, from_array, from_linear
 from gpt2ln_cli.checkpoint.tokenizer import byte_level_bpe
 from gpt2ln_cli.errors import CheckpointError
 
@@ -67,18 +67,18 @@ def matches(path: Path) -> bool:
         return file.read(len(MAGIC)) == MAGIC
 
 
-def read(path: Path, heads: int | None) -> Contents:  # noqa: ARG001  (the metadata tells the heads)
+def read(path: Path, heads: int | None, prefix: str | None) -> Contents:  # noqa: ARG001  (the metadata tells the heads)
     """Read the metadata and where each tensor lies.
 
     Raises:
         CheckpointError: the gguf package is not installed, the architecture is another, or the file is damaged.
+        UsageError: a prefix was given.
     """
+    check_alone(path, prefix)
     try:
         from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
     except ImportError as error:
-        raise CheckpointError(
-            f"{path} is a GGUF file, which needs the gguf package: pip install 'gpt2ln[gguf]'."
-        ) from error
+        raise CheckpointError(f'{path} is a GGUF file, which needs the gguf package: pip install ".[gguf]".') from error
     try:
         metadata, declared, end = _read_header(path)
         architecture = metadata.get("general.architecture")

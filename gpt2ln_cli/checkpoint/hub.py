@@ -20,8 +20,9 @@ from gpt2ln_cli.checkpoint import huggingface
 from gpt2ln_cli.checkpoint.base import CONFIG, Checkpoint, Config, Contents, check_tensors, parse_config
 from gpt2ln_cli.checkpoint.huggingface import INDEX_SUFFIX, PICKLED_WEIGHTS, WEIGHTS, read_index
 from gpt2ln_cli.checkpoint.ranges import Place, RangesRefusedError, RemoteFile
-from gpt2ln_cli.checkpoint.tensors import StoredTensor, body_names
+from gpt2ln_cli.checkpoint.tensors import StoredTensor, body_names, chosen_body
 from gpt2ln_cli.checkpoint.tokenizer import MERGES, VOCABULARY, WHOLE, read_tokenizer
+from gpt2ln_cli.checkpoint.tokenizer_config import ADDED_TOKENS, SETTINGS, SPECIAL_TOKENS
 from gpt2ln_cli.checkpoint.weights import SAFETENSORS_DTYPES
 from gpt2ln_cli.errors import CheckpointError
 from gpt2ln_cli.sites import all_sites
@@ -169,8 +170,8 @@ class Weights(Mapping[str, StoredTensor]):
     the files into the cache, as does a server without ranges. What the cache holds is read from there.
     """
 
-    def __init__(self, snapshot: Snapshot, folder: Path, config: Config) -> None:
-        self._snapshot, self._folder, self._config = snapshot, folder, config
+    def __init__(self, snapshot: Snapshot, folder: Path, config: Config, prefix: str | None) -> None:
+        self._snapshot, self._folder, self._config, self._prefix = snapshot, folder, config, prefix
 
     @override
     def __getitem__(self, name: str) -> StoredTensor:
@@ -201,7 +202,7 @@ class Weights(Mapping[str, StoredTensor]):
         for file in self._files:
             if self._snapshot.fetch(file) is None:
                 raise self._snapshot.lacks(file)
-        tensors = huggingface.read(self._folder, None).tensors
+        tensors = huggingface.read(self._folder, None, self._prefix).tensors
         check_tensors(self._folder, self._config, tensors)
         return tensors
 
@@ -224,7 +225,7 @@ class Weights(Mapping[str, StoredTensor]):
             return None
         except Exception as error:
             raise _refusal(self._snapshot.name, self._snapshot.commit, error) from error
-        return {name: found[stored] for name, stored in body_names(found).items()}
+        return {name: found[stored] for name, stored in body_names(self._folder, found, self._prefix).items()}
 
     def _remote(self, name: str) -> StoredTensor:
         assert self._places is not None
@@ -258,26 +259,27 @@ class Weights(Mapping[str, StoredTensor]):
         return vectors
 
 
-def find(name: str, revision: str | None) -> Checkpoint:
+def find(name: str, revision: str | None, prefix: str | None = None) -> Checkpoint:
     """Find a repository in transformers' layout. Nothing but ``config.json`` is fetched until more is asked for.
 
     Args:
         name: its id, such as ``gpt2`` or ``openai-community/gpt2-xl``.
         revision: branch, tag or commit; None for ``main``.
+        prefix: what the tensors' names begin with, for weights of several bodies.
 
     Raises:
         CheckpointError: it can't be found or had, or is not GPT-2.
     """
-    return _checkpoint(Snapshot.find(name, revision))
+    return _checkpoint(Snapshot.find(name, revision), prefix)
 
 
-def _checkpoint(snapshot: Snapshot) -> Checkpoint:
+def _checkpoint(snapshot: Snapshot, prefix: str | None = None) -> Checkpoint:
     path = snapshot.fetch(CONFIG)
     if path is None:
         raise snapshot.lacks(CONFIG)
     config = parse_config(path)
-    tensors = Weights(snapshot, path.parent, config)
-    contents = Contents(config, tensors, tokenizer=partial(_tokenizer, snapshot, path.parent))
+    tensors = Weights(snapshot, path.parent, config, prefix)
+    contents = Contents(config, tensors, chosen_body(prefix), partial(_tokenizer, snapshot, path.parent))
     return Checkpoint(
         name=snapshot.name, source="hub", location=path.parent, revision=snapshot.commit, contents=contents
     )
@@ -286,6 +288,9 @@ def _checkpoint(snapshot: Snapshot) -> Checkpoint:
 def _tokenizer(snapshot: Snapshot, folder: Path) -> Tokenizer | None:
     for files in TOKENIZER:
         if all(snapshot.fetch(file) for file in files):
+            # tokenizer.json lists added and special tokens itself.
+            for settings in (SETTINGS,) if files == (WHOLE,) else (SETTINGS, SPECIAL_TOKENS, ADDED_TOKENS):
+                snapshot.fetch(settings)
             break
     return read_tokenizer(folder)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from gpt2ln_cli.checkpoint.base import CONFIG, Contents, parse_config
-from gpt2ln_cli.checkpoint.tensors import StoredTensor, body_of
+from gpt2ln_cli.checkpoint.tensors import StoredTensor, body_of, chosen_body
 from gpt2ln_cli.checkpoint.weights import load_pickle, open_safetensors, tensors_in
 from gpt2ln_cli.errors import CheckpointError
 
@@ -33,19 +33,23 @@ def matches(path: Path) -> bool:
     return (path / CONFIG).is_file()
 
 
-def read(path: Path, heads: int | None) -> Contents:  # noqa: ARG001  (config.json tells the heads)
+def read(path: Path, heads: int | None, prefix: str | None) -> Contents:  # noqa: ARG001  (config.json tells the heads)
     """Read the folder's configuration and the headers of its weights.
 
     Raises:
         CheckpointError: the configuration or the weights can't be used.
+        UsageError: the weights are several bodies' and ``prefix`` does not say whose, or says one that is not there.
     """
     config = parse_config(path / CONFIG)
     openers: tuple[tuple[str, Opener], ...] = ((WEIGHTS, open_safetensors), (PICKLED_WEIGHTS, open_pickle))
     for name, opener in openers:
         if (path / name).is_file():
-            return Contents(config, body_of(opener(path / name)))
-        if (path / (name + INDEX_SUFFIX)).is_file():
-            return Contents(config, body_of(_open_shards(path / (name + INDEX_SUFFIX), opener)))
+            tensors = opener(path / name)
+        elif (path / (name + INDEX_SUFFIX)).is_file():
+            tensors = _open_shards(path / (name + INDEX_SUFFIX), opener)
+        else:
+            continue
+        return Contents(config, body_of(path, tensors, prefix), chosen_body(prefix))
     raise CheckpointError(f"{path} has a {CONFIG} and no {WEIGHTS} or {PICKLED_WEIGHTS} beside it.")
 
 

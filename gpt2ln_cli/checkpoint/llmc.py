@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from gpt2ln_cli.checkpoint.base import Config, Contents, check_numbers
-from gpt2ln_cli.checkpoint.tensors import StoredTensor, from_array, from_linear
+from gpt2ln_cli.checkpoint.tensors import StoredTensor, check_alone, from_array, from_linear
 from gpt2ln_cli.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -28,14 +28,16 @@ def matches(path: Path) -> bool:
         return file.read(len(MAGIC)) == MAGIC
 
 
-def read(path: Path, heads: int | None) -> Contents:  # noqa: ARG001  (the header tells the heads)
+def read(path: Path, heads: int | None, prefix: str | None) -> Contents:  # noqa: ARG001  (the header tells the heads)
     """Read the header, whose sizes determine where each tensor lies.
 
     Raises:
         CheckpointError: the version is another, or the file is not as long as its header says.
+        UsageError: a prefix was given.
     """
     import numpy as np
 
+    check_alone(path, prefix)
     with path.open("rb") as file:
         raw = file.read(HEADER_BYTES)
     if len(raw) < HEADER_BYTES:

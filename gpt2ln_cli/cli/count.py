@@ -29,12 +29,14 @@ SHAPE = {"layers": 12, "width": 768, "heads": 12}
     help="Take the shape from a checkpoint instead.",
 )
 @click.option("--revision", metavar="REV", help="Branch, tag or commit of a Hub id.")
+@options.prefix_option
 @options.output_options
 def command(
     tokens: int,
     batch: int,
     model: str | None,
     revision: str | None,
+    prefix: str | None,
     out: running.Output,
     **given: int | None,
 ) -> None:
@@ -47,5 +49,5 @@ def command(
     from gpt2ln_cli import api
 
     shape = {name: given[name] or default for name, default in SHAPE.items()}
-    record = api.count(tokens=tokens, batch=batch, model=model, revision=revision, **shape)
+    record = api.count(tokens=tokens, batch=batch, model=model, revision=revision, prefix=prefix, **shape)
     out.emit(record)

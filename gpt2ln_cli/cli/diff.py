@@ -29,6 +29,7 @@ Examples:
     help="List the N most changed features.",
 )
 @options.heads_option
+@options.prefix_option
 @options.run_options
 @options.output_options
 def command(
@@ -40,6 +41,7 @@ def command(
     sites: tuple[str, ...],
     top: int,
     heads: int | None,
+    prefix: str | None,
     how: options.How,
     out: running.Output,
 ) -> None:
@@ -59,6 +61,7 @@ def command(
             sites=sites,
             top=top,
             heads=heads,
+            prefix=prefix,
             **how,
             bos=given.bos,
             overflow=given.overflow,

@@ -80,7 +80,7 @@ def command(
     """Draw a figure for a paper: PNG, SVG or PDF, as the name of the file says.
 
     PROMPT and the options are those of the command that the KIND is of, and so is what is used without any PROMPT.
-    Needs matplotlib: pip install 'gpt2ln[plot]'.
+    Needs matplotlib: pip install ".[plot]".
     """
     _check_applies(context, kind)
     image_format = _image_format(output)

@@ -136,6 +136,8 @@ class Output:
     """Which table, in a format that writes but one; None is the main one."""
     file: str | None
     """None is standard output."""
+    csv_safe: bool
+    """Whether a spreadsheet must find no formula in the texts of a csv."""
 
     def check(self, command: str) -> None:
         """Find out before the work whether the command's record can be written like this.
@@ -146,7 +148,9 @@ class Output:
         output_file.check(self.file)
         chosen = FORMATS[self.format]
         if chosen.needs is not None and find_spec(chosen.needs) is None:
-            raise UsageError(f"--format {self.format} needs {chosen.needs}: pip install 'gpt2ln[{self.format}]'.")
+            raise UsageError(f'--format {self.format} needs {chosen.needs}: pip install ".[{self.format}]".')
+        if self.csv_safe and self.format != "csv":
+            raise UsageError(f"--csv-safe goes with --format csv; leave it out, or --format {self.format}.")
         if chosen.binary:
             output_file.check_not_terminal(
                 self.file, f"{self.format} is not for a terminal; use --output FILE or a pipe."
@@ -167,7 +171,7 @@ class Output:
             UsageError: the file or standard output can't be written.
         """
         output_file.deliver(
-            lambda stream: write(record, self.format, stream, table=self.table),
+            lambda stream: write(record, self.format, stream, table=self.table, csv_safe=self.csv_safe),
             output=self.file,
             utf8=self.format != "table",
         )
