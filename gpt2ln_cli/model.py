@@ -133,7 +133,7 @@ def build_body(checkpoint: Checkpoint, *, device: Device = "auto", dtype: Dtype 
 
     Raises:
         UsageError: the device or the type is not there.
-        CheckpointError: the weights can't be read, or transformers rejects the configuration.
+        CheckpointError: the weights can't be read or change meanwhile, or transformers rejects the configuration.
     """
     import torch
     from transformers.models.gpt2.configuration_gpt2 import GPT2Config
@@ -179,6 +179,7 @@ def build_body(checkpoint: Checkpoint, *, device: Device = "auto", dtype: Dtype 
             module.register_parameter("bias", None)
         else:
             state[name] = torch.zeros(parameter.shape, device=target, dtype=kind)
+    checkpoint.check_unchanged()
     body.load_state_dict(state, assign=True)
     body.requires_grad_(False)
     body.train(False)

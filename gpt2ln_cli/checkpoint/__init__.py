@@ -10,6 +10,7 @@ from typing import Protocol
 
 from gpt2ln_cli.checkpoint import gguf_file, huggingface, llmc, nanogpt, single
 from gpt2ln_cli.checkpoint.base import Checkpoint, Config, Contents, LayerNormParameters, check_numbers, check_tensors
+from gpt2ln_cli.checkpoint.files import stamps
 from gpt2ln_cli.checkpoint.tensors import LM_HEAD
 from gpt2ln_cli.errors import CheckpointError, UsageError
 from gpt2ln_cli.records import Source
@@ -77,13 +78,14 @@ def _recognize(path: Path, *, name: str, source: Source, heads: int | None) -> C
             raise CheckpointError(
                 f"{path} is a file of no kind that gpt2ln reads: .safetensors, .bin, .pt, .pth, .gguf, llm.c's .bin."
             )
+        before = stamps(path)
         contents = layout.read(path, heads)
     except OSError as error:
         raise CheckpointError(f"can't read {path}: {error.strerror or error}.") from error
     check_numbers(path, contents.config)
     check_tensors(path, contents.config, contents.tensors)
     _check_heads(path, contents.config, heads)
-    return Checkpoint(name=name, source=source, location=path, revision=None, contents=contents)
+    return Checkpoint(name=name, source=source, location=path, revision=None, contents=contents, stamps=before)
 
 
 def _check_heads(path: Path, config: Config, heads: int | None) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from gpt2ln_cli.checkpoint.files import Stamp, read_json
 from gpt2ln_cli.checkpoint.tensors import FLOATS, StoredTensor
 from gpt2ln_cli.checkpoint.tokenizer import GPT2_VOCABULARIES, cached_gpt2_tokenizer, read_tokenizer
 from gpt2ln_cli.errors import CheckpointError
@@ -58,7 +59,7 @@ def parse_config(path: Path) -> Config:
         CheckpointError: it is missing, is not such a file, is of another architecture, or its numbers make no model.
     """
     try:
-        config = msgspec.json.decode(path.read_bytes(), type=Config)
+        config = msgspec.json.decode(read_json(path), type=Config)
     except OSError as error:
         raise CheckpointError(f"can't read {path}: {error.strerror}.") from error
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
@@ -175,6 +176,8 @@ class Checkpoint:
     location: Path
     revision: str | None
     contents: Contents
+    stamps: Sequence[Stamp] = ()
+    """The files as they were before anything was read; none where nobody rewrites them, as in the Hub's cache."""
 
     @property
     def config(self) -> Config:
@@ -191,11 +194,20 @@ class Checkpoint:
     def _present(self) -> Iterator[tuple[str, tuple[int, ...]]]:
         return (item for item in body_shapes(self.config) if item[0] in self.contents.tensors)
 
+    def check_unchanged(self) -> None:
+        """See, after reading, that no file changed meanwhile.
+
+        Raises:
+            CheckpointError: one did, so that what was read may be of two states.
+        """
+        for stamp in self.stamps:
+            stamp.check()
+
     def layer_norms(self) -> dict[str, LayerNormParameters]:
         """Gain and bias by site name; from safetensors, GGUF and llm.c without torch.
 
         Raises:
-            CheckpointError: the file can't be read.
+            CheckpointError: the file can't be read, or changed meanwhile.
         """
         import numpy as np
 
@@ -203,10 +215,12 @@ class Checkpoint:
             stored = self.contents.tensors.get(name)
             return None if stored is None else stored.array().astype(np.float64)
 
-        return {
+        found = {
             site.name: LayerNormParameters(gain=read(f"{site.name}.weight"), bias=read(f"{site.name}.bias"))
             for site in all_sites(self.config.n_layer)
         }
+        self.check_unchanged()
+        return found
 
     def tokenizer(self) -> Tokenizer | None:
         """The tokenizer inside the checkpoint or beside it, else GPT-2's own where the vocabulary is; None without.

@@ -18,11 +18,11 @@ from typing_extensions import override
 
 from gpt2ln_cli.checkpoint import huggingface
 from gpt2ln_cli.checkpoint.base import CONFIG, Checkpoint, Config, Contents, check_tensors, parse_config
+from gpt2ln_cli.checkpoint.header import DTYPES, Place
 from gpt2ln_cli.checkpoint.huggingface import INDEX_SUFFIX, PICKLED_WEIGHTS, WEIGHTS, read_index
-from gpt2ln_cli.checkpoint.ranges import Place, RangesRefusedError, RemoteFile
+from gpt2ln_cli.checkpoint.ranges import RangesRefusedError, RemoteFile
 from gpt2ln_cli.checkpoint.tensors import StoredTensor, body_names
 from gpt2ln_cli.checkpoint.tokenizer import MERGES, VOCABULARY, WHOLE, read_tokenizer
-from gpt2ln_cli.checkpoint.weights import SAFETENSORS_DTYPES
 from gpt2ln_cli.errors import CheckpointError
 from gpt2ln_cli.sites import all_sites
 
@@ -234,7 +234,7 @@ class Weights(Mapping[str, StoredTensor]):
             values = self._vectors.get(name)
             return self._local[name].array() if values is None else values
 
-        dtype = SAFETENSORS_DTYPES.get(place.dtype, place.dtype)
+        dtype = DTYPES.get(place.dtype, place.dtype)
         return StoredTensor(place.shape, dtype, array, lambda: self._local[name].tensor())
 
     @cached_property
