@@ -74,11 +74,14 @@ def check_numbers(path: Path, config: Config) -> None:
     """Refuse numbers that make no model.
 
     Raises:
-        CheckpointError: a size is below 1, the heads do not divide the width, or eps is not above 0 and finite.
+        CheckpointError: a size is below 1 or beyond 64 bits, the heads do not divide the width, or eps is not above 0
+            and finite.
     """
     for field in ("vocab_size", "n_positions", "n_embd", "n_layer", "n_head"):
-        if getattr(config, field) < 1:
-            raise CheckpointError(f"{path} says {field} {getattr(config, field)}; it must be 1 or more.")
+        if not 1 <= getattr(config, field) < 2**63:
+            raise CheckpointError(
+                f"{path} says {field} {getattr(config, field)}; it must be 1 or more, and fit 64 bits."
+            )
     if config.n_embd % config.n_head:
         raise CheckpointError(f"{path} says n_embd {config.n_embd}, which {config.n_head} heads do not divide.")
     if not 0 < config.layer_norm_epsilon < math.inf:
