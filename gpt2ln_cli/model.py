@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from gpt2ln_cli.checkpoint import DEFAULT_MODEL, LM_HEAD, Checkpoint, locate
+from gpt2ln_cli.checkpoint.environment import import_hub
 from gpt2ln_cli.errors import CheckpointError, UsageError
 
 if TYPE_CHECKING:
@@ -99,6 +100,7 @@ def head_weight(loaded: LoadedModel) -> torch.Tensor:
                 f"{checkpoint.location}: '{LM_HEAD}' has shape {list(own.shape)} where the token embedding has "
                 f"{list(embedding.shape)}."
             )
+        checkpoint.check_unchanged()
         return own.tensor().to(embedding)
     if not checkpoint.config.tie_word_embeddings:
         raise CheckpointError(f"{checkpoint.location} has no LM head, and its configuration ties it to nothing.")
@@ -135,6 +137,7 @@ def build_body(checkpoint: Checkpoint, *, device: Device = "auto", dtype: Dtype 
         UsageError: the device or the type is not there.
         CheckpointError: the weights can't be read or change meanwhile, or transformers rejects the configuration.
     """
+    import_hub()  # before transformers does
     import torch
     from transformers.models.gpt2.configuration_gpt2 import GPT2Config
     from transformers.models.gpt2.modeling_gpt2 import GPT2Model

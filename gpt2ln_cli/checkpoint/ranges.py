@@ -6,9 +6,12 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from gpt2ln_cli.checkpoint.header import Place, read_header
+from gpt2ln_cli.checkpoint.transfers import request
+from gpt2ln_cli.errors import CheckpointError
 
 if TYPE_CHECKING:
     from gpt2ln_cli.checkpoint.tensors import Array
@@ -76,14 +79,14 @@ class RemoteFile:
             if attempt:
                 time.sleep(PAUSE_S)
             try:
-                return self._request(start, stop)
+                return request(f"'{self.name}'", partial(self._request, start, stop))
             except HfHubHTTPError as error:
                 failure: Exception = error
                 if error.response.status_code == 416:
                     raise RangesRefusedError from error
                 if error.response.status_code < 500:
                     break
-            except RangesRefusedError:
+            except (CheckpointError, RangesRefusedError):
                 raise
             except Exception as error:  # httpx or httpx2, as huggingface_hub's version has it
                 failure = error
