@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from gpt2ln_cli.checkpoint import DEFAULT_MODEL, LM_HEAD, Checkpoint, locate
+from gpt2ln_cli.checkpoint.environment import import_hub
 from gpt2ln_cli.errors import CheckpointError, UsageError
 
 if TYPE_CHECKING:
@@ -86,6 +87,7 @@ def head_weight(loaded: LoadedModel) -> torch.Tensor:
                 f"{checkpoint.location}: '{LM_HEAD}' has shape {list(own.shape)} where the token embedding has "
                 f"{list(embedding.shape)}."
             )
+        checkpoint.check_unchanged()
         return own.tensor().to(embedding)
     if not checkpoint.config.tie_word_embeddings:
         raise CheckpointError(f"{checkpoint.location} has no LM head, and its configuration ties it to nothing.")
@@ -120,8 +122,9 @@ def build_body(checkpoint: Checkpoint, *, device: Device = "auto", dtype: Dtype 
 
     Raises:
         UsageError: the device or the type is not there.
-        CheckpointError: the weights can't be read, or transformers rejects the configuration.
+        CheckpointError: the weights can't be read or change meanwhile, or transformers rejects the configuration.
     """
+    import_hub()  # before transformers does
     import torch
     from transformers.models.gpt2.configuration_gpt2 import GPT2Config
     from transformers.models.gpt2.modeling_gpt2 import GPT2Model
@@ -166,6 +169,7 @@ def build_body(checkpoint: Checkpoint, *, device: Device = "auto", dtype: Dtype 
             module.register_parameter("bias", None)
         else:
             state[name] = torch.zeros(parameter.shape, device=target, dtype=kind)
+    checkpoint.check_unchanged()
     body.load_state_dict(state, assign=True)
     body.requires_grad_(False)
     body.train(False)

@@ -25,6 +25,8 @@ STANDARD_INPUT = "-"
 SAMPLE = "default.txt"
 LONG_SAMPLE = "full_context.txt"
 HELD_OUT = "held_out.txt"
+# Prompts are held in memory; a sparse file or a device has terabytes for nothing.
+MOST_BYTES = 256 * 2**20
 # About this many tokens a forward pass on a CPU: beyond some 2,700 the MLP's temporaries outgrow the allocator's cache.
 BATCH_TOKENS = 1024
 # A batch's longest sequence exceeds its shortest by at most this share, or by this many tokens.
@@ -71,7 +73,13 @@ def read_prompts(source: str | Path, *, whole_file: bool = False) -> list[str]:
     if source == STANDARD_INPUT and sys.stdin is None:
         raise PromptError("standard input is closed: there is no prompt to read.")
     try:
-        raw = sys.stdin.buffer.read() if source == STANDARD_INPUT else user_path(source).read_bytes()
+        if source == STANDARD_INPUT:
+            raw = sys.stdin.buffer.read(MOST_BYTES + 1)
+        else:
+            with user_path(source).open("rb") as file:
+                raw = file.read(MOST_BYTES + 1)
+        if len(raw) > MOST_BYTES:
+            raise PromptError(f"{name} has more than the {MOST_BYTES:,} bytes that gpt2ln reads of prompts; split it.")
         text = raw.decode("utf-8-sig")
     except OSError as error:
         raise PromptError(f"can't read prompts from {name}: {error.strerror}.") from error

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import struct
+import subprocess
+import sys
 import zipfile
 
 import gguf
@@ -16,7 +19,10 @@ from conftest import DEMO
 from safetensors.torch import load_file, save_file
 from transformers import GPT2Config, GPT2LMHeadModel
 
+from gpt2ln_cli.checkpoint import locate
 from gpt2ln_cli.cli import main
+from gpt2ln_cli.errors import CheckpointError
+from gpt2ln_cli.model import build_body
 
 
 @pytest.fixture(scope="session")
@@ -304,6 +310,135 @@ def test_an_llmc_header_that_lies(tiny, tmp_path, refused):
         header[place] = number
         path.write_bytes(header.tobytes() + whole[1024:])
         refused(path)
+
+
+TERABYTE = 2**40
+
+
+def sparse(path, content):
+    """The bytes, and after them a hole that makes a terabyte of the file and takes no room."""
+    path.write_bytes(content)
+    os.truncate(path, TERABYTE)
+    return path
+
+
+def llmc_header(*numbers):
+    header = np.zeros(256, "<i4")
+    header[: len(numbers) + 1] = [20240326, *numbers]
+    return header.tobytes()
+
+
+# Three features wide a layer has 147 elements, a position 3, and ln_f 6: so many of each make exactly a terabyte.
+LAYERS, REST = divmod((TERABYTE - 1024) // 4 - 6, 147)
+NARROW = llmc_header(3, (REST + 147) // 3 - 1, 1, LAYERS - 1, 1, 3, 1)
+ARRAY_OF_STRINGS = struct.pack("<Q", 1) + b"x" + struct.pack("<II", 9, 8)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("keys.gguf", b"GGUF" + struct.pack("<IQQ", 3, 0, 2**36)),
+        ("keys.gguf", b"GGUF" + struct.pack("<IQQ", 3, 0, 2**21)),
+        ("keys.gguf", b"GGUF" + struct.pack("<IQQ", 3, 0, 2**40)),
+        ("tensors.gguf", b"GGUF" + struct.pack("<IQQ", 3, 2**60, 0)),
+        ("strings.gguf", b"GGUF" + struct.pack("<IQQ", 3, 0, 1) + ARRAY_OF_STRINGS + struct.pack("<Q", 2**60)),
+        ("strings.gguf", b"GGUF" + struct.pack("<IQQ", 3, 0, 1) + ARRAY_OF_STRINGS + struct.pack("<Q", 2**37 - 9)),
+        ("strings.gguf", b"GGUF" + struct.pack("<IQQ", 3, 0, 1) + ARRAY_OF_STRINGS + struct.pack("<Q", 2**22 - 99)),
+        ("key.gguf", b"GGUF" + struct.pack("<IQQQ", 3, 0, 1, 2**40 - 99)),
+        ("header.safetensors", struct.pack("<Q", 2**39) + b"{"),
+        ("hole.safetensors", struct.pack("<Q", 10**8) + b"{"),
+        ("layers.bin", NARROW),
+    ],
+)
+def test_a_sparse_file_that_claims_a_terabyte(tmp_path, name, content):
+    """In a process of its own: what believes the file takes minutes, or all memory there is."""
+    path = sparse(tmp_path / name, content)
+    done = subprocess.run(
+        [sys.executable, "-c", LIMITED, "params", "--model", str(path)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (3, "", 1), done.stderr[-2000:]
+    assert done.stderr.startswith(f"gpt2ln: {path} ")
+
+
+# Two gigabytes of addresses beyond what the imports take: a terabyte that is read or mapped whole shows.
+LIMITED = """
+import resource, sys
+import numpy
+from gpt2ln_cli.cli import main
+resource.setrlimit(resource.RLIMIT_AS, (2**32, 2**32))
+sys.exit(main())
+"""
+
+
+def test_sparse_configurations_indices_and_prompts(tiny, tmp_path, refused, capsys):
+    folder = layouts.whole_safetensors(tiny, tmp_path / "whole")
+    sparse(folder / "config.json", (folder / "config.json").read_bytes())
+    refused(folder, "config.json has 1,099,511,627,776 bytes")
+    folder = layouts.sharded_safetensors(tiny, tmp_path / "sharded")
+    sparse(folder / "model.safetensors.index.json", b"{")
+    refused(folder, "index.json has 1,099,511,627,776 bytes")
+    for name in ("prompts.txt", "prompts.jsonl"):
+        path = sparse(tmp_path / name, b"one\n")
+        capsys.readouterr()
+        assert main(["inspect", "--prompts", str(path)]) == 4
+        assert f"{path} has more than" in capsys.readouterr().err
+
+
+# Changed while it is read
+
+SHRINKING = """
+import os, sys
+from gpt2ln_cli.checkpoint import locate
+from gpt2ln_cli.errors import CheckpointError
+found = locate(sys.argv[1], heads=2)
+os.truncate(sys.argv[2], 2048)
+try:
+    found.layer_norms()
+except CheckpointError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize(
+    "writer",
+    [
+        layouts.whole_safetensors,
+        layouts.lone_safetensors,
+        layouts.whole_bin,
+        layouts.nanogpt,
+        layouts.llmc_float32,
+        layouts.gguf_float32,
+    ],
+    ids=lambda writer: writer.__name__,
+)
+def test_a_file_that_shrinks_before_its_gains_are_read(tiny, tmp_path, writer):
+    """In a process of its own: reading beyond the end of what is mapped ends it by SIGBUS, without a word."""
+    path = writer(tiny, tmp_path)
+    weights = max(tmp_path.rglob("*.*"), key=lambda file: file.stat().st_size)
+    done = subprocess.run(
+        [sys.executable, "-c", SHRINKING, str(path), str(weights)], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"{weights} changed while it was read: something writes to it; wait, or read a copy.\n"
+
+
+@pytest.mark.parametrize("writer", layouts.LAYOUTS, ids=lambda writer: writer.__name__)
+def test_a_checkpoint_that_changes_while_it_is_read(tiny, tmp_path, writer):
+    path = writer(tiny, tmp_path)
+    found = locate(str(path), heads=layouts.heads_for(writer, tiny))
+    weights = max(tmp_path.rglob("*.*"), key=lambda file: file.stat().st_size)
+    before = weights.stat()
+    os.utime(weights, ns=(before.st_atime_ns, before.st_mtime_ns + 1_000_000))
+    for read in (found.layer_norms, lambda: build_body(found, device="cpu")):
+        with pytest.raises(CheckpointError, match="changed while it was read"):
+            read()
+    os.utime(weights, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert found.layer_norms()
+    assert build_body(found, device="cpu").wte.weight.shape == (61, 64)
 
 
 def test_a_file_of_no_known_kind(tmp_path, refused):

@@ -19,6 +19,7 @@ from gpt2ln_cli.checkpoint.base import (
     check_numbers,
     check_tensors,
 )
+from gpt2ln_cli.checkpoint.files import stamps
 from gpt2ln_cli.checkpoint.tensors import LM_HEAD
 from gpt2ln_cli.errors import CheckpointError, UsageError
 from gpt2ln_cli.escaping import user_path
@@ -155,13 +156,14 @@ def _recognize(path: Path, *, name: str, source: Source, heads: int | None, pref
             raise CheckpointError(
                 f"{path} is a file of no kind that gpt2ln reads: .safetensors, .bin, .pt, .pth, .gguf, llm.c's .bin."
             )
+        before = stamps(path)
         contents = layout.read(path, heads, prefix)
     except OSError as error:
         raise _unreadable(path, error) from error
     check_numbers(path, contents.config)
     check_tensors(path, contents.config, contents.tensors)
     _check_heads(path, contents.config, heads)
-    return Checkpoint(name=name, source=source, location=path, revision=None, contents=contents)
+    return Checkpoint(name=name, source=source, location=path, revision=None, contents=contents, stamps=before)
 
 
 def _check_heads(path: Path, config: Config, heads: int | None) -> None:

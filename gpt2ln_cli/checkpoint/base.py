@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from gpt2ln_cli.checkpoint.files import Stamp, read_json
 from gpt2ln_cli.checkpoint.tensors import FLOATS, StoredTensor
 from gpt2ln_cli.checkpoint.tokenizer import GPT2_VOCABULARIES, cached_gpt2_tokenizer, read_tokenizer
 from gpt2ln_cli.errors import CheckpointError
@@ -79,7 +80,7 @@ def parse_config(path: Path) -> Config:
         CheckpointError: it is missing, is not such a file, is of another architecture, or its numbers make no model.
     """
     try:
-        config = msgspec.json.decode(path.read_bytes(), type=StoredConfig).resolved()
+        config = msgspec.json.decode(read_json(path), type=StoredConfig).resolved()
     except OSError as error:
         raise CheckpointError(f"can't read {path}: {error.strerror}.") from error
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
@@ -94,11 +95,14 @@ def check_numbers(path: Path, config: Config) -> None:
     """Refuse numbers that make no model.
 
     Raises:
-        CheckpointError: a size is below 1, the heads do not divide the width, or eps is not above 0 and finite.
+        CheckpointError: a size is below 1 or beyond 64 bits, the heads do not divide the width, or eps is not above 0
+            and finite.
     """
     for field in ("vocab_size", "n_positions", "n_embd", "n_layer", "n_head"):
-        if getattr(config, field) < 1:
-            raise CheckpointError(f"{path} says {field} {getattr(config, field)}; it must be 1 or more.")
+        if not 1 <= getattr(config, field) < 2**63:
+            raise CheckpointError(
+                f"{path} says {field} {getattr(config, field)}; it must be 1 or more, and fit 64 bits."
+            )
     if config.n_embd % config.n_head:
         raise CheckpointError(f"{path} says n_embd {config.n_embd}, which {config.n_head} heads do not divide.")
     if not 0 < config.layer_norm_epsilon < math.inf:
@@ -196,6 +200,8 @@ class Checkpoint:
     location: Path
     revision: str | None
     contents: Contents
+    stamps: Sequence[Stamp] = ()
+    """The files as they were before anything was read; none where nobody rewrites them, as in the Hub's cache."""
 
     @property
     def config(self) -> Config:
@@ -212,11 +218,20 @@ class Checkpoint:
     def _present(self) -> Iterator[tuple[str, tuple[int, ...]]]:
         return (item for item in body_shapes(self.config) if item[0] in self.contents.tensors)
 
+    def check_unchanged(self) -> None:
+        """See, after reading, that no file changed meanwhile.
+
+        Raises:
+            CheckpointError: one did, so that what was read may be of two states.
+        """
+        for stamp in self.stamps:
+            stamp.check()
+
     def layer_norms(self) -> dict[str, LayerNormParameters]:
         """Gain and bias by site name; from safetensors, GGUF and llm.c without torch.
 
         Raises:
-            CheckpointError: the file can't be read.
+            CheckpointError: the file can't be read, or changed meanwhile.
         """
         import numpy as np
 
@@ -224,10 +239,12 @@ class Checkpoint:
             stored = self.contents.tensors.get(name)
             return None if stored is None else stored.array().astype(np.float64)
 
-        return {
+        found = {
             site.name: LayerNormParameters(gain=read(f"{site.name}.weight"), bias=read(f"{site.name}.bias"))
             for site in all_sites(self.config.n_layer)
         }
+        self.check_unchanged()
+        return found
 
     def with_tokenizer(self) -> tuple[Checkpoint, Tokenizer | None]:
         """The tokenizer inside the checkpoint or beside it, else GPT-2's own where the vocabulary is; None without.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from gpt2ln_cli.checkpoint.base import CONFIG, Contents, parse_config
+from gpt2ln_cli.checkpoint.files import read_json
 from gpt2ln_cli.checkpoint.tensors import StoredTensor, body_of, chosen_body
 from gpt2ln_cli.checkpoint.weights import load_pickle, open_safetensors, tensors_in
 from gpt2ln_cli.errors import CheckpointError
@@ -69,7 +70,7 @@ def read_index(path: Path) -> dict[str, str]:
         CheckpointError: it can't be read, is no index, or names something else than a file beside it.
     """
     try:
-        weight_map = msgspec.json.decode(path.read_bytes(), type=Index).weight_map
+        weight_map = msgspec.json.decode(read_json(path), type=Index).weight_map
     except OSError as error:
         raise CheckpointError(f"can't read {path}: {error.strerror}.") from error
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:

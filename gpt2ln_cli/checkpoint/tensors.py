@@ -60,9 +60,15 @@ class StoredTensor:
         )
 
 
-def from_array(shape: Sequence[int], dtype: str, read: Callable[[], Array]) -> StoredTensor:
-    """A tensor that NumPy reads; the array must be writable, as that of a copy-on-write map is."""
-    return StoredTensor(tuple(shape), dtype, read, lambda: as_torch(read()))
+def from_array(shape: Sequence[int], dtype: str, read: Callable[[bool], Array]) -> StoredTensor:
+    """A tensor that NumPy reads, copied, or for torch mapped: writable then, as a copy-on-write map is.
+
+    Args:
+        shape: its shape.
+        dtype: its type.
+        read: reads it; called with whether to map it.
+    """
+    return StoredTensor(tuple(shape), dtype, lambda: read(False), lambda: as_torch(read(True)))
 
 
 def from_torch(tensor: torch.Tensor) -> StoredTensor:

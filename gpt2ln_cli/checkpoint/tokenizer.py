@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gpt2ln_cli.checkpoint.environment import import_hub
 from gpt2ln_cli.checkpoint.tokenizer_config import END_OF_TEXT, Settings
 from gpt2ln_cli.errors import CheckpointError
 
@@ -71,6 +72,7 @@ def cached_gpt2_tokenizer() -> tuple[Tokenizer, str] | None:
     Raises:
         CheckpointError: the files are there and can't be read.
     """
+    import_hub()
     from huggingface_hub import try_to_load_from_cache
 
     for repository in GPT2_REPOSITORIES:
