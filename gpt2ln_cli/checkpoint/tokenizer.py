@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gpt2ln_cli.checkpoint.encoding import check_growth, guarded
 from gpt2ln_cli.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -16,6 +18,8 @@ END_OF_TEXT = "<|endoftext|>"
 GPT2_VOCABULARIES = (50257, 50304)
 GPT2_REPOSITORIES = ("openai-community/gpt2", "gpt2")
 WHOLE, VOCABULARY, MERGES = "tokenizer.json", "vocab.json", "merges.txt"
+# The largest in use have 34 MB, for a vocabulary five times that of GPT-2.
+MOST_FILE_BYTES = 2**26
 
 
 def read_tokenizer(folder: Path) -> Tokenizer | None:
@@ -27,18 +31,37 @@ def read_tokenizer(folder: Path) -> Tokenizer | None:
     from tokenizers import Tokenizer, models
 
     whole, vocabulary, merges = folder / WHOLE, folder / VOCABULARY, folder / MERGES
-    # tokenizers raises bare Exception for whatever it finds wrong in a file.
-    try:
-        if whole.exists():
-            tokenizer = Tokenizer.from_file(str(whole))
-            tokenizer.no_truncation()
-            tokenizer.no_padding()
-            return tokenizer
-        if vocabulary.exists() and merges.exists():
-            return byte_level_bpe(*models.BPE.read_file(str(vocabulary), str(merges)))
-    except Exception as error:
-        raise CheckpointError(f"can't read the tokenizer in {folder}: {error}.") from error
+    failure = f"can't read the tokenizer in {folder}"
+    if whole.exists():
+        check_file(whole)
+        tokenizer = guarded(lambda: Tokenizer.from_file(str(whole)), failure)
+        check_growth(tokenizer, str(whole))
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        return tokenizer
+    if vocabulary.exists() and merges.exists():
+        check_file(vocabulary)
+        check_file(merges)
+        return guarded(lambda: byte_level_bpe(*models.BPE.read_file(str(vocabulary), str(merges))), failure)
     return None
+
+
+def check_file(path: Path) -> None:
+    """Refuse what would keep a reader for ever or fill the memory.
+
+    Raises:
+        CheckpointError: the path is a pipe, a device or a folder, or larger than any tokenizer's file.
+    """
+    try:
+        found = path.stat()
+    except OSError as error:
+        raise CheckpointError(f"can't read {path}: {error.strerror}.") from error
+    if not stat.S_ISREG(found.st_mode):
+        raise CheckpointError(f"{path} is no regular file; remove it or replace it by one.")
+    if found.st_size > MOST_FILE_BYTES:
+        raise CheckpointError(
+            f"{path} has {found.st_size:,} bytes, more than any tokenizer's file ({MOST_FILE_BYTES:,}); replace it."
+        )
 
 
 def byte_level_bpe(vocabulary: Mapping[str, int], merges: Sequence[tuple[str, str]]) -> Tokenizer:
