@@ -34,8 +34,11 @@ MOST_BYTES = 2**23
 # T5's tokenizer, of those in use, may lengthen a text the most: by its steps' worst cases, 396 times.
 MOST_GROWTH = 512
 PIECE = 2**16
-# GPT-2's pattern has no word in which white space follows something else, and looks at nothing before a word.
-WORD_BOUNDARY = re.compile(r"(?<=\S)(?=[ \t\r\n])")
+# GPT-2's pattern has no word in which white space follows something else, and looks at nothing before a word. Where it
+# prefixes a text by a space, it does so before all white space but a space.
+WORD_BOUNDARY, SPACE_BOUNDARY = re.compile(r"(?<=\S)(?=[ \t\r\n])"), re.compile(r"(?<=\S)(?= )")
+
+ABSENT = msgspec.Raw()
 
 _one_at_a_time = threading.Lock()
 
@@ -89,16 +92,36 @@ def _panics_unheard(raised: list[BaseException]) -> Iterator[None]:
                     os.write(STANDARD_ERROR, kept.read())
 
 
-def check_growth(tokenizer: Tokenizer, name: str) -> None:
-    """Refuse a tokenizer whose steps, one after the other, make far too much of a text.
+class Parts(msgspec.Struct, omit_defaults=True):
+    """What ``tokenizer.json`` holds, read only as far as it is checked."""
+
+    version: msgspec.Raw = ABSENT
+    truncation: msgspec.Raw = ABSENT
+    padding: msgspec.Raw = ABSENT
+    added_tokens: msgspec.Raw = ABSENT
+    normalizer: Any = None
+    pre_tokenizer: Any = None
+    post_processor: Any = None
+    decoder: Any = None
+    model: msgspec.Raw = ABSENT
+
+
+def checked(content: bytes, name: str) -> bytes:
+    """The content of a ``tokenizer.json``, without what the library does not know and what a later key replaces.
 
     Raises:
-        CheckpointError: they do.
+        CheckpointError: it is no such file, its steps make far too much of a text, or one claims more than it has.
     """
-    if max(_text_growth(tokenizer), _growth(_state(tokenizer.decoder))) > MOST_GROWTH:
+    try:
+        parts = msgspec.json.decode(content, type=Parts)
+        growth = max(_growth(parts.normalizer) * _growth(parts.pre_tokenizer), _growth(parts.decoder))
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{name} is not a tokenizer: {error}.") from error
+    if growth > MOST_GROWTH:
         raise CheckpointError(
             f"{name} may lengthen a text more than {MOST_GROWTH} times, which no tokenizer in use does; replace it."
         )
+    return msgspec.json.encode(parts)
 
 
 def encode_whole(tokenizer: Tokenizer, text: str, name: str) -> Encoding:
@@ -137,32 +160,30 @@ def encode(tokenizer: Tokenizer, text: str, name: str, *, enough: int | None = N
         PromptError: the text, or a piece of it, is too long to be encoded at once.
         CheckpointError: the tokenizer fails.
     """
-    if len(text) <= PIECE or not _cuts_at_white_space(tokenizer):
+    boundaries = _boundaries(tokenizer) if len(text) > PIECE else None
+    if boundaries is None:
         return list(encode_whole(tokenizer, text, name).ids), 0
     ids: list[int] = []
     begin = 0
     while begin < len(text) and (enough is None or len(ids) <= enough):
-        boundary = WORD_BOUNDARY.search(text, begin + PIECE)
+        boundary = boundaries.search(text, begin + PIECE)
         end = boundary.start() if boundary else len(text)
         ids += encode_whole(tokenizer, text[begin:end], name).ids
         begin = end
     return ids, len(text) - begin
 
 
-def _cuts_at_white_space(tokenizer: Tokenizer) -> bool:
-    """Whether it splits texts into words as GPT-2's does, so that texts cut before white space give the same ids."""
+def _boundaries(tokenizer: Tokenizer) -> re.Pattern[str] | None:
+    """Where a text may be cut without a change to its ids: where words of GPT-2's kind begin; None is nowhere."""
     from tokenizers import pre_tokenizers
 
     splitter = tokenizer.pre_tokenizer
-    return (
-        tokenizer.normalizer is None
-        and isinstance(splitter, pre_tokenizers.ByteLevel)
-        and splitter.use_regex
-        and not any(
-            added.lstrip or added.rstrip or any(char.isspace() for char in added.content)
-            for added in tokenizer.get_added_tokens_decoder().values()
-        )
-    )
+    if tokenizer.normalizer is not None or not isinstance(splitter, pre_tokenizers.ByteLevel) or not splitter.use_regex:
+        return None
+    for added in tokenizer.get_added_tokens_decoder().values():
+        if added.lstrip or added.rstrip or any(char.isspace() for char in added.content):
+            return None
+    return SPACE_BOUNDARY if splitter.add_prefix_space else WORD_BOUNDARY
 
 
 def _state(step: Any) -> Any:
@@ -177,30 +198,32 @@ def _text_growth(tokenizer: Tokenizer) -> float:
 def _growth(state: Any) -> float:
     """How many times longer, in bytes, a step may make a text at most.
 
-    Steps that are not named here lengthen it little, and no more where they are repeated.
+    A step is told by its fields, since old files name no type. Those that are not here lengthen a text little, and no
+    more where they are repeated.
     """
 
     def size(text: str) -> int:
         return len(text.encode("utf-8"))
 
     match state:
-        case {"type": "Sequence"}:
-            steps = next(value for value in state.values() if isinstance(value, list))
+        case {"normalizers": list(steps)} | {"pretokenizers": list(steps)} | {"decoders": list(steps)}:
             return math.prod(map(_growth, steps), start=1.0)
-        case {"type": "ByteLevel"}:
+        case {"type": "ByteLevel"} | {"trim_offsets": _}:
             # Most bytes become characters of two, and each word may be given a space.
             return 4 if state.get("add_prefix_space") else 2
-        case {"type": "Replace", "pattern": {"String": pattern}, "content": content}:
+        case {"pattern": {"String": str(pattern)}, "content": str(content)}:
             return max(1, size(content) / max(1, size(pattern)))
-        case {"type": "Replace", "content": content}:
+        case {"pattern": _, "content": str(content)}:
             return 1 + size(content)  # the pattern may match nothing, between any two characters
-        case {"type": "Prepend", "prepend": text}:
+        case {"prepend": str(text)}:
             return 1 + size(text)
-        case {"type": "Metaspace", "replacement": char}:
+        case {"replacement": str(char)}:
             return 2 * size(char)  # of spaces, and before each word
-        case {"type": "Precompiled", "precompiled_charsmap": charsmap}:
+        case {"precompiled_charsmap": str(charsmap)}:
             # The size of a table, the table, and what characters are replaced by, each with a zero behind it.
             raw = base64.b64decode(charsmap)
-            texts = raw[4 + int.from_bytes(raw[:4], "little") :]
-            return max(1, max(map(len, texts.split(b"\0"))))
+            table = int.from_bytes(raw[:4], "little")
+            if table > len(raw):
+                raise ValueError(f"a table of {table} bytes out of {len(raw)}")
+            return max(1, max(map(len, raw[4 + table :].split(b"\0"))))
     return 1

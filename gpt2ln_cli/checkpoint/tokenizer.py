@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gpt2ln_cli.checkpoint.encoding import check_growth, guarded
+from gpt2ln_cli.checkpoint.encoding import checked, guarded
 from gpt2ln_cli.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -33,17 +33,29 @@ def read_tokenizer(folder: Path) -> Tokenizer | None:
     whole, vocabulary, merges = folder / WHOLE, folder / VOCABULARY, folder / MERGES
     failure = f"can't read the tokenizer in {folder}"
     if whole.exists():
-        check_file(whole)
-        tokenizer = guarded(lambda: Tokenizer.from_file(str(whole)), failure)
-        check_growth(tokenizer, str(whole))
+        content = checked(read_file(whole), str(whole))
+        tokenizer = guarded(lambda: Tokenizer.from_buffer(content), failure)
         tokenizer.no_truncation()
         tokenizer.no_padding()
         return tokenizer
     if vocabulary.exists() and merges.exists():
-        check_file(vocabulary)
-        check_file(merges)
+        for path in (vocabulary, merges):
+            check_file(path)
         return guarded(lambda: byte_level_bpe(*models.BPE.read_file(str(vocabulary), str(merges))), failure)
     return None
+
+
+def read_file(path: Path) -> bytes:
+    """A tokenizer's file.
+
+    Raises:
+        CheckpointError: as for :func:`check_file`, or it can't be read.
+    """
+    check_file(path)
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"can't read {path}: {error.strerror}.") from error
 
 
 def check_file(path: Path) -> None:
