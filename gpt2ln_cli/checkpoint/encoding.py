@@ -139,9 +139,12 @@ def encode_whole(tokenizer: Tokenizer, text: str, name: str) -> Encoding:
                 f"{name} has {size:,} bytes that can only be encoded together, and this tokenizer takes {most:,} "
                 "at once; split it into several prompts."
             )
-    return guarded(
-        lambda: tokenizer.encode(text, add_special_tokens=False), f"the checkpoint's tokenizer can't encode {name}"
+    # A batch of one: unlike encode, it lets other threads run meanwhile.
+    (encoding,) = guarded(
+        lambda: tokenizer.encode_batch([text], add_special_tokens=False),
+        f"the checkpoint's tokenizer can't encode {name}",
     )
+    return encoding
 
 
 def encode(tokenizer: Tokenizer, text: str, name: str, *, enough: int | None = None) -> tuple[list[int], int]:
