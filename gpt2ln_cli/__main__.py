@@ -26,8 +26,9 @@ def run() -> None:
     if sys.stderr is not None:
         with contextlib.suppress(OSError):
             sys.stderr.flush()
-    # Everything is written: taking torch's modules down one by one would only take time.
-    if "torch" in sys.modules:
+    # Everything is written: taking torch's modules down one by one would only take time, and an interrupted encoding
+    # goes on in its thread.
+    if not sys.modules.keys().isdisjoint(("torch", "tokenizers")):
         os._exit(code)
     sys.exit(code)
 

@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from gpt2ln_cli.checkpoint.encoding import encode, guarded
 from gpt2ln_cli.checkpoint.tokenizer_config import END_OF_TEXT
 from gpt2ln_cli.errors import CheckpointError, PromptError, UsageError
 from gpt2ln_cli.escaping import user_path
@@ -42,6 +43,7 @@ class Context:
     dropped: int
     text: str | None
     token_ids: list[int]
+    unread: int = 0
 
 
 def sample_prompts_folder() -> Path:
@@ -159,7 +161,10 @@ def make_contexts(
     contexts = []
     for index, prompt in enumerate(prompts):
         text = prompt if isinstance(prompt, str) else None
-        ids = _encode(prompt, index, tokenizer) if isinstance(prompt, str) else [int(i) for i in prompt]
+        if isinstance(prompt, str):
+            ids, unread = _encode(prompt, index, tokenizer, None if overflow == "window" else room)
+        else:
+            ids, unread = [int(i) for i in prompt], 0
         if not ids:
             raise PromptError(f"prompt {index} is empty: there is no token to normalize.")
         for i in ids:
@@ -177,14 +182,17 @@ def make_contexts(
         elif overflow == "window":
             windows = [ids[begin : begin + room] for begin in range(0, len(ids), room)]
         else:
+            more = "more than " if unread else ""
             added = " (one is <|endoftext|>)" if bos else ""
             raise PromptError(
-                f"prompt {index} has {len(ids) + len(start)} tokens{added} and the context has {config.n_positions}; "
-                "shorten it, or pass --overflow truncate (its beginning) or --overflow window (all of it, in pieces)."
+                f"prompt {index} has {more}{len(ids) + len(start)} tokens{added} and the context has "
+                f"{config.n_positions}; shorten it, or pass --overflow truncate (its beginning) or --overflow window "
+                "(all of it, in pieces)."
             )
         dropped = len(ids) - sum(map(len, windows))
         contexts += [
-            Context(index, number * room, dropped, text, start + window) for number, window in enumerate(windows)
+            Context(index, number * room, dropped, text, start + window, unread)
+            for number, window in enumerate(windows)
         ]
     return contexts
 
@@ -201,14 +209,15 @@ def beginning(contexts: Sequence[Context], tokens: int) -> list[Context]:
     return kept
 
 
-def _encode(prompt: str, index: int, tokenizer: Tokenizer | None) -> list[int]:
+def _encode(prompt: str, index: int, tokenizer: Tokenizer | None, enough: int | None) -> tuple[list[int], int]:
+    """Token ids, and how many characters remain unread where more ids than ``enough`` were found before."""
     if tokenizer is None:
         raise CheckpointError("this checkpoint has no tokenizer: give token ids (--token-ids 464,3290).")
     try:
         prompt.encode("utf-8")
     except UnicodeEncodeError as error:
         raise PromptError(f"prompt {index} is not valid text (character {error.start} is half of a pair).") from error
-    return list(tokenizer.encode(prompt, add_special_tokens=False).ids)
+    return encode(tokenizer, prompt, f"prompt {index}", enough=enough)
 
 
 def _end_of_text_id(config: Config, tokenizer: Tokenizer | None) -> int:
@@ -224,11 +233,13 @@ def token_texts(token_ids: Sequence[int], tokenizer: Tokenizer | None) -> list[s
     if tokenizer is None:
         return None
 
+    known = tokenizer
+
     @cache
     def text(token_id: int) -> str:
-        return str(tokenizer.decode([token_id], skip_special_tokens=False))
+        return str(known.decode([token_id], skip_special_tokens=False))
 
-    return [text(token_id) for token_id in token_ids]
+    return guarded(lambda: [text(token_id) for token_id in token_ids], "the checkpoint's tokenizer can't decode")
 
 
 def prompt_infos(contexts: Sequence[Context], tokenizer: Tokenizer | None) -> list[PromptInfo]:
@@ -239,6 +250,7 @@ def prompt_infos(contexts: Sequence[Context], tokenizer: Tokenizer | None) -> li
             prompt=context.prompt,
             offset=context.offset,
             dropped=context.dropped,
+            unread=context.unread,
             # Once is enough: with each window of a book, the record would grow with the square of its length.
             text=context.text if context.offset == 0 else None,
             token_ids=context.token_ids,

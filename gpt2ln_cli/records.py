@@ -76,6 +76,9 @@ class PromptInfo(msgspec.Struct, frozen=True, kw_only=True):
     """Where in its prompt the sequence begins, in tokens."""
     dropped: int
     """Tokens of the prompt that ``truncate`` cut off."""
+    unread: int
+    """Characters behind those tokens, cut off before they were encoded: a very long prompt is read only as far as the
+    context could need."""
     text: str | None
     """The prompt's whole text; null where token ids were given, and in all but the first of a prompt's windows."""
     token_ids: list[int]

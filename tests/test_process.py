@@ -336,3 +336,30 @@ def test_a_signal_at_any_moment_ends_the_run(tmp_path):
         assert process.returncode == 128 + number, err
         assert "Traceback" not in err
         assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 128 + signal.SIGTERM)])
+def test_a_signal_ends_an_encoding_without_end(tmp_path, number, code):
+    """By a pattern that looks through the rest of the text at every character."""
+    folder = tmp_path / "demo"
+    shutil.copytree(BUNDLED["demo"], folder)
+    document = json.loads((folder / "tokenizer.json").read_text())
+    pattern = {"Regex": "(?=a*b)a|a"}
+    document["pre_tokenizer"] = {"type": "Split", "pattern": pattern, "behavior": "Isolated", "invert": False}
+    (folder / "tokenizer.json").write_text(json.dumps(document))
+    (tmp_path / "prompt.txt").write_text("a" * 2_000_000)
+    program = (
+        "import os, signal, threading, gpt2ln_cli.prompts as p\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "plain = p._encode\n"
+        f"send = threading.Timer(0.5, os.kill, (os.getpid(), {int(number)}))\n"
+        "p._encode = lambda *a: (send.start(), plain(*a))[1]\n"
+        "from gpt2ln_cli.__main__ import run; run()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, "inspect", "-m", str(folder), "--prompts", str(tmp_path / "prompt.txt")],
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == code
+    assert done.stdout == ""
+    assert done.stderr.count("\n") == (number == signal.SIGINT)

@@ -476,3 +476,110 @@ def test_what_may_not_be_read_is_not_said_to_be_missing(tiny, shared_folder, as_
     (shared_folder / locked).chmod(0o000)
     with as_nobody():
         refused(folder, "can't read", str(shared_folder / named), "Permission denied")
+
+
+@pytest.fixture
+def refused_tokenizer(tiny, tmp_path, capfd):
+    """Check that a folder with this tokenizer is refused when text is given, in one line whoever would write more."""
+    folder = layouts.whole_safetensors(tiny, tmp_path / "model")
+
+    def check(files, *says, prompt="a" * 60 + "b"):
+        for name, write in files.items():
+            path = folder / name
+            if callable(write):
+                write(path)
+            else:
+                path.write_text(write if isinstance(write, str) else json.dumps(write), encoding="utf-8")
+        capfd.readouterr()
+        assert main(["inspect", prompt, "--model", str(folder)]) == 3
+        out, err = capfd.readouterr()
+        assert out == ""
+        assert err.startswith("gpt2ln: ")
+        assert err.count("\n") == 1
+        assert len(err) < 600
+        for part in says:
+            assert part in err
+
+    return check
+
+
+def tokenizer_document(**parts):
+    model = {"type": "BPE", "vocab": {"a": 0, "b": 1, "ab": 2}, "merges": [["a", "b"]]}
+    model.update(parts.pop("model", {}))
+    return {"version": "1.0", "added_tokens": [], "normalizer": None, "pre_tokenizer": None, "model": model, **parts}
+
+
+def sequence(kind, step, times):
+    return {"type": "Sequence", kind: [step] * times}
+
+
+BYTES = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+CHARSMAP = {"type": "Precompiled", "precompiled_charsmap": "////f2E="}
+
+
+@pytest.mark.parametrize(
+    ("files", "says"),
+    [
+        ({"tokenizer.json": tokenizer_document(model={"continuing_subword_prefix": "####"})}, "out of range"),
+        ({"vocab.json": {"a": 0, "b": 1}, "merges.txt": "#version: 0.2\na b c\n"}, "can't read the tokenizer"),
+        (
+            {
+                "tokenizer.json": tokenizer_document(
+                    pre_tokenizer={
+                        "type": "Split",
+                        "pattern": {"Regex": "(a|aa)+$"},
+                        "behavior": "Isolated",
+                        "invert": False,
+                    }
+                )
+            },
+            "can't encode prompt 0: Onig: Regex search error",
+        ),
+        ({"tokenizer.json": "[" * 100_000}, "is not a tokenizer"),
+        ({"tokenizer.json": tokenizer_document(normalizer=sequence("normalizers", BYTES, 30))}, "512 times"),
+        ({"tokenizer.json": tokenizer_document(pre_tokenizer=sequence("pretokenizers", BYTES, 30))}, "512 times"),
+        (
+            {
+                "tokenizer.json": tokenizer_document(
+                    decoder={"type": "Replace", "pattern": {"String": "a"}, "content": "a" * 10**6}
+                )
+            },
+            "512 times",
+        ),
+        ({"tokenizer.json": tokenizer_document(normalizer=CHARSMAP)}, "a table of 2147483647 bytes out of 5"),
+        (
+            {
+                "tokenizer.json": json.dumps(tokenizer_document()).replace(
+                    '"normalizer": null', f'"normalizer": {json.dumps(CHARSMAP)}, "normalizer": 5'
+                )
+            },
+            "can't read the tokenizer",
+        ),
+    ],
+    ids=[
+        "prefix", "merges", "pattern", "nesting", "normalizer", "pre-tokenizer", "decoder", "charsmap", "twice"
+    ],
+)  # fmt: skip
+def test_a_hostile_tokenizer_is_one_line(refused_tokenizer, files, says):
+    refused_tokenizer(files, says)
+
+
+def write_large(path):
+    with path.open("wb") as file:
+        file.truncate(2**40)
+
+
+@pytest.mark.parametrize(
+    ("write", "says"),
+    [
+        (os.mkfifo, "is no regular file"),
+        (lambda path: path.symlink_to("/dev/zero"), "is no regular file"),
+        (lambda path: path.mkdir(), "is no regular file"),
+        (write_large, "1,099,511,627,776 bytes, more than any tokenizer's file"),
+    ],
+    ids=["pipe", "device", "folder", "large"],
+)
+@pytest.mark.parametrize("name", ["tokenizer.json", "vocab.json", "merges.txt"])
+def test_a_tokenizer_that_is_no_file_to_read(refused_tokenizer, name, write, says):
+    files = {} if name == "tokenizer.json" else {"vocab.json": {"a": 0}, "merges.txt": "#version: 0.2\n"}
+    refused_tokenizer({**files, name: write}, name, says)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 # Of what is JSON: a configuration takes some kilobytes, the index of a thousand shards a few megabytes.
 MOST_JSON_BYTES = 16 * 2**20
+# Of a tokenizer: the largest in use have 34 MB, for a vocabulary five times that of GPT-2.
+MOST_FILE_BYTES = 2**26
 # What a checkpoint's folder is read from; a tokenizer is read whole at once.
 READ_FROM = ("config.json", "model*.safetensors*", "pytorch_model*.bin*")
 
@@ -32,6 +35,37 @@ def read_json(path: Path) -> bytes:
         if size > MOST_JSON_BYTES:
             raise CheckpointError(f"{path} has {size:,} bytes; gpt2ln reads no more than {MOST_JSON_BYTES:,} of JSON.")
         return file.read(MOST_JSON_BYTES)
+
+
+def read_file(path: Path) -> bytes:
+    """One of a tokenizer's files.
+
+    Raises:
+        CheckpointError: as for :func:`check_file`, or it can't be read.
+    """
+    check_file(path)
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"can't read {path}: {error.strerror}.") from error
+
+
+def check_file(path: Path) -> None:
+    """Refuse what would keep a reader for ever or fill the memory.
+
+    Raises:
+        CheckpointError: the path is a pipe, a device or a folder, or larger than any tokenizer's file.
+    """
+    try:
+        found = path.stat()
+    except OSError as error:
+        raise CheckpointError(f"can't read {path}: {error.strerror}.") from error
+    if not stat.S_ISREG(found.st_mode):
+        raise CheckpointError(f"{path} is no regular file; remove it or replace it by one.")
+    if found.st_size > MOST_FILE_BYTES:
+        raise CheckpointError(
+            f"{path} has {found.st_size:,} bytes, more than any tokenizer's file ({MOST_FILE_BYTES:,}); replace it."
+        )
 
 
 def read_at(path: Path, start: int, length: int) -> bytes:

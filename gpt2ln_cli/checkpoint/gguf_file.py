@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import msgspec
 
 from gpt2ln_cli.checkpoint.base import MODEL_TYPE, Config, Contents
+from gpt2ln_cli.checkpoint.encoding import guarded
 from gpt2ln_cli.checkpoint.files import bytes_of
 from gpt2ln_cli.checkpoint.tensors import StoredTensor, check_alone, from_array, from_linear
 from gpt2ln_cli.checkpoint.tokenizer import byte_level_bpe
@@ -260,9 +261,10 @@ def _tokenizer(path: Path, metadata: Mapping[str, Any]) -> Tokenizer | None:
     tokens, merges = metadata.get("tokenizer.ggml.tokens"), metadata.get("tokenizer.ggml.merges")
     if metadata.get("tokenizer.ggml.model") != MODEL_TYPE or not tokens or not merges:
         return None
-    try:
+
+    def build() -> Tokenizer:
         vocabulary = {token.decode("utf-8"): number for number, token in enumerate(tokens)}
         pairs = [(first, second) for first, _, second in (merge.decode("utf-8").partition(" ") for merge in merges)]
         return byte_level_bpe(vocabulary, pairs)
-    except Exception as error:  # tokenizers raises bare Exception
-        raise CheckpointError(f"can't read the tokenizer in {path}: {error}.") from error
+
+    return guarded(build, f"can't read the tokenizer in {path}")

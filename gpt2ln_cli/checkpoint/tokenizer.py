@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gpt2ln_cli.checkpoint.encoding import checked, guarded
 from gpt2ln_cli.checkpoint.environment import import_hub
+from gpt2ln_cli.checkpoint.files import check_file, read_file
 from gpt2ln_cli.checkpoint.tokenizer_config import END_OF_TEXT, Settings
-from gpt2ln_cli.errors import CheckpointError
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -28,21 +29,29 @@ def read_tokenizer(folder: Path) -> Tokenizer | None:
     from tokenizers import models
 
     whole, vocabulary, merges = folder / WHOLE, folder / VOCABULARY, folder / MERGES
-    # tokenizers raises bare Exception for whatever it finds wrong in a file.
-    try:
-        if whole.exists():
+    if whole.exists():
+        content = checked(read_file(whole), str(whole))
+
+        def read() -> Tokenizer:
             settings = Settings(folder)
-            tokenizer = settings.whole(whole.read_bytes())
-        elif vocabulary.exists() and merges.exists():
+            tokenizer = settings.whole(content)
+            settings.add_tokens(tokenizer)
+            return tokenizer
+
+    elif vocabulary.exists() and merges.exists():
+        for path in (vocabulary, merges):
+            check_file(path)
+
+        def read() -> Tokenizer:
             settings = Settings(folder)
-            read = models.BPE.read_file(str(vocabulary), str(merges))
-            tokenizer = _byte_level_bpe(*read, add_prefix_space=settings.add_prefix_space)
-        else:
-            return None
-        settings.add_tokens(tokenizer)
-        return tokenizer
-    except Exception as error:
-        raise CheckpointError(f"can't read the tokenizer in {folder}: {error}.") from error
+            found = models.BPE.read_file(str(vocabulary), str(merges))
+            tokenizer = _byte_level_bpe(*found, add_prefix_space=settings.add_prefix_space)
+            settings.add_tokens(tokenizer)
+            return tokenizer
+
+    else:
+        return None
+    return guarded(read, f"can't read the tokenizer in {folder}")
 
 
 def byte_level_bpe(vocabulary: Mapping[str, int], merges: Sequence[tuple[str, str]]) -> Tokenizer:

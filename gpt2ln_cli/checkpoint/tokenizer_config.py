@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from gpt2ln_cli.checkpoint.files import read_file
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -75,7 +77,7 @@ class Settings:
         """Read the files.
 
         Raises:
-            OSError: one is there and can't be read.
+            CheckpointError: one is there and can't be read.
             msgspec.MsgspecError: one is no such file.
         """
         self._told = _mapping(folder / SETTINGS)
@@ -164,7 +166,7 @@ class Settings:
 
 
 def _mapping(path: Path) -> Mapping[str, Any]:
-    return msgspec.json.decode(path.read_bytes(), type=dict[str, Any]) if path.exists() else {}
+    return msgspec.json.decode(read_file(path), type=dict[str, Any]) if path.exists() else {}
 
 
 def _added(role: Any) -> Added:

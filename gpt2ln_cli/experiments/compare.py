@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from gpt2ln_cli.checkpoint.encoding import encode, encode_whole
 from gpt2ln_cli.errors import PromptError, UsageError
 from gpt2ln_cli.experiments.linear_probe import r_squared
 from gpt2ln_cli.experiments.normalizing import normalized, standardized
@@ -137,7 +138,7 @@ def _own_tokens(item: str | Sequence[int], template: str | None, tokenizer: Toke
         return range(len(item))
     assert tokenizer is not None  # or else the text would not have become a context
     before, after = (template or BLANK).split(BLANK)
-    encoding = tokenizer.encode(before + item + after, add_special_tokens=False)
+    encoding = encode_whole(tokenizer, before + item + after, f"'{item}'")
     start, end = len(before), len(before) + len(item)
     inside = [i for i, (first, last) in enumerate(encoding.offsets) if first < end and last > start]
     return range(inside[0], inside[-1] + 1)
@@ -410,7 +411,7 @@ def _probe_sigma(loaded: LoadedModel, tokenizer: Tokenizer, sites: Sequence[Site
     size = min(PIECE, loaded.body.config.n_positions)
     pieces: list[list[int]] = []
     for name in PROBED:
-        ids = tokenizer.encode(long_sample(name), add_special_tokens=False).ids
+        ids, _ = encode(tokenizer, long_sample(name), f"the passage {name}")
         pieces += [ids[start : start + size] for start in range(0, len(ids), size)]
     fitted, held = (_sample(loaded, sites, pieces[start::2]) for start in (0, 1))
     counts = [len(sample[sites[0]].x) for sample in (fitted, held)]
