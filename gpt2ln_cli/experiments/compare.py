@@ -16,7 +16,7 @@ from gpt2ln_cli.errors import PromptError, UsageError
 from gpt2ln_cli.experiments.linear_probe import r_squared
 from gpt2ln_cli.experiments.normalizing import normalized
 from gpt2ln_cli.experiments.tracing import Floats, Passage, passes, trace, vector
-from gpt2ln_cli.model import LoadedModel, layer_norm
+from gpt2ln_cli.model import LoadedModel, eps_of, layer_norm
 from gpt2ln_cli.prompts import HELD_OUT, LONG_SAMPLE, Context, long_sample, token_texts
 from gpt2ln_cli.readings import Reading
 from gpt2ln_cli.records import (
@@ -266,7 +266,7 @@ def _see_all(
 
 def _undo(loaded: LoadedModel, passage: Passage) -> _Undone:
     """Take gain and bias off a site's output, so that what is left is what the module itself made of x."""
-    module, eps = layer_norm(loaded.body, passage.site), loaded.body.config.layer_norm_epsilon
+    module, eps = layer_norm(loaded.body, passage.site), eps_of(loaded.body, passage.site)
     epsilon = float(torch.finfo(loaded.body.dtype).eps)
     gain, bias = vector(module, "weight"), vector(module, "bias")
     x, y = passage.x, passage.y

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from gpt2ln_cli.experiments.normalizing import normalized
 from gpt2ln_cli.experiments.tracing import Batch, Passage, trace, vector
-from gpt2ln_cli.model import layer_norm
+from gpt2ln_cli.model import eps_of, layer_norm
 from gpt2ln_cli.readings import Reading, statistics
 from gpt2ln_cli.records import Check, ReadingFit, SiteTrial, Verification
 from gpt2ln_cli.sites import Site, all_sites
@@ -58,7 +58,7 @@ class AxisTrial:
         config = self.body.config
         self.fits[passage.site] = {
             reading: _fit(
-                normalized(reading, passage.x, self.lengths, heads=config.n_head, eps=config.layer_norm_epsilon),
+                normalized(reading, passage.x, self.lengths, heads=config.n_head, eps=eps_of(self.body, passage.site)),
                 passage.y,
                 gain,
                 bias,
