@@ -73,6 +73,11 @@ def layer_norm(body: GPT2Model, site: Site) -> nn.LayerNorm:
     return module
 
 
+def eps_of(body: GPT2Model, site: Site) -> float:
+    """A site's own eps; the configuration's where its module has none."""
+    return float(getattr(layer_norm(body, site), "eps", body.config.layer_norm_epsilon))
+
+
 def head_weight(loaded: LoadedModel) -> torch.Tensor:
     """The LM head, (vocabulary, features): the checkpoint's own, or the token embedding where it is tied to that.
 

@@ -79,6 +79,15 @@ def test_eps_is_the_modules_own(loaded, eps):
     assert [flag.code for flag in record.warnings].count("eps_differs") == 1
 
 
+def test_the_experiments_take_the_modules_own_eps(loaded):
+    for block in loaded.body.h:
+        block.ln_2.eps = 0.1
+    record = gpt2ln_cli.verify([IDS, IDS[::-1]], model=loaded)
+    assert {check.name: check.passed for check in record.checks}["axis"] is True
+    tokens = gpt2ln_cli.compare([IDS, IDS[::-1]], model=loaded).settings[0].tokens
+    assert all(at.rebuilt for token in tokens for at in token.sites)
+
+
 def test_without_eps_a_constant_token_has_no_xhat(make_folder):
     def change(body):
         body.wte.weight.fill_(0.25)

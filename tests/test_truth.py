@@ -170,6 +170,10 @@ def test_half_precision_statistics_are_not_rounded_to_the_type(plain_demo, dtype
         np.testing.assert_allclose(1 / reading.rstd[0].numpy(), np.sqrt(expected["sigma"] ** 2 + 1e-5), rtol=1e-5)
 
 
+def module_state(body):
+    return [(name, sorted(module.__dict__), module.__dict__.get("forward")) for name, module in body.named_modules()]
+
+
 def test_the_forward_stops_after_the_last_wanted_site(plain_demo):
     ran = []
     handles = [

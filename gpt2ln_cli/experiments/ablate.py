@@ -16,7 +16,7 @@ from gpt2ln_cli.experiments.normalizing import normalized
 from gpt2ln_cli.experiments.rounding import last_place
 from gpt2ln_cli.experiments.tracing import Floats, Passage, passes, trace, vector
 from gpt2ln_cli.instrument import undisturbed
-from gpt2ln_cli.model import head_weight, layer_norm
+from gpt2ln_cli.model import eps_of, head_weight, layer_norm
 from gpt2ln_cli.readings import Reading
 from gpt2ln_cli.records import Ablated, Ablation, Spread
 from gpt2ln_cli.sites import Site
@@ -248,7 +248,7 @@ def _place(body: GPT2Model, site: Site, sigma: Floats, lengths: Sequence[int]) -
         gain=1.0 if gain is None else gain,
         bias=0.0 if bias is None else bias,
         heads=config.n_head,
-        eps=config.layer_norm_epsilon,
+        eps=eps_of(body, site),
         sigma_first=float(sigma[first].mean()),
         sigma_rest=float(sigma[~first].mean()),
         sigma_pooled=float(sigma.mean()),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +17,7 @@ from gpt2ln_cli.experiments.linear_probe import r_squared
 from gpt2ln_cli.experiments.normalizing import normalized, standardized
 from gpt2ln_cli.experiments.rounding import LEVEL, arithmetic, last_place, reproduced
 from gpt2ln_cli.experiments.tracing import Floats, Passage, passes, trace, vector
-from gpt2ln_cli.model import LoadedModel, layer_norm
+from gpt2ln_cli.model import LoadedModel, eps_of, layer_norm
 from gpt2ln_cli.prompts import HELD_OUT, LONG_SAMPLE, Context, long_sample, token_texts
 from gpt2ln_cli.readings import Reading
 from gpt2ln_cli.records import (
@@ -190,7 +190,7 @@ def compare_tokens(
         described.append(_setting(subject, template, items, found, seen, offset))
         offset += len(found)
     probe = _probe_sigma(loaded, loaded.tokenizer, sites) if loaded.tokenizer is not None else None
-    eps = loaded.body.config.layer_norm_epsilon
+    eps = {site.name: eps_of(loaded.body, site) for site in sites}
     tokens = [token for setting in described for token in setting.tokens]
     return Comparison(
         model=loaded.info,
@@ -270,7 +270,7 @@ def _see_all(
 
 def _undo(loaded: LoadedModel, passage: Passage) -> _Undone:
     """Take gain and bias off a site's output, so that what is left is what the module itself made of x."""
-    module, eps = layer_norm(loaded.body, passage.site), loaded.body.config.layer_norm_epsilon
+    module, eps = layer_norm(loaded.body, passage.site), eps_of(loaded.body, passage.site)
     dtype = loaded.body.dtype
     gain, bias = vector(module, "weight"), vector(module, "bias")
     x, y = passage.x, passage.y
@@ -474,10 +474,8 @@ def _sample(loaded: LoadedModel, sites: Sequence[Site], prompts: Sequence[Sequen
 @np.errstate(divide="ignore", invalid="ignore", over="ignore")
 def _shared(loaded: LoadedModel, context: Context, site: Site, undone: _Undone) -> SharedAtSite:
     count = len(context.token_ids)
-    config = loaded.body.config
-    across = normalized(
-        Reading.FEATURE_OVER_CONTEXT, undone.x, [count], heads=config.n_head, eps=config.layer_norm_epsilon
-    )
+    heads = loaded.body.config.n_head
+    across = normalized(Reading.FEATURE_OVER_CONTEXT, undone.x, [count], heads=heads, eps=undone.eps)
     texts = token_texts(context.token_ids, loaded.tokenizer)
     shares, held = [], []
     for xhat in (undone.xhat, across):
@@ -527,7 +525,7 @@ def _find_discarded(tokens: Sequence[ComparedToken], features: int) -> Finding:
     )
 
 
-def _find_scale(settings: Sequence[Setting], eps: float) -> Finding:
+def _find_scale(settings: Sequence[Setting], eps: Mapping[str, float]) -> Finding:
     before = after = 1.0
     off = 0.0
     where = ""
@@ -540,7 +538,7 @@ def _find_scale(settings: Sequence[Setting], eps: float) -> Finding:
             after = max(after, _ratio([_number(one.normalized.sigma) for one in at_site]))
             for one in at_site:
                 sigma = _number(one.sigma)
-                scale = np.sqrt(sigma**2 + eps)
+                scale = np.sqrt(sigma**2 + eps[one.site])
                 distance = abs(_number(one.normalized.sigma) - sigma / scale)
                 # Of errors of y's features no more can reach sigma of xhat than their root mean square.
                 limit = _number(one.rounding) * np.sqrt(sigma**2 + _number(one.mean) ** 2) / scale

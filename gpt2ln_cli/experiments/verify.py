@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from gpt2ln_cli.experiments.normalizing import normalized, standardized
 from gpt2ln_cli.experiments.rounding import LEVEL, arithmetic, last_place, reproduced, rounded
 from gpt2ln_cli.experiments.tracing import Batch, Passage, trace, vector
-from gpt2ln_cli.model import layer_norm
+from gpt2ln_cli.model import eps_of, layer_norm
 from gpt2ln_cli.readings import Reading, statistics
 from gpt2ln_cli.records import Check, ModelInfo, ReadingFit, SiteTrial, Verification
 from gpt2ln_cli.sites import Site, all_sites
@@ -102,7 +102,8 @@ class AxisTrial:
 
     def see(self, passage: Passage) -> None:
         """Try every reading on one site's passage."""
-        module, config, dtype = layer_norm(self.body, passage.site), self.body.config, self.body.dtype
+        module, dtype = layer_norm(self.body, passage.site), self.body.dtype
+        heads, eps = self.body.config.n_head, eps_of(self.body, passage.site)
         gain, bias = vector(module, "weight"), vector(module, "bias")
         x, y = passage.x, passage.y
         one, none = np.ones(1), np.zeros(1)
@@ -117,7 +118,7 @@ class AxisTrial:
         at_site.squares += float(np.sum(y**2))
         explained = False
         for reading in Reading:  # GPT-2's own first
-            xhat, scale = standardized(reading, x, self.lengths, heads=config.n_head, eps=config.layer_norm_epsilon)
+            xhat, scale = standardized(reading, x, self.lengths, heads=heads, eps=eps)
             for affine, (factor, offset) in affines.items():
                 # Where GPT-2's own reading and all of gain and bias explain the output, no other use of them is tried.
                 if explained and affine != own:
@@ -385,10 +386,10 @@ def check_causality(body: GPT2Model, sequence: Sequence[int]) -> Check:
         return Check(name="causality", passed=None, statement="undecided: one token has no earlier ones.")
     sequence = sequence[:CHECKED]
     changed = [*sequence[:-1], (sequence[-1] + 1) % body.config.vocab_size]
-    eps = body.config.layer_norm_epsilon
 
-    def across(x: Floats) -> Floats:
-        return normalized(Reading.FEATURE_OVER_CONTEXT, x, [len(sequence)], heads=1, eps=eps)[:-1]
+    def across(passage: Passage) -> Floats:
+        eps = eps_of(body, passage.site)
+        return normalized(Reading.FEATURE_OVER_CONTEXT, passage.x, [len(sequence)], heads=1, eps=eps)[:-1]
 
     before = _passages(body, Batch.of([sequence]), slice(None))
     earlier = Sameness()
@@ -398,7 +399,7 @@ def check_causality(body: GPT2Model, sequence: Sequence[int]) -> Check:
         nonlocal rival
         one = before[passage.site]
         earlier.add(_of(one, slice(None, -1)), _of(passage, slice(None, -1)))
-        rival = max(rival, _relative(across(one.x), across(passage.x)))
+        rival = max(rival, _relative(across(one), across(passage)))
 
     trace(body, Batch.of([changed]), list(before), see)
     return Check(
