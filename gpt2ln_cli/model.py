@@ -7,13 +7,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from gpt2ln_cli.checkpoint import DEFAULT_MODEL, LM_HEAD, Checkpoint, locate
+from gpt2ln_cli.arguments import checked, checkpoint_name
+from gpt2ln_cli.checkpoint import DEFAULT_MODEL, LM_HEAD, Checkpoint, LayerNormParameters, locate
 from gpt2ln_cli.errors import CheckpointError, UsageError
+from gpt2ln_cli.sites import all_sites
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import numpy as np
     import torch
+    from numpy.typing import NDArray
     from tokenizers import Tokenizer
     from torch import nn
     from transformers.models.gpt2.modeling_gpt2 import GPT2Model
@@ -38,7 +42,16 @@ class LoadedModel:
         """Which model this is, for a record's header."""
         return self.checkpoint.info(dtype=str(self.body.dtype).removeprefix("torch."), device=str(self.body.device))
 
+    def layer_norms(self) -> dict[str, LayerNormParameters]:
+        """The gain and bias that the model has now, by site name."""
+        modules = {site.name: layer_norm(self.body, site) for site in all_sites(self.checkpoint.config.n_layer)}
+        return {
+            name: LayerNormParameters(gain=_vector(module, "weight"), bias=_vector(module, "bias"))
+            for name, module in modules.items()
+        }
 
+
+@checked
 def load(
     model: str | Path = DEFAULT_MODEL,
     *,
@@ -57,10 +70,11 @@ def load(
         dtype: what to compute in; ``auto`` is the type the weights are stored in.
 
     Raises:
-        UsageError: the device is not there, or ``heads`` contradicts the checkpoint or is needed and not given.
+        UsageError: an argument has no meaning, the device is not there, or ``heads`` contradicts the checkpoint or is
+            needed and not given.
         CheckpointError: the checkpoint can't be found, read or trusted.
     """
-    checkpoint = locate(str(model), revision, heads=heads)
+    checkpoint = locate(checkpoint_name("model", model), revision, heads=heads)
     return LoadedModel(checkpoint, build_body(checkpoint, device=device, dtype=dtype), checkpoint.tokenizer())
 
 
@@ -68,6 +82,11 @@ def layer_norm(body: GPT2Model, site: Site) -> nn.LayerNorm:
     """The module of a site."""
     module: nn.LayerNorm = getattr(body if site.layer is None else body.h[site.layer], site.kind)
     return module
+
+
+def _vector(module: nn.Module, name: Literal["weight", "bias"]) -> NDArray[np.float64] | None:
+    parameter: torch.Tensor | None = getattr(module, name, None)
+    return None if parameter is None else parameter.detach().cpu().double().numpy()
 
 
 @contextmanager

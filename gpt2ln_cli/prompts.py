@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from gpt2ln_cli.arguments import whole_number
 from gpt2ln_cli.checkpoint.tokenizer import END_OF_TEXT
 from gpt2ln_cli.errors import CheckpointError, PromptError, UsageError
 from gpt2ln_cli.records import PromptInfo
@@ -150,7 +151,7 @@ def make_contexts(
     contexts = []
     for index, prompt in enumerate(prompts):
         text = prompt if isinstance(prompt, str) else None
-        ids = _encode(prompt, index, tokenizer) if isinstance(prompt, str) else [int(i) for i in prompt]
+        ids = _encode(prompt, index, tokenizer) if isinstance(prompt, str) else list(prompt)
         if not ids:
             raise PromptError(f"prompt {index} is empty: there is no token to normalize.")
         for i in ids:
@@ -253,8 +254,8 @@ def plan_batches(lengths: Sequence[int], *, batch_size: int | None = None) -> li
     Raises:
         UsageError: ``batch_size`` is below 1.
     """
-    if batch_size is not None and batch_size < 1:
-        raise UsageError(f"batch size {batch_size}: it must be 1 or more.")
+    if batch_size is not None:
+        whole_number("batch size", batch_size, least=1)
     batches: list[list[int]] = []
     for index in sorted(range(len(lengths)), key=lambda i: lengths[i]):
         length = lengths[index]

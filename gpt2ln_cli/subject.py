@@ -39,7 +39,7 @@ def prepare(
     """Tokenize the prompts, then load the model: what is wrong with the call is found before weights are read.
 
     Raises:
-        UsageError: a batch size below 1.
+        UsageError: the device is not there.
         CheckpointError: the weights or the tokenizer can't be used.
         PromptError: a prompt can't be used.
     """

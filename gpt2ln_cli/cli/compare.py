@@ -67,7 +67,7 @@ def command(
             **which,
             **how,
             context=context,
-            position=-1 if position is None else position,
+            position=position,
             template=template,
             layers=layers,
             sites=sites,

@@ -47,7 +47,7 @@ def command(
 
     Without a PROMPT, gains and biases alone; with one, also the statistics that both compute on the same tokens.
     """
-    prompts = given.gather() if given else None
+    prompts = given.gather() if given or given.whole_file else None
     from gpt2ln_cli import api
 
     with running.progress_bar(model_a) as progress:

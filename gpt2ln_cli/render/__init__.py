@@ -50,10 +50,12 @@ def write(record: Record, output_format: str, stream: TextIO, *, table: str | No
         table: which table of the record, in the formats of ``ONE_TABLE``; None is the main one.
 
     Raises:
-        UsageError: there is no such format, or no such table of the record.
+        UsageError: there is no such format, no such table of the record, or the format writes all of them.
     """
     if output_format not in FORMATS:
         raise UsageError(f"no format '{output_format}': it is none of {', '.join(FORMATS)}.")
+    if table is not None and not FORMATS[output_format].one_table:
+        raise UsageError(f"'{output_format}' writes everything; a table goes with {', '.join(ONE_TABLE)}.")
     module = import_module(FORMATS[output_format].module)
     if FORMATS[output_format].one_table:
         module.write(record, stream, table)
