@@ -27,6 +27,7 @@ from gpt2ln_cli.records import (
     Tour,
     Verification,
     strict,
+    united,
 )
 from gpt2ln_cli.sites import Site, select_sites
 
@@ -501,6 +502,7 @@ def diff(
         PromptError: as for :func:`inspect`.
     """
     from gpt2ln_cli.experiments.diff import check_same_shape, compare_site
+    from gpt2ln_cli.flags import eps_flags, of_both, parameter_flags
 
     if prompts is None:
         refuse_without_effect(
@@ -536,6 +538,12 @@ def diff(
         # The very same tokens, whatever B's own tokenizer would make of the text.
         runs = first, run_of(model_b, [prompt.token_ids for prompt in first.prompts], begin=False)
     learned = a.layer_norms(), b.layer_norms()
+    flags = [
+        [*parameter_flags(vectors), *eps_flags(one.config.layer_norm_epsilon)]
+        for one, vectors in zip((a, b), learned, strict=True)
+    ]
+    if runs:
+        flags = [run.warnings for run in runs]
     compared = [compare_site(site, learned[0][site.name], learned[1][site.name], top=top, runs=runs) for site in chosen]
     return _strict(
         Difference(
@@ -546,6 +554,7 @@ def diff(
             changed_sites=sum(
                 any(vector is not None and vector.changed for vector in (site.gain, site.bias)) for site in compared
             ),
+            warnings=of_both(*flags),
         )
     )
 
@@ -590,6 +599,7 @@ def tour(
     middle = config.n_layer // 2
     learners = count(tokens=1024, layers=config.n_layer, width=config.n_embd, heads=config.n_head)
     some_layers = range(0, config.n_layer, max(1, config.n_layer // 4))
+    words, shared, ablation = compare(model=loaded), compare(model=loaded, context=True), ablate(model=loaded)
     return _strict(
         Tour(
             model=loaded.info,
@@ -597,10 +607,11 @@ def tour(
                 guide.count_of_pairs(run, learners),
                 guide.which_axis(trial),
                 guide.each_context(trial),
-                guide.what_is_thrown_away(compare(model=loaded), middle),
-                guide.across_tokens(compare(model=loaded, context=True), some_layers),
-                guide.gain_and_bias(judge(run.sites), ablate(model=loaded), trial),
+                guide.what_is_thrown_away(words, middle),
+                guide.across_tokens(shared, some_layers),
+                guide.gain_and_bias(judge(run.sites), ablation, trial),
             ],
+            warnings=united(*(record.warnings for record in (run, trial, words, shared, ablation))),
         )
     )
 

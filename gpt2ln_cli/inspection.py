@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpt2ln_cli.checkpoint import Checkpoint, LayerNormParameters
-from gpt2ln_cli.flags import parameter_flags, run_flags
+from gpt2ln_cli.flags import parameter_flags, run_flags, tallies
 from gpt2ln_cli.model import Device, Dtype, LoadedModel
 from gpt2ln_cli.parameters import describe
 from gpt2ln_cli.prompts import Overflow, token_texts
@@ -32,7 +32,7 @@ class Run:
 
     def record(self, command: Literal["inspect", "stats"], rows: Rows | None) -> Inspection:
         """The record of the run, with the given rows."""
-        config = self.subject.loaded.checkpoint.config
+        eps = self.subject.loaded.checkpoint.config.layer_norm_epsilon
         learned = self.subject.loaded.layer_norms()
         return Inspection(
             command=command,
@@ -42,7 +42,7 @@ class Run:
             counts=self.measured.counts,
             sites=list(self._site_summaries(learned)),
             rows=rows,
-            warnings=[*parameter_flags(learned), *run_flags(self.measured, config.layer_norm_epsilon)],
+            warnings=[*parameter_flags(learned), *run_flags(tallies(self.measured, eps), eps)],
         )
 
     def rows(self, *, sort: str = POSITION, top: int | None = None) -> Rows:

@@ -30,6 +30,7 @@ Examples:
 )
 @options.heads_option
 @options.run_options
+@options.strict_option
 @options.output_options
 def command(
     model_a: str,
@@ -41,6 +42,7 @@ def command(
     top: int,
     heads: int | None,
     how: options.How,
+    strict: bool,
     out: running.Output,
 ) -> None:
     """Compare the LayerNorms of two checkpoints of one shape.
@@ -66,3 +68,5 @@ def command(
             progress=progress,
         )
     out.emit(record)
+    if strict:
+        running.judge(record.warnings)

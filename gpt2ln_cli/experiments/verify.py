@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from gpt2ln_cli.experiments.normalizing import normalized
 from gpt2ln_cli.experiments.tracing import Batch, Passage, trace, vector
+from gpt2ln_cli.experiments.watching import watched
 from gpt2ln_cli.model import layer_norm
 from gpt2ln_cli.readings import Reading, statistics
 from gpt2ln_cli.records import Check, ReadingFit, SiteTrial, Verification
@@ -346,4 +347,5 @@ def verify(subject: Subject, *, bos: bool) -> Verification:
         sites=trials,
         checks=checks,
         behaves_as_gpt2=all(check.passed is not False for check in checks),
+        warnings=watched(subject, all_sites(body.config.n_layer)),
     )
