@@ -469,9 +469,8 @@ def living(monkeypatch):
 
 def test_no_passage_is_kept_for_the_sake_of_a_row(demo, monkeypatch):
     most = living(monkeypatch)
-    prompts = [[token] * 500 for token in range(1, 6)]
+    prompts = [[token] * 300 for token in range(1, 5)]  # two passes
     gpt2ln_cli.compare(prompts, model=dataclasses.replace(demo, tokenizer=None))
     assert most[0] <= 2
-    gpt2ln_cli.compare(prompts, model=demo, context=True, layers=SOME)
     gpt2ln_cli.ablate(prompts, model=demo, layers="0")
     assert most[0] <= 2
