@@ -456,14 +456,14 @@ def test_the_shape_of_features_is_that_of_any_multiple_of_them(scale):
 
 def living(monkeypatch):
     """The most inputs of LayerNorms that were alive at any passage."""
-    seen, most = [], [0]
+    seen, most, plain = [], [0], tracing.Passage
 
-    class Counted(tracing.Passage):
-        def __post_init__(self):
-            seen.append(weakref.ref(self.x))
-            most[0] = max(most[0], sum(one() is not None for one in seen))
+    def counted(site, x, y):
+        seen.append(weakref.ref(x))
+        most[0] = max(most[0], sum(one() is not None for one in seen))
+        return plain(site, x, y)
 
-    monkeypatch.setattr(tracing, "Passage", Counted)
+    monkeypatch.setattr(tracing, "Passage", counted)
     return most
 
 
@@ -471,6 +471,6 @@ def test_no_passage_is_kept_for_the_sake_of_a_row(demo, monkeypatch):
     most = living(monkeypatch)
     prompts = [[token] * 300 for token in range(1, 5)]  # two passes
     gpt2ln_cli.compare(prompts, model=dataclasses.replace(demo, tokenizer=None))
-    assert most[0] <= 2
+    assert 1 <= most[0] <= 2
     gpt2ln_cli.ablate(prompts, model=demo, layers="0")
     assert most[0] <= 2
