@@ -8,17 +8,16 @@ from dataclasses import dataclass
 from typing import Literal, overload
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from gpt2ln_cli.checkpoint import Checkpoint, LayerNormParameters
-from gpt2ln_cli.flags import parameter_flags, run_flags
-from gpt2ln_cli.model import Device, Dtype, LoadedModel, layer_norm
+from gpt2ln_cli.flags import parameter_flags, run_flags, tallies
+from gpt2ln_cli.model import Device, Dtype, LoadedModel
 from gpt2ln_cli.parameters import describe
 from gpt2ln_cli.prompts import Overflow, token_texts
 from gpt2ln_cli.quantities import POSITION, QUANTITIES
 from gpt2ln_cli.records import Inspection, Row, Rows, SiteSummary
-from gpt2ln_cli.sites import all_sites, select_sites
+from gpt2ln_cli.sites import select_sites
 from gpt2ln_cli.statistics import Measured, Progress, measure, summarize
 from gpt2ln_cli.subject import Subject, prepare
 
@@ -33,10 +32,8 @@ class Run:
 
     def record(self, command: Literal["inspect", "stats"], rows: Rows | None) -> Inspection:
         """The record of the run, with the given rows."""
-        config = self.subject.loaded.checkpoint.config
-        modules = {site: layer_norm(self.subject.loaded.body, site) for site in all_sites(config.n_layer)}
-        # What is no LayerNorm was not read, and has no gain and bias to speak of.
-        learned = {site.name: _parameters(one) for site, one in modules.items() if isinstance(one, torch.nn.LayerNorm)}
+        configured = self.subject.loaded.checkpoint.config.layer_norm_epsilon
+        learned = self.subject.loaded.layer_norms()
         return Inspection(
             command=command,
             model=self.subject.loaded.info,
@@ -45,7 +42,7 @@ class Run:
             counts=self.measured.counts,
             sites=list(self._site_summaries(learned)),
             rows=rows,
-            warnings=[*parameter_flags(learned), *run_flags(self.measured, config.layer_norm_epsilon)],
+            warnings=[*parameter_flags(learned), *run_flags(tallies(self.measured), configured)],
         )
 
     def rows(self, *, sort: str = POSITION, top: int | None = None) -> Rows:
@@ -152,7 +149,7 @@ def run(
     """Tokenize the prompts, load the model and measure; what is wrong with the call is found before weights are read.
 
     Raises:
-        UsageError: no such layer or site, or ``batch_size`` or ``batch_tokens`` is below 1.
+        UsageError: no such layer, site or device.
         CheckpointError: the weights or the tokenizer can't be used.
         PromptError: a prompt can't be used.
     """
@@ -170,11 +167,3 @@ def run(
     )
     measured = measure(subject.loaded.body, subject.contexts, subject.batches, sites, shape=shape, progress=progress)
     return Run(subject, bos, measured)
-
-
-def _parameters(module: torch.nn.LayerNorm) -> LayerNormParameters:
-    return LayerNormParameters(gain=_vector(module.weight), bias=_vector(module.bias))
-
-
-def _vector(parameter: torch.Tensor | None) -> NDArray[np.float64] | None:
-    return None if parameter is None else parameter.detach().cpu().double().numpy()

@@ -5,14 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from gpt2ln_cli.checkpoint import DEFAULT_MODEL, LM_HEAD, Checkpoint, locate
+from gpt2ln_cli.arguments import checked, checkpoint_name
+from gpt2ln_cli.checkpoint import DEFAULT_MODEL, LM_HEAD, Checkpoint, LayerNormParameters, locate
 from gpt2ln_cli.checkpoint.environment import import_hub
 from gpt2ln_cli.errors import CheckpointError, UsageError
+from gpt2ln_cli.sites import all_sites
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import numpy as np
     import torch
+    from numpy.typing import NDArray
     from tokenizers import Tokenizer
     from torch import nn
     from transformers.models.gpt2.modeling_gpt2 import GPT2Model
@@ -37,7 +41,16 @@ class LoadedModel:
         """Which model this is, for a record's header."""
         return self.checkpoint.info(dtype=str(self.body.dtype).removeprefix("torch."), device=str(self.body.device))
 
+    def layer_norms(self) -> dict[str, LayerNormParameters]:
+        """The gain and bias that the model has now, by site name."""
+        modules = {site.name: layer_norm(self.body, site) for site in all_sites(self.checkpoint.config.n_layer)}
+        return {
+            name: LayerNormParameters(gain=_vector(module, "weight"), bias=_vector(module, "bias"))
+            for name, module in modules.items()
+        }
 
+
+@checked
 def load(
     model: str | Path = DEFAULT_MODEL,
     *,
@@ -59,11 +72,12 @@ def load(
         dtype: what to compute in; ``auto`` is the type the weights are stored in.
 
     Raises:
-        UsageError: the device is not there, or ``heads`` or ``prefix`` contradicts the checkpoint or is needed and not
-            given.
+        UsageError: an argument has no meaning, the device is not there, or ``heads`` or ``prefix`` contradicts the
+            checkpoint or is needed and not given.
         CheckpointError: the checkpoint can't be found, read or trusted.
     """
-    checkpoint, tokenizer = locate(str(model), revision, heads=heads, prefix=prefix).with_tokenizer()
+    located = locate(checkpoint_name("model", model), revision, heads=heads, prefix=prefix)
+    checkpoint, tokenizer = located.with_tokenizer()
     return LoadedModel(checkpoint, build_body(checkpoint, device=device, dtype=dtype), tokenizer)
 
 
@@ -76,6 +90,11 @@ def layer_norm(body: GPT2Model, site: Site) -> nn.LayerNorm:
 def eps_of(body: GPT2Model, site: Site) -> float:
     """A site's own eps; the configuration's where its module has none."""
     return float(getattr(layer_norm(body, site), "eps", body.config.layer_norm_epsilon))
+
+
+def _vector(module: nn.Module, name: Literal["weight", "bias"]) -> NDArray[np.float64] | None:
+    parameter: torch.Tensor | None = getattr(module, name, None)
+    return None if parameter is None else parameter.detach().cpu().double().numpy()
 
 
 def head_weight(loaded: LoadedModel) -> torch.Tensor:

@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from gpt2ln_cli.arguments import whole_number
 from gpt2ln_cli.checkpoint.encoding import encode, guarded
 from gpt2ln_cli.checkpoint.tokenizer_config import END_OF_TEXT
 from gpt2ln_cli.errors import CheckpointError, PromptError, UsageError
@@ -164,7 +165,7 @@ def make_contexts(
         if isinstance(prompt, str):
             ids, unread = _encode(prompt, index, tokenizer, None if overflow == "window" else room)
         else:
-            ids, unread = [int(i) for i in prompt], 0
+            ids, unread = list(prompt), 0
         if not ids:
             raise PromptError(f"prompt {index} is empty: there is no token to normalize.")
         for i in ids:
@@ -267,10 +268,9 @@ def check_batches(batch_size: int | None, batch_tokens: int | None) -> None:
     Raises:
         UsageError: one of them is below 1.
     """
-    if batch_size is not None and batch_size < 1:
-        raise UsageError(f"batch size {batch_size}: it must be 1 or more.")
-    if batch_tokens is not None and batch_tokens < 1:
-        raise UsageError(f"batch tokens {batch_tokens}: it must be 1 or more.")
+    for name, value in (("batch size", batch_size), ("batch tokens", batch_tokens)):
+        if value is not None:
+            whole_number(name, value, least=1)
 
 
 def plan_batches(

@@ -483,6 +483,8 @@ class Verification(msgspec.Struct, frozen=True, kw_only=True):
     checks: list[Check]
     behaves_as_gpt2: bool
     """The axis is GPT-2's, and no other check came out otherwise."""
+    warnings: list[Flag] = []
+    """What deserves care."""
     nonfinite: int = 0
 
 
@@ -656,6 +658,8 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     contexts: list[SharedDirection]
     """Only where whole contexts were looked at."""
     findings: list[Finding]
+    warnings: list[Flag] = []
+    """What deserves care."""
     nonfinite: int = 0
 
 
@@ -708,6 +712,8 @@ class Ablation(msgspec.Struct, frozen=True, kw_only=True):
     """Replacements with a lower loss than the real model's, lowest first; none of them looks ahead."""
     equal: list[str]
     """Replacements that do not look ahead whose loss is the real model's."""
+    warnings: list[Flag] = []
+    """What deserves care in the model as it is."""
     nonfinite: int = 0
 
 
@@ -723,15 +729,16 @@ class VectorChange(msgspec.Struct, frozen=True, kw_only=True):
     """What became of a gain or bias between checkpoint A and checkpoint B."""
 
     norm: float | None
-    """L2 norm of b - a."""
+    """L2 norm of b - a over the features that differ; null where that is not finite."""
     relative: float | None
-    """That, divided by the L2 norm of a; null where a is 0."""
+    """That, divided by the L2 norm of a; null where a is 0 or not finite."""
     cosine: float | None
-    """Cosine of the angle between a and b; null where either is 0."""
+    """Cosine of the angle between a and b; null where either is 0 or holds NaN or infinity."""
     changed: int
-    """Features whose value differs at all."""
+    """Features whose value differs at all; NaN in both is no difference."""
     largest: list[FeatureChange]
-    """The features that changed most, the most changed first; none that did not change."""
+    """The features that changed most: those that are not finite on one side, then the most changed; none that did not
+    change."""
 
 
 class SpreadChange(msgspec.Struct, frozen=True, kw_only=True):
@@ -779,6 +786,8 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
     sites: list[SiteDifference]
     changed_sites: int
     """Sites whose gain or bias differs at all."""
+    warnings: list[Flag] = []
+    """What deserves care, and in which of the two checkpoints."""
     nonfinite: int = 0
 
 
@@ -806,6 +815,8 @@ class Tour(msgspec.Struct, frozen=True, kw_only=True):
     command: Literal["tour"] = "tour"
     model: ModelInfo
     answers: list[Answer]
+    warnings: list[Flag] = []
+    """What deserves care."""
     nonfinite: int = 0
 
 
@@ -849,6 +860,14 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 Record = (
     Inspection | Parameters | Arithmetic | Models | Verification | Comparison | Ablation | Difference | Tour | Report
 )
+
+
+def united(*lists: Sequence[Flag]) -> list[Flag]:
+    """The flags of several runs of one model, each code of a site once."""
+    found: dict[tuple[str, str | None], Flag] = {}
+    for flag in (flag for flags in lists for flag in flags):
+        found.setdefault((flag.code, flag.site), flag)
+    return list(found.values())
 
 
 def strict(value: Any) -> tuple[Any, int]:

@@ -52,7 +52,7 @@ def prepare(
     """Tokenize the prompts, then load the model: what is wrong with the call is found before weights are read.
 
     Raises:
-        UsageError: ``batch_size`` or ``batch_tokens`` is below 1.
+        UsageError: the device is not there, or ``batch_size`` or ``batch_tokens`` is below 1.
         CheckpointError: the weights or the tokenizer can't be used.
         PromptError: a prompt can't be used.
     """

@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import itertools
 import re
+import weakref
 
 import msgspec
 import numpy as np
@@ -17,6 +18,8 @@ from test_render import WIDTHS, table
 
 import gpt2ln_cli
 from gpt2ln_cli.errors import PromptError
+from gpt2ln_cli.experiments import tracing
+from gpt2ln_cli.experiments.compare import _shape
 from gpt2ln_cli.experiments.linear_probe import PENALTIES, r_squared
 from gpt2ln_cli.prompts import HELD_OUT, LONG_SAMPLE, sample_prompts_folder
 from gpt2ln_cli.records import Comparison
@@ -473,3 +476,37 @@ def test_the_tables_of_contexts_fit_and_show_every_figure(demo, monkeypatch, wid
         for token in site.tokens:
             assert {percent(token.real), percent(token.across_tokens)} <= shown
     assert "Each token's own share is in --json" in " ".join(text.split())
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e-100, 1e-12, 1.0, 1e13, 1e100, 1e300])
+def test_the_shape_of_features_is_that_of_any_multiple_of_them(scale):
+    """In float64, as a checkpoint of float64 has them, fourth powers vanish below 1e-81 and overflow above 1e77."""
+    values = np.random.default_rng(3).standard_t(3, size=96)
+    _, sigma, kurtosis, deviation = shape_of(values)
+    with np.errstate(over="ignore"):  # the norm is NumPy's own
+        shape = _shape(values * scale)
+    assert shape.excess_kurtosis == pytest.approx(kurtosis, rel=1e-10)
+    assert shape.max_deviation == pytest.approx(deviation, rel=1e-10)
+    assert shape.sigma == pytest.approx(sigma * scale, rel=1e-10)
+
+
+def living(monkeypatch):
+    """The most inputs of LayerNorms that were alive at any passage."""
+    seen, most, plain = [], [0], tracing.Passage
+
+    def counted(site, x, y):
+        seen.append(weakref.ref(x))
+        most[0] = max(most[0], sum(one() is not None for one in seen))
+        return plain(site, x, y)
+
+    monkeypatch.setattr(tracing, "Passage", counted)
+    return most
+
+
+def test_no_passage_is_kept_for_the_sake_of_a_row(demo, monkeypatch):
+    most = living(monkeypatch)
+    prompts = [[token] * 300 for token in range(1, 5)]  # two passes
+    gpt2ln_cli.compare(prompts, model=dataclasses.replace(demo, tokenizer=None))
+    assert 1 <= most[0] <= 2
+    gpt2ln_cli.ablate(prompts, model=demo, layers="0")
+    assert most[0] <= 2

@@ -22,6 +22,7 @@ Examples:
 @options.site_option
 @options.model_options
 @options.run_options
+@options.strict_option
 @options.output_options
 def command(
     given: running.Given,
@@ -30,6 +31,7 @@ def command(
     sites: tuple[str, ...],
     which: options.Which,
     how: options.How,
+    strict: bool,
     out: running.Output,
 ) -> None:
     """Replace the LayerNorms by something else and see what the model then predicts.
@@ -55,3 +57,5 @@ def command(
         )
     running.note_model(record.model)
     out.emit(record)
+    if strict:
+        running.judge(record.warnings)

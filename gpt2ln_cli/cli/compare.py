@@ -34,6 +34,7 @@ Examples:
 @options.site_option
 @options.model_options
 @options.run_options
+@options.strict_option
 @options.output_options
 def command(
     given: running.Given,
@@ -45,6 +46,7 @@ def command(
     sites: tuple[str, ...],
     which: options.Which,
     how: options.How,
+    strict: bool,
     out: running.Output,
 ) -> None:
     """Set words side by side: what LayerNorm takes from each, and whether it is gone.
@@ -67,7 +69,7 @@ def command(
             **which,
             **how,
             context=context,
-            position=-1 if position is None else position,
+            position=position,
             template=template,
             layers=layers,
             sites=sites,
@@ -78,3 +80,5 @@ def command(
         )
     running.note_model(record.model)
     out.emit(record)
+    if strict:
+        running.judge(record.warnings)

@@ -31,6 +31,7 @@ Examples:
 @options.heads_option
 @options.prefix_option
 @options.run_options
+@options.strict_option
 @options.output_options
 def command(
     model_a: str,
@@ -43,13 +44,14 @@ def command(
     heads: int | None,
     prefix: str | None,
     how: options.How,
+    strict: bool,
     out: running.Output,
 ) -> None:
     """Compare the LayerNorms of two checkpoints of one shape.
 
     Without a PROMPT, gains and biases alone; with one, also the statistics that both compute on the same tokens.
     """
-    prompts = given.gather() if given else None
+    prompts = given.gather() if given or given.whole_file else None
     from gpt2ln_cli import api
 
     with running.progress_bar(model_a) as progress:
@@ -69,3 +71,5 @@ def command(
             progress=progress,
         )
     out.emit(record)
+    if strict:
+        running.judge(record.warnings)

@@ -45,6 +45,7 @@ def command(
         output_file.check_not_terminal(output, "a page of HTML is not for a terminal; give --output report.html.")
     prompts = given.gather()
     from gpt2ln_cli import api
+    from gpt2ln_cli.records import united
     from gpt2ln_cli.render import json, report
 
     with running.progress_bar(which["model"]) as progress:
@@ -62,5 +63,5 @@ def command(
     running.note_model(record.inspection.model)
     output_file.deliver(lambda stream: (json if as_json else report).write(record, stream), output=output, utf8=True)
     if strict:
-        running.judge(record.inspection.warnings)
+        running.judge(united(record.inspection.warnings, record.verification.warnings))
         running.judge_checks(record.verification.checks)

@@ -18,11 +18,13 @@ Examples:
 @options.prompt_options
 @options.model_options
 @options.run_options
+@options.strict_option
 @options.output_options
 def command(
     given: running.Given,
     which: options.Which,
     how: options.How,
+    strict: bool,
     out: running.Output,
 ) -> None:
     """Show which axis the LayerNorms normalize, by trying every reading.
@@ -44,4 +46,6 @@ def command(
         )
     running.note_model(record.model)
     out.emit(record)
+    if strict:
+        running.judge(record.warnings)
     running.judge_checks(record.checks)

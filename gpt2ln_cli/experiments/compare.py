@@ -17,6 +17,7 @@ from gpt2ln_cli.experiments.linear_probe import r_squared
 from gpt2ln_cli.experiments.normalizing import normalized, standardized
 from gpt2ln_cli.experiments.rounding import LEVEL, arithmetic, last_place, reproduced
 from gpt2ln_cli.experiments.tracing import Floats, Passage, passes, trace, vector
+from gpt2ln_cli.experiments.watching import Watch
 from gpt2ln_cli.model import LoadedModel, eps_of, layer_norm
 from gpt2ln_cli.prompts import HELD_OUT, LONG_SAMPLE, Context, long_sample, token_texts
 from gpt2ln_cli.readings import Reading
@@ -152,6 +153,8 @@ def _spot(contexts: Sequence[Context], prompt: int, token: int, bos: bool) -> Sp
     raise PromptError(f"token {token} of prompt {prompt} is beyond the context and was cut off; choose --position.")
 
 
+# What is not finite is told by the record.
+@np.errstate(divide="ignore", invalid="ignore", over="ignore")
 def compare_tokens(
     subject: Subject,
     settings: Sequence[tuple[str | None, Sequence[str | Sequence[int]], Sequence[Spot]]],
@@ -170,6 +173,7 @@ def compare_tokens(
         progress: called with (tokens done, tokens in all) after every forward pass.
     """
     loaded = subject.loaded
+    watch = Watch(loaded)
     wanted = [spot for _, _, found in settings for spot in found]
     kept: dict[Site, dict[Spot, tuple[Floats, Floats]]] = {site: {} for site in sites}
 
@@ -177,7 +181,9 @@ def compare_tokens(
         for spot in wanted:
             if spot.sequence in starts:
                 row = starts[spot.sequence] + spot.position
-                kept[passage.site][spot] = (passage.x[row], passage.y[row])
+                # Copies: a view would keep the whole passage.
+                kept[passage.site][spot] = (passage.x[row].copy(), passage.y[row].copy())
+        watch.see(passage)
 
     _see_all(subject, sites, keep, progress)
     seen = {
@@ -205,9 +211,11 @@ def compare_tokens(
             _find_shape(tokens),
             _find_gone(probe),
         ],
+        warnings=watch.flags(),
     )
 
 
+@np.errstate(divide="ignore", invalid="ignore", over="ignore")
 def compare_contexts(
     subject: Subject, sites: Sequence[Site], *, bos: bool, progress: Progress | None = None
 ) -> Comparison:
@@ -226,6 +234,7 @@ def compare_contexts(
         if len(context.token_ids) == 1:
             raise PromptError(f"prompt {context.prompt} is one token long: there is nothing that it could share.")
     loaded = subject.loaded
+    watch = Watch(loaded)
     shared: list[list[SharedAtSite]] = [[] for _ in subject.contexts]
 
     def measure(starts: dict[int, int], passage: Passage) -> None:
@@ -233,6 +242,7 @@ def compare_contexts(
             part = slice(start, start + len(subject.contexts[number].token_ids))
             undone = _undo(loaded, Passage(passage.site, passage.x[part], passage.y[part]))
             shared[number].append(_shared(loaded, subject.contexts[number], passage.site, undone))
+        watch.see(passage)
 
     _see_all(subject, sites, measure, progress)
     contexts = [
@@ -247,6 +257,7 @@ def compare_contexts(
         probe=None,
         contexts=contexts,
         findings=[_find_shared(context) for context in contexts],
+        warnings=watch.flags(),
     )
 
 
@@ -340,7 +351,6 @@ def _setting(
     return Setting(template=template, tokens=tokens, pairs=pairs)
 
 
-@np.errstate(divide="ignore", invalid="ignore", over="ignore")
 def _token(site: Site, undone: _Undone, number: int) -> TokenAtSite:
     x, xhat, y = undone.x[number], undone.xhat[number], undone.y[number]
     rounding = undone.rounding[number]
@@ -378,19 +388,20 @@ def _keeps_shape(undone: _Undone, number: int) -> bool:
     return bool((left <= 1 + moved).all())
 
 
-@np.errstate(divide="ignore", invalid="ignore", over="ignore")
 def _shape(values: Floats) -> StageShape:
     centered = values - values.mean()
-    variance = np.mean(centered**2)
+    # By the largest of them, or else the fourth powers of what is small vanish and those of what is large overflow.
+    largest = np.abs(centered).max()
+    scaled = centered / largest
+    variance = np.mean(scaled**2)
     return StageShape(
         norm=float(np.linalg.norm(values)),
-        sigma=float(np.sqrt(variance)),
-        excess_kurtosis=float(np.mean(centered**4) / variance**2 - 3),
-        max_deviation=float(np.abs(centered).max() / np.sqrt(variance)),
+        sigma=float(largest * np.sqrt(variance)) if largest else 0.0,
+        excess_kurtosis=float(np.mean(scaled**4) / variance**2 - 3),
+        max_deviation=float(1 / np.sqrt(variance)),
     )
 
 
-@np.errstate(divide="ignore", invalid="ignore", over="ignore")
 def _cosine(one: Floats, other: Floats) -> float:
     return float(one @ other / (np.linalg.norm(one) * np.linalg.norm(other)))
 
@@ -450,28 +461,25 @@ def _probe_sigma(loaded: LoadedModel, tokenizer: Tokenizer, sites: Sequence[Site
 
 def _sample(loaded: LoadedModel, sites: Sequence[Site], prompts: Sequence[Sequence[int]]) -> dict[Site, _Sample]:
     subject = prepare(prompts, model=loaded, bos=False, overflow="error", batch_size=None)
-    parts: dict[Site, list[_Sample]] = {site: [] for site in sites}
+    tokens, width = sum(len(prompt) - 1 for prompt in prompts), loaded.body.config.n_embd
+    samples = {
+        site: _Sample(np.empty((tokens, width), np.float32), np.empty((tokens, width), np.float32), np.empty(tokens))
+        for site in sites
+    }
+    filled = dict.fromkeys(sites, 0)
 
     def keep(starts: dict[int, int], passage: Passage) -> None:
         later = np.ones(len(passage.x), dtype=bool)
         later[list(starts.values())] = False
-        x, y = passage.x[later], passage.y[later]
-        with np.errstate(divide="ignore"):
-            log_sigma = np.log(x.std(axis=1))
-        parts[passage.site].append(_Sample(x.astype(np.float32), y.astype(np.float32), log_sigma))
+        sample, x = samples[passage.site], passage.x[later]
+        part = slice(filled[passage.site], filled[passage.site] + len(x))
+        sample.x[part], sample.y[part], sample.log_sigma[part] = x, passage.y[later], np.log(x.std(axis=1))
+        filled[passage.site] = part.stop
 
     _see_all(subject, sites, keep)
-    return {
-        site: _Sample(
-            np.concatenate([part.x for part in of_site]),
-            np.concatenate([part.y for part in of_site]),
-            np.concatenate([part.log_sigma for part in of_site]),
-        )
-        for site, of_site in parts.items()
-    }
+    return samples
 
 
-@np.errstate(divide="ignore", invalid="ignore", over="ignore")
 def _shared(loaded: LoadedModel, context: Context, site: Site, undone: _Undone) -> SharedAtSite:
     count = len(context.token_ids)
     heads = loaded.body.config.n_head
@@ -620,8 +628,7 @@ def _find_shared(context: SharedDirection) -> Finding:
 
 
 def _ratio(values: Sequence[float]) -> float:
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return float(np.divide(max(values), min(values)))
+    return float(np.divide(max(values), min(values)))
 
 
 def _number(value: float | None) -> float:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from gpt2ln_cli.experiments.normalizing import normalized, standardized
 from gpt2ln_cli.experiments.rounding import LEVEL, arithmetic, last_place, reproduced, rounded
 from gpt2ln_cli.experiments.tracing import Batch, Passage, trace, vector
+from gpt2ln_cli.experiments.watching import watched
 from gpt2ln_cli.model import eps_of, layer_norm
 from gpt2ln_cli.readings import Reading, statistics
 from gpt2ln_cli.records import Check, ModelInfo, ReadingFit, SiteTrial, Verification
@@ -516,4 +517,5 @@ def verify(subject: Subject, *, bos: bool) -> Verification:
         sites=trials,
         checks=checks,
         behaves_as_gpt2=bool(axis.passed) and all(check.passed is not False for check in checks),
+        warnings=watched(subject, all_sites(body.config.n_layer)),
     )

@@ -53,10 +53,13 @@ def write(
         csv_safe: put ``'`` before each text of a csv that a spreadsheet would take for a formula.
 
     Raises:
-        UsageError: there is no such format, or no such table of the record, or ``csv_safe`` is for another format.
+        UsageError: there is no such format, no such table of the record, the format writes all tables, or ``csv_safe``
+            is for another format.
     """
     if output_format not in FORMATS:
         raise UsageError(f"no format '{output_format}': it is none of {', '.join(FORMATS)}.")
+    if table is not None and not FORMATS[output_format].one_table:
+        raise UsageError(f"'{output_format}' writes everything; a table goes with {', '.join(ONE_TABLE)}.")
     module = import_module(FORMATS[output_format].module)
     if csv_safe:
         if output_format != "csv":

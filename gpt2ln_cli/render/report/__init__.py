@@ -30,7 +30,7 @@ from markupsafe import Markup
 from gpt2ln_cli.escaping import visible
 from gpt2ln_cli.quantities import LABELS, QUANTITIES, SUMMARIZED
 from gpt2ln_cli.record_schema import descriptions
-from gpt2ln_cli.records import Row
+from gpt2ln_cli.records import Row, united
 from gpt2ln_cli.render.colors import VIRIDIS
 from gpt2ln_cli.render.header import model_lines, prompt_lines, warning_lines
 from gpt2ln_cli.render.layout import MISSING, integer, number
@@ -82,7 +82,7 @@ def write(record: Report, stream: TextIO) -> None:
         data=_json_for_html(_data(inspection, shown)),
         model=inspection.model,
         header=[*model_lines(inspection.model), *_run_lines(inspection)],
-        warnings=warning_lines(inspection.warnings),
+        warnings=warning_lines(united(inspection.warnings, record.verification.warnings)),
         nonfinite=record.nonfinite,
         prompts=[_prompt(prompt) for prompt in inspection.prompts[:PROMPTS_SHOWN]],
         more_prompts=len(inspection.prompts[PROMPTS_SHOWN:]),
