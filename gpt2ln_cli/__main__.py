@@ -5,20 +5,17 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
-import signal
 import sys
-from types import FrameType
+
+from gpt2ln_cli.leaving import leave_on_signals
 
 
 def run() -> None:
     """Run the command line and leave the process."""
+    leave_on_signals()
     # Importing torch and transformers makes millions of objects that live on; collecting among them costs a third of
     # the start-up. Cycles are still collected, only less often.
     gc.set_threshold(200_000, 50, 1000)
-    for name in ("SIGTERM", "SIGHUP"):
-        number = getattr(signal, name, None)
-        if number is not None and signal.getsignal(number) is signal.SIG_DFL:
-            signal.signal(number, _leave)
     # huggingface_hub logs its retries over several lines; what comes of them is said in one.
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")
     from gpt2ln_cli.cli import main
@@ -29,15 +26,11 @@ def run() -> None:
     if sys.stderr is not None:
         with contextlib.suppress(OSError):
             sys.stderr.flush()
-    # Everything is written: taking torch's modules down one by one would only take time.
-    if "torch" in sys.modules:
+    # Everything is written: taking torch's modules down one by one would only take time, and an interrupted encoding
+    # goes on in its thread.
+    if not sys.modules.keys().isdisjoint(("torch", "tokenizers")):
         os._exit(code)
     sys.exit(code)
-
-
-def _leave(number: int, _: FrameType | None) -> None:
-    """Leave as a shell tells of a signal, by way of whatever there is to clean up."""
-    raise SystemExit(128 + number)
 
 
 if __name__ == "__main__":

@@ -10,23 +10,26 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 
 from gpt2ln_cli import __version__, counting
+from gpt2ln_cli.arguments import checked, checkpoint_name, layer_list, prompt_list, refuse_without_effect
 from gpt2ln_cli.checkpoint import DEFAULT_MODEL, Checkpoint, locate
 from gpt2ln_cli.errors import CheckpointError, UsageError
-from gpt2ln_cli.quantities import POSITION, SORT_KEYS
+from gpt2ln_cli.quantities import POSITION
 from gpt2ln_cli.records import (
     Ablation,
     Arithmetic,
     Comparison,
     Difference,
     Inspection,
+    ModelInfo,
     Models,
     Parameters,
     Report,
     Tour,
     Verification,
     strict,
+    united,
 )
-from gpt2ln_cli.sites import Site, parse_layers, select_sites
+from gpt2ln_cli.sites import Site, select_sites
 
 if TYPE_CHECKING:
     from gpt2ln_cli.inspection import Run
@@ -44,12 +47,14 @@ COMPARED = ("ok", "hatred")
 COMPARED_CONTEXT = "war violence hate fear"
 
 
+@checked
 def inspect(
     prompts: Prompts | None = None,
     *,
     model: str | Path | LoadedModel = DEFAULT_MODEL,
     revision: str | None = None,
     heads: int | None = None,
+    prefix: str | None = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
     layers: Layers | None = None,
@@ -58,6 +63,7 @@ def inspect(
     bos: bool = False,
     overflow: Overflow = "error",
     batch_size: int | None = None,
+    batch_tokens: int | None = None,
     progress: Progress | None = None,
 ) -> Inspection:
     """Run prompts and summarize what every LayerNorm computed; ``gpt2ln inspect``.
@@ -68,6 +74,8 @@ def inspect(
             was settled there.
         revision: branch, tag or commit of a Hub id.
         heads: attention heads, for a file that does not tell.
+        prefix: what the tensors' names begin with, for a file that holds several bodies, as those of ``policy`` and
+            ``ref``.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``; ``auto`` is the first of cuda, mps and cpu that is there.
         dtype: ``auto``, ``float32``, ``float16`` or ``bfloat16``; ``auto`` is the type the weights are stored in.
         layers: a layer from 0, ``"final"`` for ln_f, several of them, or a text such as ``"0-3,11"``; None for all.
@@ -76,16 +84,18 @@ def inspect(
         bos: begin every sequence with ``<|endoftext|>``.
         overflow: what becomes of a prompt longer than the context: ``error``, ``truncate`` or ``window``.
         batch_size: most sequences in a forward pass; None lets their lengths decide.
+        batch_tokens: most tokens in a forward pass, padding included; None is 1,024 on a CPU, and on a GPU what its
+            free memory takes.
         progress: called with (tokens done, tokens in all) after every forward pass.
 
     Raises:
-        UsageError: no such layer or site, or a batch size below 1.
+        UsageError: no such layer or site, or ``batch_size`` or ``batch_tokens`` below 1.
         CheckpointError: the checkpoint can't be found, read or trusted.
         PromptError: a prompt can't be used.
     """
     run = _run(
         prompts,
-        model=_located(model, revision, heads),
+        model=_located(model, revision, heads, prefix, device, dtype),
         device=device,
         dtype=dtype,
         layers=layers,
@@ -94,11 +104,13 @@ def inspect(
         bos=bos,
         overflow=overflow,
         batch_size=batch_size,
+        batch_tokens=batch_tokens,
         progress=progress,
     )
     return _strict(run.record("inspect", run.rows() if per_token else None))
 
 
+@checked
 def stats(
     prompts: Prompts | None = None,
     *,
@@ -106,6 +118,7 @@ def stats(
     model: str | Path | LoadedModel = DEFAULT_MODEL,
     revision: str | None = None,
     heads: int | None = None,
+    prefix: str | None = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
     sites: Collection[str] | None = None,
@@ -114,6 +127,7 @@ def stats(
     bos: bool = False,
     overflow: Overflow = "error",
     batch_size: int | None = None,
+    batch_tokens: int | None = None,
     progress: Progress | None = None,
 ) -> Inspection:
     """Run prompts up to a layer and list every token's statistics there; ``gpt2ln stats``.
@@ -124,6 +138,7 @@ def stats(
         model: as for :func:`inspect`.
         revision: as for :func:`inspect`.
         heads: as for :func:`inspect`.
+        prefix: as for :func:`inspect`.
         device: as for :func:`inspect`.
         dtype: as for :func:`inspect`.
         sites: as for :func:`inspect`.
@@ -132,19 +147,17 @@ def stats(
         bos: as for :func:`inspect`.
         overflow: as for :func:`inspect`.
         batch_size: as for :func:`inspect`.
+        batch_tokens: as for :func:`inspect`.
         progress: as for :func:`inspect`.
 
     Raises:
-        UsageError: no such layer, site or quantity, or a batch size or ``top`` below 1.
+        UsageError: no such layer, site or quantity, or ``batch_size``, ``batch_tokens`` or ``top`` below 1.
         CheckpointError: as for :func:`inspect`.
         PromptError: as for :func:`inspect`.
     """
-    if sort not in SORT_KEYS:
-        raise UsageError(f"can't sort by '{sort}': it is none of {', '.join(SORT_KEYS)}.")
-    _check_top(top)
     run = _run(
         prompts,
-        model=_located(model, revision, heads),
+        model=_located(model, revision, heads, prefix, device, dtype),
         device=device,
         dtype=dtype,
         layers=layers,
@@ -153,16 +166,19 @@ def stats(
         bos=bos,
         overflow=overflow,
         batch_size=batch_size,
+        batch_tokens=batch_tokens,
         progress=progress,
     )
     return _strict(run.record("stats", run.rows(sort=sort, top=top)))
 
 
+@checked
 def params(
     *,
-    model: str | Path = DEFAULT_MODEL,
+    model: str | Path | LoadedModel = DEFAULT_MODEL,
     revision: str | None = None,
     heads: int | None = None,
+    prefix: str | None = None,
     layers: Layers | None = None,
     sites: Collection[str] | None = None,
     top: int | None = None,
@@ -170,9 +186,11 @@ def params(
     """Summarize learned gains and biases, without torch and without a forward pass; ``gpt2ln params``.
 
     Args:
-        model: a bundled name, a folder, a file, or a Hub id.
+        model: as for :func:`inspect`; of a loaded model, the gains and biases that it has now.
         revision: branch, tag or commit of a Hub id.
         heads: attention heads, for a file that does not tell.
+        prefix: what the tensors' names begin with, for a file that holds several bodies, as those of ``policy`` and
+            ``ref``.
         layers: as for :func:`inspect`.
         sites: as for :func:`inspect`.
         top: how many of each vector's features to list, those farthest from 1 (gain) and 0 (bias).
@@ -184,13 +202,12 @@ def params(
     from gpt2ln_cli.flags import eps_flags, parameter_flags
     from gpt2ln_cli.parameters import describe, judge
 
-    _check_top(top)
-    checkpoint = locate(str(model), revision, heads=heads)
-    chosen = select_sites(checkpoint.config.n_layer, _layer_list(layers), sites)
-    vectors = checkpoint.layer_norms()
+    source = _located(model, revision, heads, prefix)
+    chosen = _sites(source, layers, sites)
+    vectors = source.layer_norms()
     described = [describe(site, vectors[site.name], top=top) for site in chosen]
-    info = checkpoint.info(dtype=checkpoint.stored_dtype(), device=None)
-    flags = [*parameter_flags(vectors), *eps_flags(checkpoint.config.layer_norm_epsilon)]
+    info = _stored(source)
+    flags = [*parameter_flags(vectors), *eps_flags(info.eps)]
     return _strict(Parameters(model=info, sites=described, verdict=judge(described), warnings=flags))
 
 
@@ -198,30 +215,43 @@ def count(
     *,
     tokens: int = 1024,
     batch: int = 1,
-    layers: int = 12,
-    width: int = 768,
-    heads: int = 12,
+    layers: int | None = None,
+    width: int | None = None,
+    heads: int | None = None,
     model: str | Path | None = None,
     revision: str | None = None,
+    prefix: str | None = None,
 ) -> Arithmetic:
     """Count statistics by arithmetic alone, for GPT-2 and for the rival readings of it; ``gpt2ln count``.
 
     Args:
         tokens: tokens of each context.
         batch: contexts in the minibatch.
-        layers: transformer blocks.
+        layers: transformer blocks; None, as for the next two, is GPT-2 small's.
         width: features of the residual stream.
         heads: attention heads.
-        model: a checkpoint whose layers, width and heads take the place of these three.
+        model: a checkpoint that brings its own layers, width and heads.
         revision: branch, tag or commit of a Hub id.
+        prefix: what the tensors' names begin with, for a file that holds several bodies.
 
     Raises:
-        UsageError: a number is below 1, the width is no multiple of the heads, or a count needs more than 64 bits.
+        UsageError: a number is below 1, the width is no multiple of the heads, a count needs more than 64 bits, or a
+            shape is given beside a model.
         CheckpointError: the checkpoint can't be found, or its configuration can't be used.
     """
     if model is None:
-        return counting.arithmetic(tokens=tokens, batch=batch, layers=layers, width=width, heads=heads)
-    config = locate(str(model), revision).config
+        refuse_without_effect("without a model", revision=(revision, None), prefix=(prefix, None))
+        return counting.arithmetic(
+            tokens=tokens,
+            batch=batch,
+            layers=counting.LAYERS if layers is None else layers,
+            width=counting.WIDTH if width is None else width,
+            heads=counting.HEADS if heads is None else heads,
+        )
+    refuse_without_effect(
+        "on a model, which brings its own shape", layers=(layers, None), width=(width, None), heads=(heads, None)
+    )
+    config = locate(checkpoint_name("model", model), revision, prefix=prefix).config
     if tokens > config.n_positions:
         raise UsageError(f"{tokens} tokens: the context of '{model}' has {config.n_positions}.")
     return counting.arithmetic(
@@ -243,22 +273,25 @@ def models() -> Models:
     return catalogue.models()
 
 
+@checked
 def compare(
     prompts: Prompts | None = None,
     *,
     model: str | Path | LoadedModel = DEFAULT_MODEL,
     revision: str | None = None,
     heads: int | None = None,
+    prefix: str | None = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
     context: bool = False,
-    position: int = -1,
+    position: int | None = None,
     template: str | None = None,
     layers: Layers | None = None,
     sites: Collection[str] | None = None,
     bos: bool = False,
     overflow: Overflow = "error",
     batch_size: int | None = None,
+    batch_tokens: int | None = None,
     progress: Progress | None = None,
 ) -> Comparison:
     """Show what LayerNorm takes from tokens, what it leaves, and whether it is gone; ``gpt2ln compare``.
@@ -272,11 +305,12 @@ def compare(
         model: as for :func:`inspect`.
         revision: as for :func:`inspect`.
         heads: as for :func:`inspect`.
+        prefix: as for :func:`inspect`.
         device: as for :func:`inspect`.
         dtype: as for :func:`inspect`.
         context: look at whole contexts instead: the direction that all tokens of one share, under the real LayerNorm
             and under normalization of each feature across the tokens.
-        position: which token of each item, from 0; negative counts from its last.
+        position: which token of each item, from 0; negative counts from its last, and None is that one.
         template: the carrier sentence, with ``{}`` where the item goes; ``"{}"`` is none. None is "The word was {}."
             where every item is one word, and otherwise none.
         layers: as for :func:`inspect`.
@@ -284,24 +318,37 @@ def compare(
         bos: as for :func:`inspect`.
         overflow: as for :func:`inspect`.
         batch_size: as for :func:`inspect`.
+        batch_tokens: as for :func:`inspect`.
         progress: as for :func:`inspect`; the probe's passes are not counted.
 
     Raises:
-        UsageError: as for :func:`inspect`; or one item alone, a template without one ``{}``, or no such position.
+        UsageError: as for :func:`inspect`; or one item alone, a template without one ``{}``, no such position, or
+            either of the two with ``context``.
         CheckpointError: as for :func:`inspect`.
         PromptError: as for :func:`inspect`; or the token was cut off, or a context is one token.
     """
     from gpt2ln_cli.experiments.compare import choose_template, compare_contexts, compare_tokens, spots
     from gpt2ln_cli.subject import prepare
 
+    if context:
+        refuse_without_effect(
+            "on contexts, whose tokens are all looked at", position=(position, None), template=(template, None)
+        )
     if prompts is None:
         prompts = COMPARED_CONTEXT if context else COMPARED
-    items = [prompts] if isinstance(prompts, str) else list(prompts)
-    checkpoint = _located(model, revision, heads)
+    items = prompt_list(prompts)
+    checkpoint = _located(model, revision, heads, prefix, device, dtype)
     chosen = _sites(checkpoint, layers, sites)
     if context:
         subject = prepare(
-            items, model=checkpoint, device=device, dtype=dtype, bos=bos, overflow=overflow, batch_size=batch_size
+            items,
+            model=checkpoint,
+            device=device,
+            dtype=dtype,
+            bos=bos,
+            overflow=overflow,
+            batch_size=batch_size,
+            batch_tokens=batch_tokens,
         )
         return _strict(compare_contexts(subject, chosen, bos=bos, progress=progress))
     if len(items) < 2:
@@ -316,6 +363,7 @@ def compare(
         bos=bos,
         overflow=overflow,
         batch_size=batch_size,
+        batch_tokens=batch_tokens,
     )
     settings = [
         (
@@ -327,7 +375,7 @@ def compare(
                 subject.contexts,
                 subject.loaded.tokenizer,
                 first_prompt=first_prompt,
-                position=position,
+                position=-1 if position is None else position,
                 bos=bos,
             ),
         )
@@ -336,12 +384,14 @@ def compare(
     return _strict(compare_tokens(subject, settings, chosen, bos=bos, progress=progress))
 
 
+@checked
 def ablate(
     prompts: Prompts | None = None,
     *,
     model: str | Path | LoadedModel = DEFAULT_MODEL,
     revision: str | None = None,
     heads: int | None = None,
+    prefix: str | None = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
     layers: Layers | None = None,
@@ -349,6 +399,7 @@ def ablate(
     bos: bool = False,
     overflow: Overflow = "error",
     batch_size: int | None = None,
+    batch_tokens: int | None = None,
     progress: Progress | None = None,
 ) -> Ablation:
     """Replace LayerNorms by something else and measure what the model then predicts; ``gpt2ln ablate``.
@@ -361,6 +412,7 @@ def ablate(
         model: as for :func:`inspect`.
         revision: as for :func:`inspect`.
         heads: as for :func:`inspect`.
+        prefix: as for :func:`inspect`.
         device: as for :func:`inspect`.
         dtype: as for :func:`inspect`.
         layers: the layers whose LayerNorms are replaced, as for :func:`inspect`.
@@ -368,6 +420,7 @@ def ablate(
         bos: as for :func:`inspect`.
         overflow: as for :func:`inspect`.
         batch_size: as for :func:`inspect`.
+        batch_tokens: as for :func:`inspect`.
         progress: as for :func:`inspect`, the tokens of every replacement's passes counted.
 
     Raises:
@@ -381,26 +434,29 @@ def ablate(
 
     if prompts is None:
         prompts = long_sample(HELD_OUT)
-    checkpoint = _located(model, revision, heads)
+    checkpoint = _located(model, revision, heads, prefix, device, dtype)
     chosen = _sites(checkpoint, layers, sites)
     subject = prepare(
-        [prompts] if isinstance(prompts, str) else prompts,
+        prompt_list(prompts),
         model=checkpoint,
         device=device,
         dtype=dtype,
         bos=bos,
         overflow=overflow,
         batch_size=batch_size,
+        batch_tokens=batch_tokens,
     )
     return _strict(replace_all(subject, chosen, bos=bos, progress=progress))
 
 
+@checked
 def verify(
     prompts: Prompts | None = None,
     *,
     model: str | Path | LoadedModel = DEFAULT_MODEL,
     revision: str | None = None,
     heads: int | None = None,
+    prefix: str | None = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
     bos: bool = False,
@@ -409,10 +465,11 @@ def verify(
     """Try every reading of "LayerNorm" on what the model computes, and check what GPT-2 does; ``gpt2ln verify``.
 
     Args:
-        prompts: as for :func:`inspect`, run as one batch; None is the bundled sample and a second line.
+        prompts: as for :func:`inspect`; None is the bundled sample and a second line.
         model: as for :func:`inspect`.
         revision: as for :func:`inspect`.
         heads: as for :func:`inspect`.
+        prefix: as for :func:`inspect`.
         device: as for :func:`inspect`.
         dtype: as for :func:`inspect`.
         bos: as for :func:`inspect`.
@@ -429,8 +486,8 @@ def verify(
     if prompts is None:
         prompts = VERIFIED
     subject = prepare(
-        [prompts] if isinstance(prompts, str) else prompts,
-        model=_located(model, revision, heads),
+        prompt_list(prompts),
+        model=_located(model, revision, heads, prefix, device, dtype),
         device=device,
         dtype=dtype,
         bos=bos,
@@ -440,6 +497,7 @@ def verify(
     return _strict(try_readings(subject, bos=bos))
 
 
+@checked
 def diff(
     model_a: str | Path,
     model_b: str | Path,
@@ -449,11 +507,13 @@ def diff(
     sites: Collection[str] | None = None,
     top: int = 3,
     heads: int | None = None,
+    prefix: str | None = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
     bos: bool = False,
     overflow: Overflow = "error",
     batch_size: int | None = None,
+    batch_tokens: int | None = None,
     progress: Progress | None = None,
 ) -> Difference:
     """Compare two checkpoints of one shape, LayerNorm by LayerNorm; ``gpt2ln diff``.
@@ -467,24 +527,36 @@ def diff(
         sites: as for :func:`inspect`.
         top: how many of each vector's most changed features to list.
         heads: as for :func:`inspect`, for both.
+        prefix: as for :func:`inspect`, for both.
         device: as for :func:`inspect`.
         dtype: as for :func:`inspect`.
         bos: as for :func:`inspect`.
         overflow: as for :func:`inspect`.
         batch_size: as for :func:`inspect`.
+        batch_tokens: as for :func:`inspect`.
         progress: as for :func:`inspect`, for each model in turn.
 
     Raises:
-        UsageError: as for :func:`inspect`, or ``top`` below 1.
+        UsageError: as for :func:`inspect`; or ``top`` below 1, or without prompts what a run alone would use.
         CheckpointError: as for :func:`inspect`, or the two differ in layers or width.
         PromptError: as for :func:`inspect`.
     """
     from gpt2ln_cli.experiments.diff import check_same_shape, compare_site
+    from gpt2ln_cli.flags import eps_flags, of_both, parameter_flags
 
-    _check_top(top)
-    a, b = locate(str(model_a), heads=heads), locate(str(model_b), heads=heads)
+    if prompts is None:
+        refuse_without_effect(
+            "without prompts, when gains and biases alone are compared",
+            device=(device, "auto"),
+            dtype=(dtype, "auto"),
+            bos=(bos, False),
+            overflow=(overflow, "error"),
+            batch_size=(batch_size, None),
+            batch_tokens=(batch_tokens, None),
+        )
+    a, b = (locate(checkpoint_name("model", model), heads=heads, prefix=prefix) for model in (model_a, model_b))
     check_same_shape(a, b)
-    chosen = select_sites(a.config.n_layer, _layer_list(layers), sites)
+    chosen = select_sites(a.config.n_layer, layer_list(layers), sites)
     runs = None
     if prompts is not None:
 
@@ -493,6 +565,7 @@ def diff(
                 given,
                 model=model,
                 heads=heads,
+                prefix=prefix,
                 device=device,
                 dtype=dtype,
                 layers=layers,
@@ -500,6 +573,7 @@ def diff(
                 bos=begin,
                 overflow=overflow,
                 batch_size=batch_size,
+                batch_tokens=batch_tokens,
                 progress=progress,
             )
 
@@ -507,6 +581,12 @@ def diff(
         # The very same tokens, whatever B's own tokenizer would make of the text.
         runs = first, run_of(model_b, [prompt.token_ids for prompt in first.prompts], begin=False)
     learned = a.layer_norms(), b.layer_norms()
+    flags = [
+        [*parameter_flags(vectors), *eps_flags(one.config.layer_norm_epsilon)]
+        for one, vectors in zip((a, b), learned, strict=True)
+    ]
+    if runs:
+        flags = [run.warnings for run in runs]
     compared = [compare_site(site, learned[0][site.name], learned[1][site.name], top=top, runs=runs) for site in chosen]
     return _strict(
         Difference(
@@ -517,15 +597,18 @@ def diff(
             changed_sites=sum(
                 any(vector is not None and vector.changed for vector in (site.gain, site.bias)) for site in compared
             ),
+            warnings=of_both(*flags),
         )
     )
 
 
+@checked
 def tour(
     *,
     model: str | Path | LoadedModel = DEFAULT_MODEL,
     revision: str | None = None,
     heads: int | None = None,
+    prefix: str | None = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
 ) -> Tour:
@@ -535,6 +618,7 @@ def tour(
         model: as for :func:`inspect`; it needs a tokenizer.
         revision: as for :func:`inspect`.
         heads: as for :func:`inspect`.
+        prefix: as for :func:`inspect`.
         device: as for :func:`inspect`.
         dtype: as for :func:`inspect`.
 
@@ -547,9 +631,11 @@ def tour(
     from gpt2ln_cli.parameters import judge
     from gpt2ln_cli.prompts import LONG_SAMPLE, long_sample
 
+    if isinstance(model, LoadedModel):
+        _located(model, revision, heads, prefix, device, dtype)
+    else:
+        model = load(model, revision=revision, heads=heads, prefix=prefix, device=device, dtype=dtype)
     loaded = model
-    if not isinstance(loaded, LoadedModel):
-        loaded = load(loaded, revision=revision, heads=heads, device=device, dtype=dtype)
     if loaded.tokenizer is None:
         raise CheckpointError(f"'{loaded.info.name}' has no tokenizer, and the tour is made of words.")
     config = loaded.checkpoint.config
@@ -558,6 +644,7 @@ def tour(
     middle = config.n_layer // 2
     learners = count(tokens=1024, layers=config.n_layer, width=config.n_embd, heads=config.n_head)
     some_layers = range(0, config.n_layer, max(1, config.n_layer // 4))
+    words, shared, ablation = compare(model=loaded), compare(model=loaded, context=True), ablate(model=loaded)
     return _strict(
         Tour(
             model=loaded.info,
@@ -565,20 +652,23 @@ def tour(
                 guide.count_of_pairs(run, learners),
                 guide.which_axis(trial),
                 guide.each_context(trial),
-                guide.what_is_thrown_away(compare(model=loaded), middle),
-                guide.across_tokens(compare(model=loaded, context=True), some_layers),
-                guide.gain_and_bias(judge(run.sites), ablate(model=loaded), trial),
+                guide.what_is_thrown_away(words, middle),
+                guide.across_tokens(shared, some_layers),
+                guide.gain_and_bias(judge(run.sites), ablation, trial),
             ],
+            warnings=united(*(record.warnings for record in (run, trial, words, shared, ablation))),
         )
     )
 
 
+@checked
 def report(
     prompts: Prompts | None = None,
     *,
     model: str | Path | LoadedModel = DEFAULT_MODEL,
     revision: str | None = None,
     heads: int | None = None,
+    prefix: str | None = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
     layers: Layers | None = None,
@@ -586,6 +676,7 @@ def report(
     bos: bool = False,
     overflow: Overflow = "error",
     batch_size: int | None = None,
+    batch_tokens: int | None = None,
     progress: Progress | None = None,
 ) -> Report:
     """Inspect prompts token by token and verify the model on their first 256 tokens; ``gpt2ln report``.
@@ -597,6 +688,7 @@ def report(
         model: as for :func:`inspect`.
         revision: as for :func:`inspect`.
         heads: as for :func:`inspect`.
+        prefix: as for :func:`inspect`.
         device: as for :func:`inspect`.
         dtype: as for :func:`inspect`.
         layers: as for :func:`inspect`; every site is verified.
@@ -604,6 +696,7 @@ def report(
         bos: as for :func:`inspect`.
         overflow: as for :func:`inspect`.
         batch_size: as for :func:`inspect`.
+        batch_tokens: as for :func:`inspect`.
         progress: as for :func:`inspect`; what is verified is not counted.
 
     Raises:
@@ -613,12 +706,12 @@ def report(
     """
     from gpt2ln_cli.experiments.verify import verify as try_readings
     from gpt2ln_cli.parameters import judge
-    from gpt2ln_cli.prompts import beginning
+    from gpt2ln_cli.prompts import beginning, plan_batches
     from gpt2ln_cli.reproduction import reproduction
 
     run = _run(
         prompts,
-        model=_located(model, revision, heads),
+        model=_located(model, revision, heads, prefix, device, dtype),
         device=device,
         dtype=dtype,
         layers=layers,
@@ -627,11 +720,13 @@ def report(
         bos=bos,
         overflow=overflow,
         batch_size=batch_size,
+        batch_tokens=batch_tokens,
         progress=progress,
     )
     inspection = _strict(run.record("inspect", run.rows()))
     contexts = beginning(run.subject.contexts, VERIFIED_TOKENS)
-    tried = replace(run.subject, contexts=contexts, batches=[range(len(contexts))])
+    batches = plan_batches([len(context.token_ids) for context in contexts], batch_size=batch_size)
+    tried = replace(run.subject, contexts=contexts, batches=batches)
     verification = _strict(try_readings(tried, bos=bos))
     return Report(
         inspection=inspection,
@@ -640,10 +735,12 @@ def report(
         reproduction=reproduction(
             inspection,
             heads=heads,
-            layers=_layer_list(layers),
+            prefix=prefix,
+            layers=layer_list(layers),
             kinds=sites,
             overflow=overflow,
             batch_size=batch_size,
+            batch_tokens=batch_tokens,
             version_of_gpt2ln=__version__,
         ),
         nonfinite=inspection.nonfinite + verification.nonfinite,
@@ -666,24 +763,39 @@ def schema(command: str | None = None) -> dict[str, Any]:
     return json_schema(command)
 
 
-def _located(model: str | Path | LoadedModel, revision: str | None, heads: int | None) -> Checkpoint | LoadedModel:
-    return locate(str(model), revision, heads=heads) if isinstance(model, (str, Path)) else model
+def _located(
+    model: str | Path | LoadedModel,
+    revision: str | None,
+    heads: int | None,
+    prefix: str | None,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+) -> Checkpoint | LoadedModel:
+    from gpt2ln_cli.model import LoadedModel
+
+    if not isinstance(model, LoadedModel):
+        return locate(checkpoint_name("model", model), revision, heads=heads, prefix=prefix)
+    refuse_without_effect(
+        "on a model that is loaded",
+        revision=(revision, None),
+        heads=(heads, None),
+        prefix=(prefix, None),
+        device=(device, "auto"),
+        dtype=(dtype, "auto"),
+    )
+    return model
 
 
 def _sites(model: Checkpoint | LoadedModel, layers: Layers | None, kinds: Collection[str] | None) -> list[Site]:
     checkpoint = model if isinstance(model, Checkpoint) else model.checkpoint
-    return select_sites(checkpoint.config.n_layer, _layer_list(layers), kinds)
+    return select_sites(checkpoint.config.n_layer, layer_list(layers), kinds)
 
 
-def _check_top(top: int | None) -> None:
-    if top is not None and top < 1:
-        raise UsageError(f"top {top}: it must be 1 or more.")
-
-
-def _layer_list(layers: Layers | None) -> Sequence[int | str] | None:
-    if isinstance(layers, str):
-        return parse_layers(layers)
-    return [layers] if isinstance(layers, int) else layers
+def _stored(source: Checkpoint | LoadedModel) -> ModelInfo:
+    """The model for a record of its parameters alone: no forward pass was run."""
+    if isinstance(source, Checkpoint):
+        return source.info(dtype=source.stored_dtype(), device=None)
+    return msgspec.structs.replace(source.info, device=None)
 
 
 def _strict(record: RecordT) -> RecordT:
@@ -704,6 +816,7 @@ def _run(
     bos: bool,
     overflow: Overflow,
     batch_size: int | None,
+    batch_tokens: int | None,
     progress: Progress | None,
 ) -> Run:
     from gpt2ln_cli.inspection import run
@@ -712,15 +825,16 @@ def _run(
     if prompts is None:
         prompts = sample_prompt()
     return run(
-        [prompts] if isinstance(prompts, str) else prompts,
+        prompt_list(prompts),
         model=model,
         device=device,
         dtype=dtype,
-        layers=_layer_list(layers),
+        layers=layer_list(layers),
         kinds=sites,
         shape=shape,
         bos=bos,
         overflow=overflow,
         batch_size=batch_size,
+        batch_tokens=batch_tokens,
         progress=progress,
     )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
+from stat import S_ISREG
 
 from gpt2ln_cli.checkpoint import BUNDLED, Checkpoint, locate
 from gpt2ln_cli.checkpoint.hub import cache_folder, cached_checkpoints
@@ -38,5 +40,10 @@ def _describe(checkpoint: Checkpoint) -> AvailableModel:
 
 def _bytes_on_disk(folder: Path) -> int:
     # The cache's snapshots are links to its blobs; two names of one blob take its bytes once.
-    blobs = {path.resolve() for path in folder.rglob("*") if path.is_file()}
-    return sum(blob.stat().st_size for blob in blobs)
+    sizes: dict[tuple[int, int], int] = {}
+    for path in folder.rglob("*"):
+        with suppress(OSError):  # a broken link, or what may not be read, takes no bytes that anybody could use
+            status = path.stat()
+            if S_ISREG(status.st_mode):
+                sizes[status.st_dev, status.st_ino] = status.st_size
+    return sum(sizes.values())

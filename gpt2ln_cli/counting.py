@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from gpt2ln_cli import readings
+from gpt2ln_cli.arguments import whole_number
 from gpt2ln_cli.errors import UsageError
 from gpt2ln_cli.records import Arithmetic, Reading
+
+# GPT-2 small's shape.
+LAYERS, WIDTH, HEADS = 12, 768, 12
 
 
 def arithmetic(*, tokens: int, batch: int, layers: int, width: int, heads: int, model: str | None = None) -> Arithmetic:
@@ -17,9 +21,16 @@ def arithmetic(*, tokens: int, batch: int, layers: int, width: int, heads: int, 
     Raises:
         UsageError: a number is below 1, the width is no multiple of the heads, or a count needs more than 64 bits.
     """
-    for name, value in (("tokens", tokens), ("batch", batch), ("layers", layers), ("width", width), ("heads", heads)):
-        if value < 1:
-            raise UsageError(f"{name} is {value}; it must be 1 or more.")
+    tokens, batch, layers, width, heads = (
+        whole_number(name, value, least=1)
+        for name, value in (
+            ("tokens", tokens),
+            ("batch", batch),
+            ("layers", layers),
+            ("width", width),
+            ("heads", heads),
+        )
+    )
     if width % heads:
         raise UsageError(f"width {width} is not a multiple of {heads} heads.")
     if batch * tokens * heads * (2 * layers + 1) >= 2**63:

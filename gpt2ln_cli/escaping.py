@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 
 def visible(text: str) -> str:
@@ -13,3 +14,8 @@ def visible(text: str) -> str:
 def path_text(path: str | os.PathLike[str]) -> str:
     """A path's bytes read as UTF-8, whatever the locale made of them; a byte that is none is written as an escape."""
     return os.fsencode(path).decode("utf-8", errors="backslashreplace")
+
+
+def user_path(name: str | os.PathLike[str]) -> Path:
+    """A path as a user writes it, with ``~`` for a home; where there is no such user, ``~name`` is just a name."""
+    return Path(os.path.expanduser(name))  # noqa: PTH111  (pathlib's raises)

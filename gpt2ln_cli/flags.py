@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,9 +11,10 @@ import numpy as np
 from gpt2ln_cli.checkpoint import LayerNormParameters
 from gpt2ln_cli.parameters import BIAS_START, GAIN_START
 from gpt2ln_cli.records import Flag
+from gpt2ln_cli.sites import Site
 
 if TYPE_CHECKING:
-    from gpt2ln_cli.statistics import Measured
+    from gpt2ln_cli.statistics import Measured, Quantities
 
 # Without a run no variance is known. GPT-2's own eps is 1e-5, and no released GPT-2 has a residual stream so quiet that
 # an eps of this size would leave it alone.
@@ -47,19 +49,80 @@ def eps_flags(eps: float) -> list[Flag]:
     return [Flag(code="eps_dominates", site=None, message=message)]
 
 
-def run_flags(measured: Measured, eps: float) -> list[Flag]:
-    """Flag the first NaN or infinity of a run, and sites whose eps exceeds the variance of most tokens."""
+@dataclass(frozen=True)
+class SiteTally:
+    """Of how many tokens at one site something was found."""
+
+    tokens: int = 0
+    entering: int = 0
+    """Whose mu or sigma is NaN or infinite."""
+    leaving: int = 0
+    """Whose output is."""
+    dominated: int = 0
+    """Whose variance eps exceeds."""
+    eps: float = 0.0
+    """What the LayerNorm adds to the variance."""
+
+    def __add__(self, other: SiteTally) -> SiteTally:
+        return SiteTally(
+            tokens=self.tokens + other.tokens,
+            entering=self.entering + other.entering,
+            leaving=self.leaving + other.leaving,
+            dominated=self.dominated + other.dominated,
+            eps=other.eps,
+        )
+
+
+def tallies(measured: Measured) -> dict[Site, SiteTally]:
+    """What a run has to tell of each of its sites."""
+
+    def tally(at: Quantities, eps: float) -> SiteTally:
+        with np.errstate(over="ignore"):
+            dominated = at.sigma**2 < eps
+        return SiteTally(
+            tokens=at.sigma.size,
+            entering=int((~np.isfinite(at.mean) | ~np.isfinite(at.sigma)).sum()),
+            leaving=int((~np.isfinite(at.post_norm)).sum()),
+            dominated=int(dominated.sum()),
+            eps=eps,
+        )
+
+    return {site: tally(measured.at(number), measured.eps[number]) for number, site in enumerate(measured.sites)}
+
+
+def run_flags(seen: Mapping[Site, SiteTally], configured: float) -> list[Flag]:
+    """Flag the first NaN or infinity of a run, and sites whose eps is not the configuration's or exceeds the variance.
+
+    Args:
+        seen: by site, in forward order.
+        configured: eps in the model's configuration.
+    """
     first: list[Flag] = []
-    dominating: list[Flag] = []
-    for number, site in enumerate(measured.sites):
-        at = measured.at(number)
-        entering, leaving = ~np.isfinite(at.mean) | ~np.isfinite(at.sigma), ~np.isfinite(at.post_norm)
-        for where, bad in (("entering", entering), ("leaving", leaving)):
-            if bad.any() and not first:
-                message = f"the first NaN or infinity of the run is {where} here, at {bad.sum()} of {bad.size} tokens"
+    about_eps: list[Flag] = []
+    for site, tally in seen.items():
+        eps = tally.eps
+        if eps != configured:
+            message = f"eps is {eps:g} here and {configured:g} in the configuration: the figures go by the module's"
+            about_eps.append(Flag(code="eps_differs", site=site.name, message=message))
+        for where, bad in (("entering", tally.entering), ("leaving", tally.leaving)):
+            if bad and not first:
+                message = f"the first NaN or infinity of the run is {where} here, at {bad} of {tally.tokens} tokens"
                 first.append(Flag(code="nonfinite_activation", site=site.name, message=message))
-        dominated = int(np.count_nonzero(at.sigma**2 < eps))
-        if 2 * dominated > at.sigma.size:
-            message = f"no longer normalizes: eps {eps:g} exceeds the variance of {dominated} of {at.sigma.size} tokens"
-            dominating.append(Flag(code="eps_dominates", site=site.name, message=message))
-    return [*first, *dominating]
+        if 2 * tally.dominated > tally.tokens:
+            message = (
+                f"no longer normalizes: eps {eps:g} exceeds the variance of {tally.dominated} of {tally.tokens} tokens"
+            )
+            about_eps.append(Flag(code="eps_dominates", site=site.name, message=message))
+    return [*first, *about_eps]
+
+
+def of_both(a: Sequence[Flag], b: Sequence[Flag]) -> list[Flag]:
+    """The flags of checkpoint A and of checkpoint B, each said to be of its own, or of both."""
+
+    def said(flag: Flag, where: str) -> Flag:
+        return Flag(code=flag.code, site=flag.site, message=f"in {where}: {flag.message}")
+
+    return [
+        *(said(flag, "A and B" if flag in b else "A") for flag in a),
+        *(said(flag, "B") for flag in b if flag not in a),
+    ]

@@ -8,17 +8,16 @@ from dataclasses import dataclass
 from typing import Literal, overload
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from gpt2ln_cli.checkpoint import Checkpoint, LayerNormParameters
-from gpt2ln_cli.flags import parameter_flags, run_flags
-from gpt2ln_cli.model import Device, Dtype, LoadedModel, layer_norm
+from gpt2ln_cli.flags import parameter_flags, run_flags, tallies
+from gpt2ln_cli.model import Device, Dtype, LoadedModel
 from gpt2ln_cli.parameters import describe
 from gpt2ln_cli.prompts import Overflow, token_texts
 from gpt2ln_cli.quantities import POSITION, QUANTITIES
 from gpt2ln_cli.records import Inspection, Row, Rows, SiteSummary
-from gpt2ln_cli.sites import Site, all_sites, select_sites
+from gpt2ln_cli.sites import select_sites
 from gpt2ln_cli.statistics import Measured, Progress, measure, summarize
 from gpt2ln_cli.subject import Subject, prepare
 
@@ -33,8 +32,8 @@ class Run:
 
     def record(self, command: Literal["inspect", "stats"], rows: Rows | None) -> Inspection:
         """The record of the run, with the given rows."""
-        config = self.subject.loaded.checkpoint.config
-        learned = {site.name: self._parameters(site) for site in all_sites(config.n_layer)}
+        configured = self.subject.loaded.checkpoint.config.layer_norm_epsilon
+        learned = self.subject.loaded.layer_norms()
         return Inspection(
             command=command,
             model=self.subject.loaded.info,
@@ -43,7 +42,7 @@ class Run:
             counts=self.measured.counts,
             sites=list(self._site_summaries(learned)),
             rows=rows,
-            warnings=[*parameter_flags(learned), *run_flags(self.measured, config.layer_norm_epsilon)],
+            warnings=[*parameter_flags(learned), *run_flags(tallies(self.measured), configured)],
         )
 
     def rows(self, *, sort: str = POSITION, top: int | None = None) -> Rows:
@@ -71,10 +70,6 @@ class Run:
                 gain=learned.gain,
                 bias=learned.bias,
             )
-
-    def _parameters(self, site: Site) -> LayerNormParameters:
-        module = layer_norm(self.subject.loaded.body, site)
-        return LayerNormParameters(gain=_vector(module.weight), bias=_vector(module.bias))
 
 
 class MeasuredRows(Rows):
@@ -148,23 +143,27 @@ def run(
     bos: bool,
     overflow: Overflow,
     batch_size: int | None,
+    batch_tokens: int | None,
     progress: Progress | None,
 ) -> Run:
     """Tokenize the prompts, load the model and measure; what is wrong with the call is found before weights are read.
 
     Raises:
-        UsageError: no such layer or site, or a batch size below 1.
+        UsageError: no such layer, site or device.
         CheckpointError: the weights or the tokenizer can't be used.
         PromptError: a prompt can't be used.
     """
     checkpoint = model.checkpoint if isinstance(model, LoadedModel) else model
     sites = select_sites(checkpoint.config.n_layer, layers, kinds)
     subject = prepare(
-        prompts, model=model, device=device, dtype=dtype, bos=bos, overflow=overflow, batch_size=batch_size
+        prompts,
+        model=model,
+        device=device,
+        dtype=dtype,
+        bos=bos,
+        overflow=overflow,
+        batch_size=batch_size,
+        batch_tokens=batch_tokens,
     )
     measured = measure(subject.loaded.body, subject.contexts, subject.batches, sites, shape=shape, progress=progress)
     return Run(subject, bos, measured)
-
-
-def _vector(parameter: torch.Tensor | None) -> NDArray[np.float64] | None:
-    return None if parameter is None else parameter.detach().cpu().double().numpy()

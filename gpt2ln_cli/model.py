@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from gpt2ln_cli.checkpoint import DEFAULT_MODEL, LM_HEAD, Checkpoint, locate
+from gpt2ln_cli.arguments import checked, checkpoint_name
+from gpt2ln_cli.checkpoint import DEFAULT_MODEL, LM_HEAD, Checkpoint, LayerNormParameters, locate
+from gpt2ln_cli.checkpoint.environment import import_hub
 from gpt2ln_cli.errors import CheckpointError, UsageError
+from gpt2ln_cli.sites import all_sites
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import numpy as np
     import torch
+    from numpy.typing import NDArray
     from tokenizers import Tokenizer
     from torch import nn
     from transformers.models.gpt2.modeling_gpt2 import GPT2Model
@@ -38,12 +41,22 @@ class LoadedModel:
         """Which model this is, for a record's header."""
         return self.checkpoint.info(dtype=str(self.body.dtype).removeprefix("torch."), device=str(self.body.device))
 
+    def layer_norms(self) -> dict[str, LayerNormParameters]:
+        """The gain and bias that the model has now, by site name."""
+        modules = {site.name: layer_norm(self.body, site) for site in all_sites(self.checkpoint.config.n_layer)}
+        return {
+            name: LayerNormParameters(gain=_vector(module, "weight"), bias=_vector(module, "bias"))
+            for name, module in modules.items()
+        }
 
+
+@checked
 def load(
     model: str | Path = DEFAULT_MODEL,
     *,
     revision: str | None = None,
     heads: int | None = None,
+    prefix: str | None = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
 ) -> LoadedModel:
@@ -53,15 +66,19 @@ def load(
         model: a bundled name, a folder, a file, or a Hub id.
         revision: branch, tag or commit of a Hub id.
         heads: attention heads, for a file that does not tell.
+        prefix: what the tensors' names begin with, for a file that holds several bodies, as those of ``policy`` and
+            ``ref``.
         device: where to run; ``auto`` is the first of cuda, mps and cpu that is there.
         dtype: what to compute in; ``auto`` is the type the weights are stored in.
 
     Raises:
-        UsageError: the device is not there, or ``heads`` contradicts the checkpoint or is needed and not given.
+        UsageError: an argument has no meaning, the device is not there, or ``heads`` or ``prefix`` contradicts the
+            checkpoint or is needed and not given.
         CheckpointError: the checkpoint can't be found, read or trusted.
     """
-    checkpoint = locate(str(model), revision, heads=heads)
-    return LoadedModel(checkpoint, build_body(checkpoint, device=device, dtype=dtype), checkpoint.tokenizer())
+    located = locate(checkpoint_name("model", model), revision, heads=heads, prefix=prefix)
+    checkpoint, tokenizer = located.with_tokenizer()
+    return LoadedModel(checkpoint, build_body(checkpoint, device=device, dtype=dtype), tokenizer)
 
 
 def layer_norm(body: GPT2Model, site: Site) -> nn.LayerNorm:
@@ -70,19 +87,14 @@ def layer_norm(body: GPT2Model, site: Site) -> nn.LayerNorm:
     return module
 
 
-@contextmanager
-def forward_replaced(module: nn.Module, forward: Callable[[torch.Tensor], torch.Tensor]) -> Iterator[None]:
-    """Let the module compute something else; on leaving, whatever happened inside, it is as it was."""
-    # In the instance's own namespace: it hides the class's forward, and deleting it brings that back.
-    own = module.__dict__.get("forward")
-    module.__dict__["forward"] = forward
-    try:
-        yield
-    finally:
-        if own is None:
-            del module.__dict__["forward"]
-        else:
-            module.__dict__["forward"] = own
+def eps_of(body: GPT2Model, site: Site) -> float:
+    """A site's own eps; the configuration's where its module has none."""
+    return float(getattr(layer_norm(body, site), "eps", body.config.layer_norm_epsilon))
+
+
+def _vector(module: nn.Module, name: Literal["weight", "bias"]) -> NDArray[np.float64] | None:
+    parameter: torch.Tensor | None = getattr(module, name, None)
+    return None if parameter is None else parameter.detach().cpu().double().numpy()
 
 
 def head_weight(loaded: LoadedModel) -> torch.Tensor:
@@ -99,6 +111,7 @@ def head_weight(loaded: LoadedModel) -> torch.Tensor:
                 f"{checkpoint.location}: '{LM_HEAD}' has shape {list(own.shape)} where the token embedding has "
                 f"{list(embedding.shape)}."
             )
+        checkpoint.check_unchanged()
         return own.tensor().to(embedding)
     if not checkpoint.config.tie_word_embeddings:
         raise CheckpointError(f"{checkpoint.location} has no LM head, and its configuration ties it to nothing.")
@@ -133,8 +146,9 @@ def build_body(checkpoint: Checkpoint, *, device: Device = "auto", dtype: Dtype 
 
     Raises:
         UsageError: the device or the type is not there.
-        CheckpointError: the weights can't be read, or transformers rejects the configuration.
+        CheckpointError: the weights can't be read or change meanwhile, or transformers rejects the configuration.
     """
+    import_hub()  # before transformers does
     import torch
     from transformers.models.gpt2.configuration_gpt2 import GPT2Config
     from transformers.models.gpt2.modeling_gpt2 import GPT2Model
@@ -179,6 +193,7 @@ def build_body(checkpoint: Checkpoint, *, device: Device = "auto", dtype: Dtype 
             module.register_parameter("bias", None)
         else:
             state[name] = torch.zeros(parameter.shape, device=target, dtype=kind)
+    checkpoint.check_unchanged()
     body.load_state_dict(state, assign=True)
     body.requires_grad_(False)
     body.train(False)

@@ -10,8 +10,11 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from gpt2ln_cli.checkpoint.tokenizer import END_OF_TEXT
+from gpt2ln_cli.arguments import whole_number
+from gpt2ln_cli.checkpoint.encoding import encode, guarded
+from gpt2ln_cli.checkpoint.tokenizer_config import END_OF_TEXT
 from gpt2ln_cli.errors import CheckpointError, PromptError, UsageError
+from gpt2ln_cli.escaping import user_path
 from gpt2ln_cli.records import PromptInfo
 
 if TYPE_CHECKING:
@@ -24,7 +27,9 @@ STANDARD_INPUT = "-"
 SAMPLE = "default.txt"
 LONG_SAMPLE = "full_context.txt"
 HELD_OUT = "held_out.txt"
-# About this many tokens a forward pass: beyond some 2,700 the MLP's temporaries outgrow the allocator's cache.
+# Prompts are held in memory; a sparse file or a device has terabytes for nothing.
+MOST_BYTES = 256 * 2**20
+# About this many tokens a forward pass on a CPU: beyond some 2,700 the MLP's temporaries outgrow the allocator's cache.
 BATCH_TOKENS = 1024
 # A batch's longest sequence exceeds its shortest by at most this share, or by this many tokens.
 LENGTH_SLACK, LENGTH_SLACK_TOKENS = 0.25, 8
@@ -39,6 +44,7 @@ class Context:
     dropped: int
     text: str | None
     token_ids: list[int]
+    unread: int = 0
 
 
 def sample_prompts_folder() -> Path:
@@ -70,7 +76,13 @@ def read_prompts(source: str | Path, *, whole_file: bool = False) -> list[str]:
     if source == STANDARD_INPUT and sys.stdin is None:
         raise PromptError("standard input is closed: there is no prompt to read.")
     try:
-        raw = sys.stdin.buffer.read() if source == STANDARD_INPUT else Path(source).expanduser().read_bytes()
+        if source == STANDARD_INPUT:
+            raw = sys.stdin.buffer.read(MOST_BYTES + 1)
+        else:
+            with user_path(source).open("rb") as file:
+                raw = file.read(MOST_BYTES + 1)
+        if len(raw) > MOST_BYTES:
+            raise PromptError(f"{name} has more than the {MOST_BYTES:,} bytes that gpt2ln reads of prompts; split it.")
         text = raw.decode("utf-8-sig")
     except OSError as error:
         raise PromptError(f"can't read prompts from {name}: {error.strerror}.") from error
@@ -150,7 +162,10 @@ def make_contexts(
     contexts = []
     for index, prompt in enumerate(prompts):
         text = prompt if isinstance(prompt, str) else None
-        ids = _encode(prompt, index, tokenizer) if isinstance(prompt, str) else [int(i) for i in prompt]
+        if isinstance(prompt, str):
+            ids, unread = _encode(prompt, index, tokenizer, None if overflow == "window" else room)
+        else:
+            ids, unread = list(prompt), 0
         if not ids:
             raise PromptError(f"prompt {index} is empty: there is no token to normalize.")
         for i in ids:
@@ -168,14 +183,17 @@ def make_contexts(
         elif overflow == "window":
             windows = [ids[begin : begin + room] for begin in range(0, len(ids), room)]
         else:
+            more = "more than " if unread else ""
             added = " (one is <|endoftext|>)" if bos else ""
             raise PromptError(
-                f"prompt {index} has {len(ids) + len(start)} tokens{added} and the context has {config.n_positions}; "
-                "shorten it, or pass --overflow truncate (its beginning) or --overflow window (all of it, in pieces)."
+                f"prompt {index} has {more}{len(ids) + len(start)} tokens{added} and the context has "
+                f"{config.n_positions}; shorten it, or pass --overflow truncate (its beginning) or --overflow window "
+                "(all of it, in pieces)."
             )
         dropped = len(ids) - sum(map(len, windows))
         contexts += [
-            Context(index, number * room, dropped, text, start + window) for number, window in enumerate(windows)
+            Context(index, number * room, dropped, text, start + window, unread)
+            for number, window in enumerate(windows)
         ]
     return contexts
 
@@ -192,14 +210,15 @@ def beginning(contexts: Sequence[Context], tokens: int) -> list[Context]:
     return kept
 
 
-def _encode(prompt: str, index: int, tokenizer: Tokenizer | None) -> list[int]:
+def _encode(prompt: str, index: int, tokenizer: Tokenizer | None, enough: int | None) -> tuple[list[int], int]:
+    """Token ids, and how many characters remain unread where more ids than ``enough`` were found before."""
     if tokenizer is None:
         raise CheckpointError("this checkpoint has no tokenizer: give token ids (--token-ids 464,3290).")
     try:
         prompt.encode("utf-8")
     except UnicodeEncodeError as error:
         raise PromptError(f"prompt {index} is not valid text (character {error.start} is half of a pair).") from error
-    return list(tokenizer.encode(prompt, add_special_tokens=False).ids)
+    return encode(tokenizer, prompt, f"prompt {index}", enough=enough)
 
 
 def _end_of_text_id(config: Config, tokenizer: Tokenizer | None) -> int:
@@ -215,11 +234,13 @@ def token_texts(token_ids: Sequence[int], tokenizer: Tokenizer | None) -> list[s
     if tokenizer is None:
         return None
 
+    known = tokenizer
+
     @cache
     def text(token_id: int) -> str:
-        return str(tokenizer.decode([token_id], skip_special_tokens=False))
+        return str(known.decode([token_id], skip_special_tokens=False))
 
-    return [text(token_id) for token_id in token_ids]
+    return guarded(lambda: [text(token_id) for token_id in token_ids], "the checkpoint's tokenizer can't decode")
 
 
 def prompt_infos(contexts: Sequence[Context], tokenizer: Tokenizer | None) -> list[PromptInfo]:
@@ -230,6 +251,7 @@ def prompt_infos(contexts: Sequence[Context], tokenizer: Tokenizer | None) -> li
             prompt=context.prompt,
             offset=context.offset,
             dropped=context.dropped,
+            unread=context.unread,
             # Once is enough: with each window of a book, the record would grow with the square of its length.
             text=context.text if context.offset == 0 else None,
             token_ids=context.token_ids,
@@ -240,21 +262,34 @@ def prompt_infos(contexts: Sequence[Context], tokenizer: Tokenizer | None) -> li
     ]
 
 
-def plan_batches(lengths: Sequence[int], *, batch_size: int | None = None) -> list[list[int]]:
-    """Group sequences of similar length into batches of about ``BATCH_TOKENS`` padded tokens.
+def check_batches(batch_size: int | None, batch_tokens: int | None) -> None:
+    """Refuse what no batch can be made with.
+
+    Raises:
+        UsageError: one of them is below 1.
+    """
+    for name, value in (("batch size", batch_size), ("batch tokens", batch_tokens)):
+        if value is not None:
+            whole_number(name, value, least=1)
+
+
+def plan_batches(
+    lengths: Sequence[int], *, batch_size: int | None = None, batch_tokens: int = BATCH_TOKENS
+) -> list[list[int]]:
+    """Group sequences of similar length into batches.
 
     Args:
         lengths: tokens of each sequence.
         batch_size: most sequences in a batch; None leaves it to the tokens.
+        batch_tokens: most tokens in a batch, padding included; a longer sequence is a batch by itself.
 
     Returns:
         Indices into ``lengths``; every one occurs in exactly one batch.
 
     Raises:
-        UsageError: ``batch_size`` is below 1.
+        UsageError: ``batch_size`` or ``batch_tokens`` is below 1.
     """
-    if batch_size is not None and batch_size < 1:
-        raise UsageError(f"batch size {batch_size}: it must be 1 or more.")
+    check_batches(batch_size, batch_tokens)
     batches: list[list[int]] = []
     for index in sorted(range(len(lengths)), key=lambda i: lengths[i]):
         length = lengths[index]
@@ -263,7 +298,7 @@ def plan_batches(lengths: Sequence[int], *, batch_size: int | None = None) -> li
         fits = (
             batch
             and length <= max(shortest * (1 + LENGTH_SLACK), shortest + LENGTH_SLACK_TOKENS)
-            and length * (len(batch) + 1) <= BATCH_TOKENS
+            and length * (len(batch) + 1) <= batch_tokens
             and (batch_size is None or len(batch) < batch_size)
         )
         if fits:

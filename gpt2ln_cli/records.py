@@ -55,9 +55,10 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
 class Flag(msgspec.Struct, frozen=True, kw_only=True):
     """Something in the checkpoint or the run that makes its figures mean less than they seem to."""
 
-    code: Literal["nonfinite_parameter", "nonfinite_activation", "eps_dominates", "identity"]
+    code: Literal["nonfinite_parameter", "nonfinite_activation", "eps_dominates", "eps_differs", "identity"]
     """``nonfinite_*``: NaN or infinity in a gain or bias, or first met in the run; ``eps_dominates``: LayerNorm divides
-    by a constant instead of by sigma; ``identity``: the gain is 1 and the bias 0 or absent."""
+    by a constant instead of by sigma; ``eps_differs``: a module's eps is not the configuration's;
+    ``identity``: the gain is 1 and the bias 0 or absent."""
     site: str | None
     """Null where it concerns the whole model."""
     message: str
@@ -75,6 +76,9 @@ class PromptInfo(msgspec.Struct, frozen=True, kw_only=True):
     """Where in its prompt the sequence begins, in tokens."""
     dropped: int
     """Tokens of the prompt that ``truncate`` cut off."""
+    unread: int
+    """Characters behind those tokens, cut off before they were encoded: a very long prompt is read only as far as the
+    context could need."""
     text: str | None
     """The prompt's whole text; null where token ids were given, and in all but the first of a prompt's windows."""
     token_ids: list[int]
@@ -404,13 +408,19 @@ class ReadingFit(msgspec.Struct, frozen=True, kw_only=True):
     reading: str
     is_gpt2: bool
     statistics: int
-    """Statistics that each site would take for this input."""
+    """Statistics that each site would take for this input, over the batches it was run in."""
     worst: float | None
     """Largest |y - predicted y| / rms(y) over sites, tokens and features."""
     rms: float | None
     """Largest rms(y - predicted y) / rms(y) over sites."""
     fits: int
-    """Sites whose output it reproduces to rounding."""
+    """Sites whose output it reproduces: at least ``level`` of the numbers."""
+    exact: float | None
+    """Least share over sites of the numbers of y that it gives exactly, from float64 rounded once to the dtype."""
+    reproduced: float | None
+    """The same, allowing for what the kernel's float32 arithmetic may change before that rounding: what decides."""
+    ulps: float | None
+    """Largest |y - predicted y| in units of y's last place; cancellation makes it large, and it decides nothing."""
 
 
 class SiteTrial(msgspec.Struct, frozen=True, kw_only=True):
@@ -420,9 +430,9 @@ class SiteTrial(msgspec.Struct, frozen=True, kw_only=True):
     layer: int | None
     kind: Literal["ln_1", "ln_2", "ln_f"]
     verdict: str | None
-    """The only reading that fits to rounding; null where none does, or several do."""
+    """The only reading that fits; null where none does, or several do."""
     candidates: list[str]
-    """All readings that fit to rounding: several where the input can't tell them apart."""
+    """All readings that reproduce at least ``level`` of the numbers: several where the input can't tell them apart."""
     rms: float | None
     """rms(y - predicted y) / rms(y) of the best reading."""
     runner_up: str
@@ -431,6 +441,16 @@ class SiteTrial(msgspec.Struct, frozen=True, kw_only=True):
     """By how many powers of ten the best fits better than the runner-up."""
     affine: Literal["gain and bias", "gain alone", "bias alone", "neither"]
     """What, applied to the best reading's xhat, reproduces y."""
+    best: str
+    """The reading that reproduces most, whether it fits or not."""
+    exact: float
+    """Share of the numbers of y that the best reading gives exactly, rounded once to the dtype."""
+    reproduced: float
+    """The same, allowing for what the kernel's float32 arithmetic may change before that rounding."""
+    ulps: float | None
+    """Largest |y - predicted y| of the best reading in units of y's last place."""
+    runner_up_reproduced: float
+    """Share of the numbers that the runner-up reproduces."""
 
 
 class Check(msgspec.Struct, frozen=True, kw_only=True):
@@ -454,11 +474,17 @@ class Verification(msgspec.Struct, frozen=True, kw_only=True):
     readings: list[ReadingFit]
     """GPT-2's own first."""
     rounding: float
-    """A reading whose rms(y - predicted y) / rms(y) is at most this fits to rounding."""
+    """What rounding to the dtype may make of rms(y - predicted y) / rms(y) of a right reading, at the worst site."""
+    level: float
+    """Share of the numbers that a reading must reproduce at a site to fit it."""
+    companion: list[int] | None
+    """Token ids of a context that ran beside the only one: alone it can't tell a context from a minibatch."""
     sites: list[SiteTrial]
     checks: list[Check]
     behaves_as_gpt2: bool
-    """No check came out otherwise."""
+    """The axis is GPT-2's, and no other check came out otherwise."""
+    warnings: list[Flag] = []
+    """What deserves care."""
     nonfinite: int = 0
 
 
@@ -493,10 +519,10 @@ class TokenAtSite(msgspec.Struct, frozen=True, kw_only=True):
     post: StageShape
     rebuilt_error: float | None
     """||x - (sqrt(sigma^2 + eps) xhat + mu)|| / ||x||, xhat being undone from the module's output."""
-    rounding: float | None
-    """What rounding in the model's dtype makes of ``rebuilt_error``, in order of magnitude."""
+    rounding: float
+    """What ``rebuilt_error`` may be at most, where it is the rounding of y alone."""
     rebuilt: bool
-    """Whether every feature of x is rebuilt to rounding."""
+    """Whether x is rebuilt to rounding: y is what x, mu and sigma give, rounded once."""
     shape_kept: bool
     """Whether x - mu and xhat differ by nothing but a factor, to rounding: then kurtosis is the same."""
 
@@ -632,6 +658,8 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     contexts: list[SharedDirection]
     """Only where whole contexts were looked at."""
     findings: list[Finding]
+    warnings: list[Flag] = []
+    """What deserves care."""
     nonfinite: int = 0
 
 
@@ -678,11 +706,14 @@ class Ablation(msgspec.Struct, frozen=True, kw_only=True):
     """The model as it is."""
     replaced: list[Ablated]
     resolution: float
-    """Differences of loss up to this, in nats, are taken for rounding."""
+    """Differences of loss up to this, in nats, are taken for rounding: three standard errors of what it makes of the
+    loss to round the outputs of the replaced LayerNorms once more."""
     lower: list[str]
     """Replacements with a lower loss than the real model's, lowest first; none of them looks ahead."""
     equal: list[str]
     """Replacements that do not look ahead whose loss is the real model's."""
+    warnings: list[Flag] = []
+    """What deserves care in the model as it is."""
     nonfinite: int = 0
 
 
@@ -698,15 +729,16 @@ class VectorChange(msgspec.Struct, frozen=True, kw_only=True):
     """What became of a gain or bias between checkpoint A and checkpoint B."""
 
     norm: float | None
-    """L2 norm of b - a."""
+    """L2 norm of b - a over the features that differ; null where that is not finite."""
     relative: float | None
-    """That, divided by the L2 norm of a; null where a is 0."""
+    """That, divided by the L2 norm of a; null where a is 0 or not finite."""
     cosine: float | None
-    """Cosine of the angle between a and b; null where either is 0."""
+    """Cosine of the angle between a and b; null where either is 0 or holds NaN or infinity."""
     changed: int
-    """Features whose value differs at all."""
+    """Features whose value differs at all; NaN in both is no difference."""
     largest: list[FeatureChange]
-    """The features that changed most, the most changed first; none that did not change."""
+    """The features that changed most: those that are not finite on one side, then the most changed; none that did not
+    change."""
 
 
 class SpreadChange(msgspec.Struct, frozen=True, kw_only=True):
@@ -754,6 +786,8 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
     sites: list[SiteDifference]
     changed_sites: int
     """Sites whose gain or bias differs at all."""
+    warnings: list[Flag] = []
+    """What deserves care, and in which of the two checkpoints."""
     nonfinite: int = 0
 
 
@@ -781,6 +815,8 @@ class Tour(msgspec.Struct, frozen=True, kw_only=True):
     command: Literal["tour"] = "tour"
     model: ModelInfo
     answers: list[Answer]
+    warnings: list[Flag] = []
+    """What deserves care."""
     nonfinite: int = 0
 
 
@@ -824,6 +860,14 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 Record = (
     Inspection | Parameters | Arithmetic | Models | Verification | Comparison | Ablation | Difference | Tour | Report
 )
+
+
+def united(*lists: Sequence[Flag]) -> list[Flag]:
+    """The flags of several runs of one model, each code of a site once."""
+    found: dict[tuple[str, str | None], Flag] = {}
+    for flag in (flag for flags in lists for flag in flags):
+        found.setdefault((flag.code, flag.site), flag)
+    return list(found.values())
 
 
 def strict(value: Any) -> tuple[Any, int]:

@@ -22,10 +22,12 @@ def reproduction(
     record: Inspection,
     *,
     heads: int | None,
+    prefix: str | None,
     layers: Sequence[int | str] | None,
     kinds: Collection[str] | None,
     overflow: Overflow,
     batch_size: int | None,
+    batch_tokens: int | None,
     version_of_gpt2ln: str,
 ) -> Reproduction:
     """The calls of ``report`` that give an inspection again, on the same commit, device and dtype.
@@ -33,10 +35,12 @@ def reproduction(
     Args:
         record: the inspection.
         heads: what was asked for, as are the others.
+        prefix: what the names of the body's tensors begin with, in a file of several.
         layers: numbers and ``"final"``.
         kinds: of ``ln_1``, ``ln_2`` and ``ln_f``.
         overflow: what became of long prompts.
         batch_size: most sequences in a forward pass.
+        batch_tokens: most tokens in one.
         version_of_gpt2ln: of the package.
     """
     model = record.model
@@ -44,6 +48,7 @@ def reproduction(
         "model": model.name,
         "revision": model.revision,
         "heads": heads if heads is not None or not _heads_are_inferred(model) else model.n_head,
+        "prefix": prefix,
         "device": (model.device or "auto").partition(":")[0],
         "dtype": model.dtype if model.dtype in get_args(Dtype) else None,
         "layers": None if layers is None else [layer if layer == FINAL else int(layer) for layer in layers],
@@ -51,6 +56,7 @@ def reproduction(
         "bos": record.bos or None,
         "overflow": None if overflow == "error" else overflow,
         "batch_size": batch_size,
+        "batch_tokens": batch_tokens,
     }
     options = {name: value for name, value in chosen.items() if value is not None}
     texts, ids = _prompts(record.prompts, bos=record.bos)

@@ -44,6 +44,8 @@ def parse_layers(text: str) -> list[int | str]:
         if first == FINAL and not dash:
             layers.append(FINAL)
         elif first.isdecimal() and (last.isdecimal() if dash else True):
+            if max(len(first), len(last)) > 18:  # which int() may refuse to read
+                raise UsageError(f"layer {max(first, last, key=len)[:18]}...: no GPT-2 has that many layers.")
             # Two bounds, not the numbers between them: a mistyped "0-99999999999" must not fill the memory.
             bounds = (int(first), int(last or first))
             if bounds[0] > bounds[1]:

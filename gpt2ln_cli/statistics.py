@@ -9,6 +9,7 @@ With mu and rstd = 1 / sqrt(sigma^2 + eps) from the kernel and d features, the r
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
@@ -17,8 +18,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from gpt2ln_cli.instrument import Batch, Exact, Instrument, Reading
 from gpt2ln_cli.ledger import Floats, Ledger
-from gpt2ln_cli.probe import Probe, SiteReading
 from gpt2ln_cli.prompts import Context
 from gpt2ln_cli.records import Counts, KindCount, Spread, Summary
 from gpt2ln_cli.sites import KINDS, Site
@@ -27,6 +28,13 @@ if TYPE_CHECKING:
     from transformers import GPT2Model
 
 Progress = Callable[[int, int], None]
+
+# Where eps makes up this much of variance + eps, too few digits of the variance are left in the kernel's rstd ...
+EPS_SHARE = 0.9
+# ... as above this rstd whatever eps is, since float32 has no variance so small ...
+LARGEST_RSTD = 1e17
+# ... and where |mean| exceeds sigma so many times, too few in the kernel's float32 variance.
+MEAN_TO_SIGMA = 30.0
 
 
 @dataclass(frozen=True)
@@ -61,6 +69,8 @@ class Measured:
     ledger: Ledger
     statistics: Sequence[int]
     """By site: (mu, sigma) pairs that the kernel returned for real tokens."""
+    eps: Sequence[float]
+    """By site: the module's own."""
     counts: Counts
 
     def at(self, number: int) -> Quantities:
@@ -93,41 +103,26 @@ def measure(
     tally = _Tally(sites)
     ledger = Ledger()
     done = 0
-    with Probe(body, sites, shape=shape) as probe:
-        for batch in batches:
-            ids, mask, positions = _pad([contexts[i].token_ids for i in batch], body.device)
-            readings = probe.run(ids, mask, positions)
-            real = mask.bool().cpu().numpy()
-            tally.add(readings, real)
-            derived = _derive(readings, real, body.config.n_embd, body.config.layer_norm_epsilon)
-            ledger.add(derived.stacked(), np.concatenate([np.arange(starts[i], starts[i + 1]) for i in batch]))
-            done += int(real.sum())
-            if progress is not None:
-                progress(done, int(starts[-1]))
+    instrument = Instrument(body, sites, shape=shape)
+    for numbers in batches:
+        batch = Batch.of([contexts[i].token_ids for i in numbers])
+        readings = instrument.read(batch)
+        real = batch.mask.bool().numpy()
+        tally.add(readings, real)
+        derived = _derive(readings, real, body.config.n_embd, functools.partial(instrument.read_exactly, batch))
+        ledger.add(derived.stacked(), np.concatenate([np.arange(starts[i], starts[i + 1]) for i in numbers]))
+        done += int(real.sum())
+        if progress is not None:
+            progress(done, int(starts[-1]))
     return Measured(
         sites=sites,
         sequence=np.repeat(np.arange(len(lengths)), lengths),
         position=np.concatenate([np.arange(length) for length in lengths]),
         ledger=ledger,
         statistics=list(tally.real.values()),
+        eps=list(tally.eps.values()),
         counts=tally.counts(len(lengths), sum(lengths), body.config.n_embd, len(batches)),
     )
-
-
-def _pad(sequences: Sequence[Sequence[int]], device: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Token ids, mask and positions, each (sequences, longest), padded on the right.
-
-    GPT-2's positions are absolute, so padding on the left would move them. The padding's id does not matter: no real
-    token attends to a later position.
-    """
-    longest = max(map(len, sequences))
-    ids = torch.zeros((len(sequences), longest), dtype=torch.int64)
-    mask = torch.zeros_like(ids)
-    for row, sequence in enumerate(sequences):
-        ids[row, : len(sequence)] = torch.tensor(sequence)
-        mask[row, : len(sequence)] = 1
-    positions = torch.arange(longest).expand_as(ids)
-    return ids.to(device), mask.to(device), positions.to(device)
 
 
 class _Tally:
@@ -136,13 +131,15 @@ class _Tally:
     def __init__(self, sites: Sequence[Site]) -> None:
         self.real = dict.fromkeys(sites, 0)
         self.padded = dict.fromkeys(sites, 0)
+        self.eps = dict.fromkeys(sites, 0.0)
         self.positions = 0
 
-    def add(self, readings: Sequence[SiteReading], real: NDArray[np.bool_]) -> None:
+    def add(self, readings: Sequence[Reading], real: NDArray[np.bool_]) -> None:
         padded = int((~real).sum())
         for reading in readings:
             self.real[reading.site] += reading.rstd.numel() - padded
             self.padded[reading.site] += padded
+            self.eps[reading.site] = reading.eps
         self.positions += padded
 
     def counts(self, sequences: int, tokens: int, features: int, batches: int) -> Counts:
@@ -178,8 +175,16 @@ class _Tally:
         )
 
 
-def _derive(readings: Sequence[SiteReading], real: NDArray[np.bool_], features: int, eps: float) -> Quantities:
-    """The quantities of one forward pass, each (sites, real tokens)."""
+ReadExactly = Callable[[dict[Site, torch.Tensor]], dict[Site, Exact]]
+
+
+def _derive(
+    readings: Sequence[Reading], real: NDArray[np.bool_], features: int, read_exactly: ReadExactly
+) -> Quantities:
+    """The quantities of one forward pass, each (sites, real tokens).
+
+    Where the kernel's results do not determine a token's variance, the batch is run once more.
+    """
 
     def stack(tensors: Sequence[torch.Tensor]) -> Floats:
         values: Floats = torch.stack(list(tensors)).cpu().double().numpy()[:, real]
@@ -187,27 +192,33 @@ def _derive(readings: Sequence[SiteReading], real: NDArray[np.bool_], features: 
 
     mean = stack([reading.mean for reading in readings])
     rstd = stack([reading.rstd for reading in readings])
+    eps = np.array([[reading.eps] for reading in readings])
     shapes = [reading.shape for reading in readings if reading.shape is not None]
-    lowest = stack([shape.lowest for shape in shapes]) if shapes else None
-    highest = stack([shape.highest for shape in shapes]) if shapes else None
-    square_norm = stack([shape.square_norm for shape in shapes]) if shapes else None
     max_deviation = excess_kurtosis = None
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         variance = np.maximum(1.0 / rstd**2 - eps, 0.0)
-        for index, reading in enumerate(readings):
-            if reading.exact is None:
-                continue
-            # Among the real tokens, those that were read from x; and of those, where their values stand.
-            chosen = reading.exact.rows.cpu().numpy()
-            here, kept = chosen[real], real[chosen]
-            mean[index, here] = reading.exact.mean.cpu().numpy()[kept]
-            variance[index, here] = reading.exact.variance.cpu().numpy()[kept]
-            if square_norm is not None:
-                square_norm[index, here] = reading.exact.square_norm.cpu().numpy()[kept]
+        # sigma^2 in units of 1 / rstd^2, which the shape was scaled by.
+        unit = variance * rstd**2
+        # eps rstd^2 is the share of eps. A NaN is in no doubt.
+        doubtful = (eps * rstd**2 > EPS_SHARE) | (rstd > LARGEST_RSTD) | (np.abs(mean * rstd) > MEAN_TO_SIGMA)
+        square_norm = stack([shape.square_norm for shape in shapes]) if shapes else None
+        if doubtful.any():
+            places = np.flatnonzero(real)
+            rows = {index: np.flatnonzero(of_site) for index, of_site in enumerate(doubtful) if of_site.any()}
+            exact = read_exactly({readings[index].site: torch.from_numpy(places[row]) for index, row in rows.items()})
+            for index, row in rows.items():
+                found = exact[readings[index].site]
+                mean[index, row] = found.mean.cpu().numpy()
+                variance[index, row] = found.variance.cpu().numpy()
+                unit[index, row] = 1.0
+                if square_norm is not None:
+                    square_norm[index, row] = found.square_norm.cpu().numpy()
         sigma = np.sqrt(variance)
-        if lowest is not None and highest is not None and square_norm is not None:
+        if square_norm is not None:
+            lowest = stack([shape.lowest for shape in shapes])
+            highest = stack([shape.highest for shape in shapes])
             max_deviation = np.maximum(highest - mean, mean - lowest) / sigma
-            excess_kurtosis = square_norm**2 / features / variance**2 - 3.0
+            excess_kurtosis = square_norm**2 / features / unit**2 - 3.0
         pre_norm_squared = features * (variance + mean**2)
         return Quantities(
             mean=mean,

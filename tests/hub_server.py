@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
 import time
@@ -10,6 +11,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Lock, Thread
+from typing import Literal
 from urllib.parse import unquote, urlsplit
 
 RESOLVE = re.compile(r"/(?P<repo>[^/]+(?:/[^/]+)?)/resolve/(?P<revision>[^/]+)/(?P<file>.+)")
@@ -32,6 +34,9 @@ class Repository:
         mute: files for which the server takes the request and never answers.
         announced: a size to announce in place of the true one, by file.
         renamed: another id that requests are redirected to.
+        etags: what to answer as ETag in place of the true one, by file: one after the other, the last for ever.
+        drips: what of the answer comes byte by byte, by (method, file).
+        endless: files whose content never ends.
     """
 
     folder: Path
@@ -44,6 +49,9 @@ class Repository:
     mute: frozenset[str] = frozenset()
     announced: dict[str, int] = field(default_factory=dict)
     renamed: str | None = None
+    etags: dict[str, list[str]] = field(default_factory=dict)
+    drips: dict[tuple[str, str], Literal["headers", "content"]] = field(default_factory=dict)
+    endless: frozenset[str] = frozenset()
 
     def commit(self, branch: str = "main") -> str:
         """The commit that a branch stands for."""
@@ -163,6 +171,12 @@ class _Handler(BaseHTTPRequestHandler):
             "Accept-Ranges": "bytes" if repository.ranges else "none",
         }
         asked = RANGE.fullmatch(self.headers.get("Range", "")) if repository.ranges else None
+        if (etags := repository.etags.get(file)) is not None:
+            headers["ETag"] = etags.pop(0) if len(etags) > 1 else etags[0]
+        if (part := repository.drips.get((self.command, file))) is not None:
+            return self._drip(headers, path.read_bytes(), part, file)
+        if self.command == "GET" and file in repository.endless:
+            return self._send_for_ever(headers, file)
         if self.command == "HEAD":
             return self._send(200, {**headers, "Content-Length": str(length)}, file=file)
         if asked is None:
@@ -175,6 +189,31 @@ class _Handler(BaseHTTPRequestHandler):
             stream.seek(start)
             content = stream.read(stop - start)
         return self._send(206, headers, content, file=file, drop=self._drops(repository, file))
+
+    def _drip(self, headers: dict[str, str], content: bytes, part: str, file: str) -> None:
+        self.server_hub.count(self.command, file, 0)
+        head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        whole = f"HTTP/1.1 200 OK\r\n{head}Content-Length: {len(content)}\r\n\r\n".encode()
+        at_once = len(whole) if part == "content" else 20
+        self.close_connection = True
+        with contextlib.suppress(OSError):
+            self.wfile.write(whole[:at_once])
+            for byte in (whole + content)[at_once:]:
+                if self.server_hub.closing:
+                    return
+                time.sleep(0.2)
+                self.wfile.write(bytes([byte]))
+
+    def _send_for_ever(self, headers: dict[str, str], file: str) -> None:
+        self.close_connection = True
+        self.send_response(200)
+        for name, value in {**headers, "Transfer-Encoding": "chunked"}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        with contextlib.suppress(OSError):
+            while not self.server_hub.closing:
+                self.wfile.write(f"{PIECE:x}\r\n".encode() + b" " * PIECE + b"\r\n")
+                self.server_hub.count(self.command, file, PIECE)
 
     def _drops(self, repository: Repository, file: str) -> bool:
         if not repository.drops.get(file):

@@ -1,6 +1,7 @@
 """Feed mutated checkpoint files to the command line, in a process of its own so that its memory can be told.
 
 ``python tests/mutate.py 2000 SEED`` prints a line of JSON: how many examples, their exit codes, the memory they took.
+``python tests/mutate.py 2000 SEED tokenizers`` mutates the tokenizers' files alone, and has text encoded.
 """
 
 from __future__ import annotations
@@ -14,13 +15,15 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import layouts
 import torch
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
-from tokenizers import Tokenizer, models, pre_tokenizers
+from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from gpt2ln_cli.cli import main
@@ -36,13 +39,115 @@ VALUES = (
 )
 
 
-def write_everything(folder: Path) -> list[tuple[Path, int | None]]:
-    """One small model in every layout; the path to give and the heads to give with it."""
+TEXTS = ("ab ba", "a" * 300, "h\u00e9llo 12\n\n  (c) \U0001f600", "<x> a<x>", "a" * 200 + "b ", " ")
+DOUBLES = {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True}
+REPLACE = [
+    {"type": "Replace", "pattern": pattern, "content": content}
+    for pattern in ({"String": "a"}, {"String": ""}, {"Regex": ""}, {"Regex": "(a|aa)+$"}, {"Regex": "(?<=a)(?=b)"})
+    for content in ("", "aa", "a" * 10**6)
+]
+STRIP = {"type": "Strip", "strip_left": True, "strip_right": True, "content": "a", "start": 10**18, "stop": 10**18}
+METASPACE = {"type": "Metaspace", "replacement": "\U0001f600", "prepend_scheme": "always", "split": False}
+STEPS = {
+    "normalizer": [
+        *REPLACE,
+        {"type": "Sequence", "normalizers": [DOUBLES] * 25},
+        {"type": "Sequence", "normalizers": REPLACE[1:3] * 12},
+        *(
+            {"type": "Precompiled", "precompiled_charsmap": chars}
+            for chars in ("", "AAAA", "BAAAAAAAAABhYQA=", "////f2E=")
+        ),
+        *({"type": "Prepend", "prepend": "a" * length} for length in (0, 10, 10**5)),
+        STRIP,
+    ],
+    "pre_tokenizer": [
+        {"type": "Sequence", "pretokenizers": [DOUBLES] * 25},
+        {"type": "Sequence", "pretokenizers": [METASPACE] * 25},
+        DOUBLES,
+        METASPACE,
+        *(
+            {"type": "Split", "pattern": replace["pattern"], "behavior": behavior, "invert": invert}
+            for replace in REPLACE[::3]
+            for behavior in ("Isolated", "Removed", "MergedWithPrevious", "MergedWithNext", "Contiguous")
+            for invert in (False, True)
+        ),
+        {"type": "FixedLength", "length": 0},
+    ],
+    "decoder": [
+        *REPLACE,
+        {"type": "Sequence", "decoders": [DOUBLES] * 25},
+        {"type": "Sequence", "decoders": REPLACE[1:3] * 12},
+        {"type": "CTC", "pad_token": "", "word_delimiter_token": "", "cleanup": True},
+        {"type": "BPEDecoder", "suffix": ""},
+        STRIP,
+        METASPACE,
+    ],
+    "post_processor": [
+        {"type": "Sequence", "processors": [DOUBLES] * 25},
+        {"type": "TemplateProcessing", "single": [], "pair": [], "special_tokens": {}},
+        {"type": "BertProcessing", "sep": ["a", 10**9], "cls": ["", 0]},
+    ],
+    "truncation": [{"direction": "Right", "max_length": 0, "strategy": "LongestFirst", "stride": 10**18}],
+    "padding": [
+        {
+            "strategy": {"Fixed": 10**18},
+            "direction": "Left",
+            "pad_to_multiple_of": 0,
+            "pad_id": 2**32 - 1,
+            "pad_type_id": 0,
+            "pad_token": "a",
+        }
+    ],
+    "added_tokens": [
+        [
+            {
+                "id": number,
+                "content": content,
+                "single_word": flag,
+                "lstrip": flag,
+                "rstrip": flag,
+                "normalized": flag,
+                "special": flag,
+            }
+        ]
+        for number in (0, 7, 60, 2**32 - 1)
+        for content in ("", " ", "a", "<x>")
+        for flag in (False, True)
+    ],
+}
+PARTS = sorted(STEPS)
+TOKENIZER_VALUES = (*VALUES, "a", "\u0120", "##########", "<x>", [["a", "b"]], ["a b c"], "(a|aa)+$")
+
+
+@dataclass(frozen=True)
+class Target:
+    """A checkpoint to attack: which of its files, with what in place of their values, and what is then asked of it."""
+
+    path: Path
+    files: list[Path]
+    commands: list[list[str]]
+    values: tuple[object, ...] = VALUES
+
+    @property
+    def name(self) -> str:
+        return (self.path if self.path.is_dir() else self.path.parent).name
+
+
+def small_model() -> GPT2LMHeadModel:
     torch.manual_seed(1)
     shape = {"vocab_size": 61, "n_positions": 8, "n_embd": 16, "n_layer": 1, "n_head": 2}
-    model = GPT2LMHeadModel(GPT2Config(bos_token_id=None, eos_token_id=None, **shape))
+    return GPT2LMHeadModel(GPT2Config(bos_token_id=None, eos_token_id=None, **shape))
+
+
+def small_tokenizer() -> Tokenizer:
     tokenizer = Tokenizer(models.BPE({chr(97 + i): i for i in range(26)} | {"ab": 26}, [("a", "b")]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    return tokenizer
+
+
+def write_everything(folder: Path) -> list[Target]:
+    """One small model in every layout."""
+    model, tokenizer = small_model(), small_tokenizer()
     (folder / "tokenizer").mkdir()
     tokenizer.save(str(folder / "tokenizer" / "tokenizer.json"))
     targets = []
@@ -55,7 +160,46 @@ def write_everything(folder: Path) -> list[tuple[Path, int | None]]:
             path = writer(model, place)
         if writer in layouts.FOLDERS:
             tokenizer.save(str(place / "tokenizer.json"))
-        targets.append((path, layouts.heads_for(writer, model)))
+        heads = layouts.heads_for(writer, model)
+        words = ["--model", str(path), *(["--heads", str(heads)] if heads else [])]
+        files = sorted(file for file in place.iterdir() if file.is_file())
+        targets.append(Target(path, files, [["params", *words], ["inspect", "--token-ids", "1,2", *words]]))
+    return targets
+
+
+def write_tokenizers(folder: Path) -> list[Target]:
+    """A small model with tokenizers of several kinds."""
+    model, bpe = small_model(), small_tokenizer()
+    bpe.add_special_tokens([AddedToken("<x>", normalized=False)])
+    bpe.decoder = decoders.ByteLevel()
+    unigram = Tokenizer(models.Unigram([("<unk>", 0.0), ("\u2581", -1.0), *((c, -2.0) for c in "abelh")], 0))
+    unigram.normalizer = normalizers.Sequence(
+        [normalizers.NFKC(), normalizers.Replace("``", '"'), normalizers.Lowercase(), normalizers.Prepend("a")]
+    )
+    unigram.pre_tokenizer = pre_tokenizers.Metaspace()
+    unigram.decoder = decoders.Sequence([decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse()])
+    word_piece = Tokenizer(
+        models.WordPiece({"[UNK]": 0, "a": 1, "##a": 2, "##b": 3, "b": 4, "<x>": 5}, unk_token="[UNK]")
+    )
+    word_piece.normalizer = normalizers.BertNormalizer()
+    word_piece.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Split(" ", "removed"), pre_tokenizers.Digits(), pre_tokenizers.BertPreTokenizer()]
+    )
+    word_piece.post_processor = processors.TemplateProcessing("<x> $A", special_tokens=[("<x>", 5)])
+    word_piece.decoder = decoders.WordPiece()
+    word_piece.enable_truncation(4)
+    word_piece.enable_padding(length=6)
+    targets = []
+    for name, tokenizer in (("bpe", bpe), ("two_files", bpe), ("unigram", unigram), ("word_piece", word_piece)):
+        path = layouts.whole_safetensors(model, folder / name)
+        if name == "two_files":
+            files = [Path(file) for file in tokenizer.model.save(str(path))]
+        else:
+            files = [path / "tokenizer.json"]
+            tokenizer.save(str(files[0]))
+        words = ["--model", str(path), "--overflow"]
+        commands = [["inspect", text, *words, overflow] for text in TEXTS for overflow in ("truncate", "window")]
+        targets.append(Target(path, files, commands, TOKENIZER_VALUES))
     return targets
 
 
@@ -67,16 +211,22 @@ def leaves(document: object, path: tuple[object, ...] = ()) -> list[tuple[object
     return [each for key, value in items for each in ((*path, key), *leaves(value, (*path, key)))]
 
 
-def edit_json(draw, raw: bytes) -> bytes:
-    """Replace, remove or rename one thing in the document."""
+def edit_json(draw, raw: bytes, values: tuple[object, ...]) -> bytes:
+    """Replace, remove or rename one thing in the document, or put another part into a tokenizer."""
     document = json.loads(raw)
+    if "pre_tokenizer" in document and draw(st.booleans()):
+        part = draw(st.sampled_from(PARTS))
+        document[part] = draw(st.sampled_from(STEPS[part]))
+        return json.dumps(document).encode()
     path = draw(st.sampled_from(leaves(document)))
     parent = document
     for key in path[:-1]:
         parent = parent[key]
     kind = draw(st.sampled_from(("replace", "replace", "remove", "rename")))
     if kind == "replace" or not isinstance(parent, dict):
-        parent[path[-1]] = draw(st.sampled_from(VALUES))
+        # What is of the same type is more often believed.
+        alike = [value for value in values if type(value) is type(parent[path[-1]])]
+        parent[path[-1]] = draw(st.sampled_from(alike if alike and draw(st.booleans()) else values))
     else:
         value = parent.pop(path[-1])
         if kind == "rename":
@@ -84,7 +234,7 @@ def edit_json(draw, raw: bytes) -> bytes:
     return json.dumps(document).encode()
 
 
-def mutate(draw, content: bytes, suffix: str) -> bytes:
+def mutate(draw, content: bytes, suffix: str, values: tuple[object, ...]) -> bytes:
     """Change the bytes of one file, more often near its beginning, where the headers are."""
     kinds = ["flip", "truncate", "number", "cut", "insert"]
     if suffix == ".json":
@@ -94,11 +244,11 @@ def mutate(draw, content: bytes, suffix: str) -> bytes:
     kind = draw(st.sampled_from(kinds))
     if kind == "json":
         with contextlib.suppress(ValueError, IndexError):
-            return edit_json(draw, content)
+            return edit_json(draw, content, values)
     if kind == "header":
         with contextlib.suppress(ValueError, IndexError, struct.error):
             (length,) = struct.unpack("<Q", content[:8])
-            header = edit_json(draw, content[8 : 8 + length])
+            header = edit_json(draw, content[8 : 8 + length], values)
             return layouts.safetensors_bytes(header, content[8 + length :])
     if not content:
         return content
@@ -129,16 +279,16 @@ def command_line(words: list[str]) -> tuple[int, str]:
     return code, errors.getvalue()
 
 
-def fuzz(examples: int, chosen_seed: int) -> dict[str, object]:
+def fuzz(examples: int, chosen_seed: int, write: Callable[[Path], list[Target]]) -> dict[str, object]:
     """Run so many examples; raises AssertionError with the example that does what none may do."""
     counts: Counter[str] = Counter()
     slowest = 0.0
     with tempfile.TemporaryDirectory() as name:
-        targets = write_everything(Path(name))
-        for path, heads in targets:
-            words = ["--model", str(path)] + (["--heads", str(heads)] if heads else [])
-            assert command_line(["params", *words]) == (0, "")
-            assert command_line(["inspect", "--token-ids", "1,2", *words]) == (0, "")
+        targets = write(Path(name))
+        for target in targets:
+            for words in target.commands:
+                code, errors = command_line(words)
+                assert code == 4 or (code, errors) == (0, ""), (words, errors)
         pages = int(Path("/proc/self/statm").read_text().split()[0])
         limit = pages * resource.getpagesize() + GIB
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
@@ -154,18 +304,13 @@ def fuzz(examples: int, chosen_seed: int) -> dict[str, object]:
         @given(data=st.data())
         def attack(data: st.DataObject) -> None:
             nonlocal slowest
-            path, heads = data.draw(st.sampled_from(targets))
-            folder = path if path.is_dir() else path.parent
-            files = sorted(file for file in folder.iterdir() if file.is_file())
-            victims = data.draw(st.lists(st.sampled_from(files), min_size=1, max_size=2))
-            words = [data.draw(st.sampled_from(("params", "inspect"))), "--model", str(path)]
-            words += ["--token-ids", "1,2"] if words[0] == "inspect" else []
-            words += ["--heads", str(heads)] if heads else []
-            words += data.draw(st.sampled_from(([], ["--json"])))
+            target = data.draw(st.sampled_from(targets))
+            victims = data.draw(st.lists(st.sampled_from(target.files), min_size=1, max_size=2))
+            words = data.draw(st.sampled_from(target.commands)) + data.draw(st.sampled_from(([], ["--json"])))
             whole = {file: file.read_bytes() for file in victims}
             try:
                 for file in victims:
-                    file.write_bytes(mutate(data.draw, file.read_bytes(), file.suffix))
+                    file.write_bytes(mutate(data.draw, file.read_bytes(), file.suffix, target.values))
                 begun = time.process_time()
                 code, errors = command_line(words)
                 slowest = max(slowest, time.process_time() - begun)
@@ -178,7 +323,7 @@ def fuzz(examples: int, chosen_seed: int) -> dict[str, object]:
                 errors
             )
             assert slowest < SECONDS
-            counts[f"{folder.name} {code}"] += 1
+            counts[f"{target.name} {code}"] += 1
 
         attack()
         after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -195,4 +340,5 @@ def fuzz(examples: int, chosen_seed: int) -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(fuzz(int(sys.argv[1]), int(sys.argv[2]))))
+    chosen = write_tokenizers if sys.argv[3:] == ["tokenizers"] else write_everything
+    print(json.dumps(fuzz(int(sys.argv[1]), int(sys.argv[2]), chosen)))

@@ -8,12 +8,15 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from conftest import DEMO
+from conftest import DEMO, raw_states, reference
+from hypothesis import given
+from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
-from transformers import AutoTokenizer, GPT2LMHeadModel, GPT2Model
+from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel, GPT2Model
 
 import gpt2ln_cli
 from gpt2ln_cli.checkpoint import locate
+from gpt2ln_cli.checkpoint.base import parse_config
 from gpt2ln_cli.errors import CheckpointError
 
 
@@ -126,6 +129,55 @@ def test_what_is_no_checkpoint(tmp_path):
 def test_unusable_configurations(tmp_path, config, match):
     (tmp_path / "config.json").write_text(config)
     refuse(tmp_path, match)
+
+
+SIZES = st.sampled_from([1, 2, 3, 4, 6, 8, 12, 24, 48])
+CONFIGURED = {
+    "vocab_size": SIZES,
+    "n_positions": SIZES,
+    "n_embd": SIZES,
+    "n_layer": SIZES,
+    "n_head": SIZES,
+    "n_inner": st.none() | SIZES,
+    "layer_norm_epsilon": st.sampled_from([1e-5, 1e-6, 1e-3]),
+    "activation_function": st.sampled_from(["gelu_new", "relu", "silu"]),
+    "scale_attn_weights": st.booleans(),
+    "scale_attn_by_inverse_layer_idx": st.booleans(),
+    "reorder_and_upcast_attn": st.booleans(),
+    "bos_token_id": st.none() | SIZES,
+    "tie_word_embeddings": st.booleans(),
+}
+ALIASED = dict.fromkeys(["num_attention_heads", "num_hidden_layers", "hidden_size", "max_position_embeddings"], SIZES)
+UNREAD = {"n_ctx": SIZES, "resid_pdrop": st.just(0.0), "use_cache": st.booleans()}
+
+
+@given(
+    st.fixed_dictionaries({}, optional=CONFIGURED | ALIASED | UNREAD).flatmap(lambda d: st.permutations([*d.items()]))
+)
+def test_the_configuration_is_the_one_that_transformers_makes_of_it(tmp_path_factory, items):
+    content = dict(items)
+    theirs = GPT2Config(**content)
+    path = tmp_path_factory.getbasetemp() / "config.json"
+    path.write_text(json.dumps({"model_type": "gpt2", **content}))
+    if theirs.n_embd % theirs.n_head:
+        with pytest.raises(CheckpointError, match=f"n_embd {theirs.n_embd}, which {theirs.n_head} heads do not divide"):
+            parse_config(path)
+        return
+    ours = parse_config(path)
+    assert {name: getattr(ours, name) for name in CONFIGURED} == {name: getattr(theirs, name) for name in CONFIGURED}
+
+
+def test_the_aliases_of_a_configuration_reach_the_figures(make_folder):
+    """Two heads of a width that GPT-2 small's twelve divide as well."""
+    folder = make_folder(n_head=2)
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"num_attention_heads": config.pop("n_head"), "num_hidden_layers": config.pop("n_layer")}
+    (folder / "config.json").write_text(json.dumps(config))
+    states = raw_states(GPT2Model.from_pretrained(folder).eval(), [1, 2, 3])
+    record = gpt2ln_cli.inspect([[1, 2, 3]], model=folder, per_token=True)
+    assert record.model.n_head == 2
+    for row in record.rows:
+        assert row.sigma == pytest.approx(reference(*states[row.site], 1e-5)["sigma"][row.position], rel=1e-5)
 
 
 def test_damaged_weights(tmp_path):

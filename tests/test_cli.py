@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 
+import numpy
 import pytest
+import torch
 
 from gpt2ln_cli import __version__, api
 from gpt2ln_cli.checkpoint import BUNDLED
@@ -194,10 +196,16 @@ BAD = [
     (2, ["inspect", "x", "--layer", "3", "--site", "ln_f"], "no LayerNorm is left"),
     (2, ["inspect", "x", "--site", "ln_3"], "ln_3"),
     (2, ["inspect", "x", "--batch-size", "0"], "--batch-size"),
+    (2, ["inspect", "x", "--batch-tokens", "0"], "--batch-tokens"),
     (2, ["inspect", "x", "--whole-file"], "--whole-file"),
     (2, ["inspect", "-", "-"], "only once"),
     (2, ["stats", "--layer", "1", "x", "--top", "0"], "--top"),
     (2, ["stats", "--layer", "1", "x", "--sort", "size"], "size"),
+    (2, ["inspect", "x", "--layer", "9" * 5000], "no GPT-2 has that many"),
+    (2, ["inspect", "x", "--layer", "0-" + "9" * 5000], "no GPT-2 has that many"),
+    (2, ["params", "--model", ""], "the name of the model is empty"),
+    (2, ["diff", "", "demo"], "the name of the model is empty"),
+    (2, ["plot", "gain", "--output", "-"], "can't tell an image format"),
     (2, ["count", "--tokens", "0"], "--tokens"),
     (2, ["count", "--width", "100", "--heads", "12"], "not a multiple"),
     (2, ["count", "--model", "demo", "--layers", "3"], "brings its own shape"),
@@ -205,6 +213,10 @@ BAD = [
     (2, ["count", "--tokens", "9" * 40], "64-bit"),
     (2, ["params", "--revision", "main"], "--revision"),
     (3, ["params", "--model", "./nothing-here"], "./nothing-here"),
+    (3, ["params", "--model", "~nosuch/x"], "~nosuch/x"),
+    (3, ["inspect", "x", "--model", "x" * 300], "File name too long"),
+    (4, ["inspect", "--prompts", "~nosuch/x"], "~nosuch/x"),
+    (4, ["inspect", "--prompts", "x" * 300], "File name too long"),
     (4, ["inspect", ""], "empty"),
     (4, ["inspect", "--prompts", "no-such-file.txt"], "no-such-file.txt"),
     (4, ["inspect", "--prompts", "."], "."),
@@ -313,6 +325,19 @@ def test_debug_shows_the_traceback_of_any_error(gpt2ln, monkeypatch):
     assert "internal error: ZeroDivisionError" in err
     assert "Traceback" not in err
     assert "Traceback" in gpt2ln("params", "--debug")[2]
+
+
+@pytest.mark.parametrize("allocate", [lambda: bytearray(2**60), lambda: numpy.ones(2**50), lambda: torch.empty(2**50)])
+def test_want_of_memory_is_no_internal_error(gpt2ln, monkeypatch, allocate):
+    monkeypatch.setattr(api, "params", lambda **_: allocate())
+    code, out, err = gpt2ln("params")
+    assert (code, out) == (2, "")
+    assert err.startswith("gpt2ln: out of memory; ")
+    assert err.count("\n") == 1
+
+
+def test_a_hyphen_is_standard_output(gpt2ln):
+    assert gpt2ln("count", "-o", "-") == gpt2ln("count")
 
 
 def test_help_of_every_command_ends_with_an_example_that_runs(gpt2ln, tmp_path, monkeypatch):

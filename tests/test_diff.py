@@ -115,3 +115,77 @@ def test_the_command_prints_the_record_and_fits(pair, capsys, monkeypatch):
     out = capsys.readouterr().out
     assert "differ at 2 of 5 sites" in " ".join(out.split())
     assert "…" not in out
+
+
+NAN, INF = float("nan"), float("inf")
+
+
+def spoilt(**values):
+    """Gains of h.1.ln_2 by feature, such as ``g3=NAN``."""
+
+    def change(body):
+        for name, value in values.items():
+            body.h[1].ln_2.weight[int(name[1:])] = value
+
+    return change
+
+
+def test_what_is_nan_or_infinite_in_both_does_not_differ(make_folder):
+    folder = make_folder(spoilt(g3=NAN, g5=INF, g6=-INF))
+    record = gpt2ln_cli.diff(folder, folder, [[1, 2]])
+    assert record.changed_sites == 0
+    for site in record.sites:
+        for vector in (site.gain, site.bias):
+            assert (vector.norm, vector.changed, vector.largest) == (0, 0, [])
+    gain = next(site.gain for site in record.sites if site.name == "h.1.ln_2")
+    # The angle of what is not finite is not 0, and neither is nothing a share of it.
+    assert (gain.cosine, gain.relative) == (None, None)
+
+
+def test_nan_of_other_bits_is_nan_all_the_same(make_folder):
+    other = -torch.tensor(NAN)
+    assert other.view(torch.int32) != torch.tensor(NAN).view(torch.int32)
+    a, b = make_folder(spoilt(g3=NAN)), make_folder(spoilt(g3=other))
+    assert gpt2ln_cli.diff(a, b).changed_sites == 0
+
+
+def test_what_is_not_finite_on_one_side_is_listed_first(make_folder):
+    a, b = make_folder(spoilt(g4=INF, g5=INF)), make_folder(spoilt(g0=100.0, g2=NAN, g4=-INF, g5=INF, g9=INF, g7=-3.0))
+    one, other = (load_file(folder / "model.safetensors")["transformer.h.1.ln_2.weight"] for folder in (a, b))
+    record = gpt2ln_cli.diff(a, b, top=24)
+    assert record.changed_sites == 1
+    gain = next(site.gain for site in record.sites if site.name == "h.1.ln_2")
+    assert [feature.index for feature in gain.largest] == [2, 4, 9, 0, 7]
+    assert [feature.b for feature in gain.largest] == [None, None, None, 100.0, -3.0]
+    assert [feature.a for feature in gain.largest if feature.index != 4] == [float(one[i]) for i in (2, 9, 0, 7)]
+    assert int((one != other).sum()) == gain.changed == 5
+    assert gain.norm is gain.relative is gain.cosine is None
+
+
+def test_the_table_says_what_a_dash_is(make_folder, capsys):
+    assert main(["diff", str(make_folder()), str(make_folder(spoilt(g2=NAN)))]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "numbers were NaN or infinite and are shown as a dash" in out
+    assert "2: 0" in out or "2: 1" in out
+
+
+def test_warnings_say_which_checkpoint_they_are_of(make_folder, capsys):
+    def both(body):
+        body.ln_f.bias[0] = NAN
+
+    def b_alone(body):
+        both(body)
+        body.h[0].ln_1.bias[1] = INF
+
+    a, b = make_folder(both), make_folder(b_alone)
+    for prompts in (None, [[1, 2]]):
+        flags = [flag for flag in gpt2ln_cli.diff(a, b, prompts).warnings if flag.code == "nonfinite_parameter"]
+        assert [(flag.site, flag.message.partition(":")[0]) for flag in flags] == [
+            ("ln_f", "in A and B"),
+            ("h.0.ln_1", "in B"),
+        ]
+    words = ["diff", str(a), str(b)]
+    assert main(words) == 0
+    assert "warning: h.0.ln_1: in B: 1 of 24 numbers of the bias" in " ".join(capsys.readouterr().out.split())
+    assert main([*words, "--strict"]) == 1
+    assert main(["diff", "demo", "demo", "--strict"]) == 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import json
 
 import numpy as np
@@ -10,6 +12,7 @@ from conftest import raw_states, reference
 from transformers import GPT2Model
 
 import gpt2ln_cli
+from gpt2ln_cli import api
 from gpt2ln_cli.cli import main
 
 NAN, INF = float("nan"), float("inf")
@@ -168,3 +171,115 @@ def test_strict_says_why_on_standard_error(make_folder, gpt2ln):
     assert code == 1
     assert json.loads(out)["warnings"][0]["code"] == "nonfinite_parameter"
     assert "--strict: exit code 1" in err
+
+
+RUNS = {
+    "inspect": ("--token-ids", "1,2,3"),
+    "verify": ("--token-ids", "1,2,3", "--token-ids", "4,5"),
+    "compare": ("--token-ids", "1,2,3", "--token-ids", "4,5"),
+    "ablate": ("--token-ids", "1,2,3", "--token-ids", "4,5"),
+}
+SPOILT = {
+    "parameter": lambda body: body.h[1].ln_1.weight[3:5].fill_(NAN),
+    "entering": lambda body: body.h[0].mlp.c_proj.bias[2].fill_(INF),
+    "leaving": lambda body: body.h[0].ln_2.bias[2].fill_(INF),
+    # Finite in float32, but not its square: the kernel's variance overflows.
+    "overflow": lambda body: body.h[0].mlp.c_proj.bias[2].fill_(1e25),
+    "identity": lambda body: (body.h[1].ln_2.weight.fill_(1), body.h[1].ln_2.bias.fill_(0)),
+    "quiet": lambda body: [body.wte.weight.mul_(1e-4), body.wpe.weight.mul_(1e-4)],
+}
+
+
+@pytest.mark.parametrize("spoil", SPOILT)
+@pytest.mark.parametrize("command", ["verify", "compare", "compare --context", "ablate"])
+def test_every_run_carries_what_inspect_flags(make_folder, gpt2ln, spoil, command):
+    folder = str(make_folder(SPOILT[spoil]))
+    name, *options = command.split()
+    words = (name, *options, *RUNS[name], "--model", folder)
+    prompts = [[1, 2, 3], [4, 5]]
+    expected = [(flag.code, flag.site, flag.message) for flag in gpt2ln_cli.inspect(prompts, model=folder).warnings]
+    gpt2ln("--version")
+    code, out, _ = gpt2ln(*words, "--json")
+    assert [(flag["code"], flag["site"], flag["message"]) for flag in json.loads(out)["warnings"]] == expected != []
+    assert code == (1 if name == "verify" and not json.loads(out)["behaves_as_gpt2"] else 0)
+    code, out, err = gpt2ln(*words, "--strict")
+    assert code == 1
+    assert "--strict: exit code 1" in err
+    assert f"warning: {expected[0][1]}" in " ".join(out.split())
+
+
+def test_a_sound_checkpoint_passes_strict_everywhere(make_folder, gpt2ln):
+    folder = str(make_folder())
+    for name, words in RUNS.items():
+        assert (name, gpt2ln(name, *words, "--model", folder, "--strict")[0]) == (name, 0)
+
+
+def test_the_tour_flags_once_what_its_runs_flag(demo, monkeypatch, gpt2ln):
+    body = copy.deepcopy(demo.body)
+    body.h[3].ln_1.weight[5] = NAN
+    tour = gpt2ln_cli.tour(model=dataclasses.replace(demo, body=body))
+    found = [(flag.code, flag.site) for flag in tour.warnings]
+    assert found[0] == ("nonfinite_parameter", "h.3.ln_1")
+    assert ("nonfinite_activation", "h.3.ln_1") in found
+    assert len(found) == len(set(found))
+    monkeypatch.setattr(api, "tour", lambda **_: tour)
+    assert gpt2ln("tour")[0] == 0
+    code, out, _ = gpt2ln("tour", "--strict")
+    assert code == 1
+    assert "warning: h.3.ln_1: 1 of 96 numbers" in " ".join(out.split())
+
+
+COMMANDS = [
+    ["inspect", "IDS", "MODEL"],
+    ["inspect", "IDS", "MODEL", "--heatmap", "sigma"],
+    ["inspect", "IDS", "MODEL", "--per-token", "--format", "csv"],
+    ["stats", "--layer", "0-1,final", "--sort", "sigma", "IDS", "MODEL"],
+    ["params", "--top", "3", "MODEL"],
+    ["verify", "IDS", "MODEL"],
+    ["compare", "IDS", "MODEL"],
+    ["compare", "--context", "IDS", "MODEL"],
+    ["ablate", "IDS", "MODEL"],
+    ["report", "IDS", "MODEL", "--output", "report.html"],
+    ["plot", "sigma", "IDS", "MODEL", "--output", "a.svg"],
+    ["plot", "gain", "MODEL", "--output", "a.svg"],
+    ["plot", "heatmap", "IDS", "MODEL", "--output", "a.svg"],
+    ["plot", "axis", "IDS", "MODEL", "--output", "a.svg"],
+    ["plot", "ablation", "IDS", "MODEL", "--output", "a.svg"],
+    ["diff", "PATH", "PATH", "IDS"],
+    ["diff", "PATH", "OTHER", "IDS"],
+]
+HOSTILE = {
+    "nan": lambda body: body.h[1].ln_1.weight[3:5].fill_(NAN),
+    "inf": lambda body: (body.h[0].ln_2.weight[2].fill_(INF), body.ln_f.bias[3].fill_(-INF)),
+    "huge gains": lambda body: [p.mul_(3e38) for name, p in body.named_parameters() if "ln_" in name],
+    "huge activations": lambda body: [body.wte.weight.mul_(1e20), body.h[0].mlp.c_proj.weight.mul_(1e19)],
+    "nothing": lambda body: [p.zero_() for p in body.parameters()],
+}
+
+
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+@pytest.mark.parametrize("spoil", HOSTILE)
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_no_runtime_warning_reaches_the_terminal(make_folder, gpt2ln, tmp_path, monkeypatch, command, spoil):
+    """As an error it would end as "internal error"."""
+    monkeypatch.chdir(tmp_path)
+    path = str(make_folder(HOSTILE[spoil]))
+    given = {
+        "IDS": ["--token-ids", "1,2,3", "--token-ids", "4,5"],
+        "MODEL": ["--model", path],
+        "PATH": [path],
+        "OTHER": [str(make_folder())],
+    }
+    gpt2ln("--version")
+    code, _, err = gpt2ln(*(part for word in command for part in given.get(word, [word])))
+    assert code in (0, 1), err
+    assert "internal error" not in err
+    assert "Warning" not in err
+
+
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+@pytest.mark.parametrize("change", [HOSTILE["nan"], HOSTILE["inf"], HOSTILE["huge activations"]])
+def test_no_runtime_warning_comes_of_the_probe_and_the_tour(demo, change):
+    body = copy.deepcopy(demo.body)
+    change(body)
+    assert gpt2ln_cli.tour(model=dataclasses.replace(demo, body=body)).nonfinite

@@ -210,6 +210,8 @@ def test_parquet_says_what_its_columns_are_and_which_model_it_was(records, tmp_p
         (("--table", "sites"), "--table goes with --format ndjson, csv, markdown, parquet"),
         (("--format", "xlsx"), "xlsx"),
         (("--format", "csv", "--json"), "--json is --format json"),
+        (("--csv-safe",), "--csv-safe goes with --format csv; leave it out, or --format table"),
+        (("--csv-safe", "--format", "ndjson"), "--csv-safe goes with --format csv"),
         (("--output", ""), "the name of the output file is empty"),
     ],
 )
@@ -218,10 +220,44 @@ def test_what_can_not_be_written_is_said_before_the_work(capsys, words, said):
     assert said in capsys.readouterr().err
 
 
+EXECUTED = ("=1+1", "+cmd|' /C calc'!A0", "-1", "@SUM(A1)", "\t=1+1", "\r=1+1")
+
+
+def test_a_spreadsheet_finds_no_formula_in_the_texts_of_a_safe_csv(demo):
+    """A prompt is anybody's text, and quoting a cell does not keep a spreadsheet from computing what it says."""
+    texts = [*EXECUTED, "1 = 1", "'=1+1", "the war"]
+    record = gpt2ln_cli.inspect(texts, model=demo, layers=0, sites=["ln_1"], per_token=True)
+    for table in ("prompts", "rows"):
+        read = {}
+        for safe in (False, True):
+            stream = io.StringIO(newline="")
+            write(record, "csv", stream, table=table, csv_safe=safe)
+            read[safe] = list(csv.DictReader(io.StringIO(stream.getvalue(), newline="")))
+        changed = set()
+        for plain, safe in zip(read[False], read[True], strict=True):
+            for name, cell in plain.items():
+                is_text = name in ("text", "token", "site")
+                assert safe[name] == ("'" + cell if is_text and cell[:1] in tuple("=+-@\t\r") else cell)
+                changed |= {cell} if safe[name] != cell else set()
+        assert changed >= (set(EXECUTED) if table == "prompts" else {"=", "+", "-", "@"})
+    # Numbers below 0 stay numbers.
+    assert any(float(row["mean"]) < 0 for row in read[True])
+    with pytest.raises(UsageError, match="csv_safe goes with csv, not ndjson"):
+        write(record, "ndjson", io.StringIO(), csv_safe=True)
+
+
+def test_the_option_for_a_safe_csv(capsys):
+    words = ["inspect", "=1+1", "--layer", "0", "--format", "csv", "--table", "prompts"]
+    assert main(words) == 0
+    assert ",=1+1," in capsys.readouterr().out
+    assert main([*words, "--csv-safe"]) == 0
+    assert ",'=1+1," in capsys.readouterr().out
+
+
 def test_without_pyarrow_parquet_names_the_extra(capsys, monkeypatch):
     monkeypatch.setattr("gpt2ln_cli.cli.running.find_spec", lambda name: None)
     assert main(["count", "--format", "parquet"]) == 2
-    assert "pip install 'gpt2ln[parquet]'" in capsys.readouterr().err
+    assert 'pip install ".[parquet]"' in capsys.readouterr().err
 
 
 def test_every_record_is_provided_for():

@@ -203,7 +203,7 @@ def test_inspect_fetches_only_what_it_needs_and_params_uses_it(hub, gpt2ln, tmp_
         (folder / other).write_text("not wanted")
     hub.repositories["org/demo"] = Repository(folder)
     ours = record(gpt2ln("inspect", "--model", "org/demo", "the war", "--json"))
-    assert hub.fetched() == {"config.json", "tokenizer.json", WEIGHTS}
+    assert hub.fetched() == {"config.json", "tokenizer.json", "tokenizer_config.json", WEIGHTS}
     # Its header, which is checked first, and then the file, once.
     assert hub.requests["GET", WEIGHTS] == 2
     assert hub.sent[WEIGHTS] <= (DEMO / WEIGHTS).stat().st_size + 2**16
@@ -307,6 +307,31 @@ def test_a_token_opens_a_private_repository(hub, gpt2ln, small, home):
     assert gpt2ln(*words).returncode == 0
 
 
+MALFORMED = {
+    "HF_ENDPOINT": ("nonsense", "http://[", "https://", ""),
+    "HF_HUB_ETAG_TIMEOUT": ("ten", "1.5", ""),
+    "HF_HUB_DOWNLOAD_TIMEOUT": ("10s", "-1"),
+    "HF_HUB_OFFLINE": ("ture",),
+    "TRANSFORMERS_OFFLINE": ("2",),
+}
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in MALFORMED.items() for value in values])
+def test_a_malformed_variable_is_named_where_the_hub_is_asked(gpt2ln, name, value):
+    refused(gpt2ln("params", "--model", "gpt2", **{name: value}), f"{name} is '{value}', which is not")
+
+
+def test_a_malformed_variable_stops_nothing_that_is_at_hand(gpt2ln, small):
+    slips = {name: values[-1] for name, values in MALFORMED.items()} | {"HF_ENDPOINT": "http://["}
+    for words in (
+        ("inspect", "ok", "--json"),
+        ("params", "--model", str(small), "--json"),
+        ("models", "--json"),
+    ):
+        done = gpt2ln(*words, **slips)
+        assert (done.returncode, json.loads(done.stdout)["command"]) == (0, words[0]), done.stderr
+
+
 def test_offline_only_the_cache_counts(hub, gpt2ln, small):
     hub.repositories["gpt2"] = Repository(small, ranges=False)
     words = ("params", "--model", "gpt2", "--json")
@@ -348,7 +373,6 @@ def test_what_the_hub_refuses(hub, gpt2ln, small):
     refused(gpt2ln("params", "--model", "org/forbidden"), "answered 403 for 'org/forbidden'")
     refused(gpt2ln("params", "--model", "org/a--b"), "not a name that the Hub could have")
     refused(gpt2ln("params", "--model", "gpt2", HF_ENDPOINT="http://127.0.0.1:9"), "can't be reached")
-    refused(gpt2ln("params", "--model", "gpt2", HF_ENDPOINT="nonsense"), "can't be reached")
 
 
 def test_a_repository_without_configuration_or_weights(hub, gpt2ln, small, tmp_path):
@@ -377,6 +401,47 @@ def test_a_mute_server_is_left(hub, gpt2ln, small):
     began = time.monotonic()
     refused(gpt2ln("params", "--model", "org/m", HF_HUB_ETAG_TIMEOUT="1"), "can't be reached")
     assert time.monotonic() - began < 20
+
+
+SHORT = {"HF_HUB_ETAG_TIMEOUT": "1", "HF_HUB_DOWNLOAD_TIMEOUT": "1"}
+
+
+@pytest.mark.parametrize("method", ["HEAD", "GET"])
+@pytest.mark.parametrize("part", ["headers", "content"])
+@pytest.mark.parametrize("file", ["config.json", pytest.param(WEIGHTS, marks=pytest.mark.slow)])
+def test_a_server_that_drips_is_left(hub, gpt2ln, small, home, file, method, part):
+    """Each byte comes within the limit on silence, and all of them would take an hour."""
+    if (method, part) == ("HEAD", "content"):
+        pytest.skip("an answer to HEAD has no content")
+    repository = hub.repositories["org/m"] = Repository(small, drips={(method, file): part})
+    for command in ("params", "inspect") if file == WEIGHTS else ("count",):
+        words = {"count": ("--tokens", "8"), "params": (), "inspect": ("--token-ids", "1")}[command]
+        refused(gpt2ln(command, "--model", "org/m", *words, **SHORT), "comes too slowly from the Hub")
+    assert not [path for path in home.rglob("*.incomplete") if path.stat().st_size]
+    repository.drips.clear()
+    assert gpt2ln("params", "--model", "org/m", **SHORT).returncode == 0
+
+
+@pytest.mark.parametrize("file", ["config.json", f"{WEIGHTS}.index.json", "tokenizer.json"])
+def test_a_small_file_that_never_ends(hub, gpt2ln, small, home, tmp_path, file):
+    folder = copy(small, tmp_path)
+    (folder / file).write_text((folder / file).read_text() if (folder / file).exists() else "{}")
+    if file != "tokenizer.json":
+        (folder / WEIGHTS).unlink()
+    hub.repositories["org/m"] = Repository(folder, endless=frozenset({file}))
+    refused(gpt2ln("inspect", "--model", "org/m", "--token-ids", "1"), f"{file} is larger on the Hub than 67,108,864")
+    assert hub.sent[file] < 2 * 67_108_864
+    assert not [path for path in home.rglob("*") if path.is_file() and path.stat().st_size > 2**20]
+
+
+@pytest.mark.parametrize("etag", ["../../../../evil", "..", "/tmp/evil", "..\\evil", "e" * 300])
+@pytest.mark.parametrize("before", [[], ['"honest"']])
+def test_an_etag_that_leads_out_of_the_cache(hub, gpt2ln, small, home, tmp_path, etag, before):
+    """It is refused when the Hub is asked, and also if the Hub changes its mind for huggingface_hub's own question."""
+    hub.repositories["org/m"] = Repository(small, etags={"config.json": [*before, f'"{etag}"']})
+    refused(gpt2ln("count", "--model", "org/m", "--tokens", "8"), "ETag", "would lead out of the cache")
+    assert not list(tmp_path.rglob("*evil*"))
+    assert not [path for path in home.rglob("*") if path.is_file() and path.read_bytes()[:1] == b"{"]
 
 
 def test_a_connection_that_drops_is_taken_up_again(hub, gpt2ln, big):
@@ -568,13 +633,15 @@ def test_models_lists_the_bundled_and_every_whole_gpt2_of_the_cache(hub, gpt2ln,
         for m in listed["models"][1:]
     ]
     assert sorted(shapes) == [
+        ("a/loop-beside", "hub", 12, 96, 12, 1024, 8192),  # its own files are whole
         ("gpt2", "hub", 2, 48, 3, 64, 61),
         ("org/sharded", "hub", 2, 24, 3, 32, 61),
         ("org/small", "hub", 2, 24, 3, 32, 61),
         ("org/small", "hub", 3, 24, 3, 32, 61),
     ]
     for model in listed["models"][1:]:
-        assert model["size"] == sum(file.stat().st_size for file in Path(model["location"]).iterdir())
+        files = [file for file in Path(model["location"]).iterdir() if file.is_file()]
+        assert model["size"] == sum(file.stat().st_size for file in files)
     table = gpt2ln("models").stdout
     for model in listed["models"]:
         assert model["name"] in table
@@ -588,7 +655,7 @@ def damage_cache(cache):
     (cache / "models--a--file").write_text("")
     (cache / "models--a--empty").mkdir()
     commit = "0" * 40
-    for name in ("broken-link", "no-json", "bad-index", "bad-ref"):
+    for name in ("broken-link", "no-json", "bad-index", "bad-ref", "loop", "sparse", "loop-beside", "huge"):
         (cache / f"models--a--{name}" / "snapshots" / commit).mkdir(parents=True)
         (cache / f"models--a--{name}" / "refs").mkdir()
         shutil.copy(DEMO / "config.json", cache / f"models--a--{name}" / "snapshots" / commit)
@@ -596,6 +663,20 @@ def damage_cache(cache):
     (snapshot / WEIGHTS).symlink_to("../../blobs/gone")
     (cache / "models--a--no-json" / "snapshots" / commit / "config.json").write_bytes(b"\xff\x00{")
     (cache / "models--a--bad-index" / "snapshots" / commit / f"{WEIGHTS}.index.json").write_text("[]")
+    for name in ("sparse", "loop-beside", "huge"):
+        shutil.copy(DEMO / WEIGHTS, cache / f"models--a--{name}" / "snapshots" / commit)
+    config = cache / "models--a--loop" / "snapshots" / commit / "config.json"
+    config.unlink()
+    config.symlink_to("config.json")
+    (config.parent / WEIGHTS).symlink_to(WEIGHTS)
+    (cache / "models--a--loop-beside" / "snapshots" / commit / "README.md").symlink_to("README.md")
+    os.truncate(cache / "models--a--sparse" / "snapshots" / commit / "config.json", 2**40)
+    config = cache / "models--a--huge" / "snapshots" / commit / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"n_layer": 2**70}))
+    (cache / "models--a--links").mkdir()
+    (cache / "models--a--links" / "snapshots").symlink_to("snapshots")
+    Path(os.fsdecode(os.fsencode(cache) + b"/models--a--\xff")).mkdir()
+    (cache / ("models--a--" + "n" * 200) / "snapshots" / "not a commit").mkdir(parents=True)
     (cache / "models--a--bad-ref" / "refs" / "main").write_bytes(b"\xff\xfe")
     (cache / "models--a--bad-ref" / "refs" / commit).write_bytes(b"\xff\xfe")
 

@@ -130,7 +130,7 @@ def test_gguf_brings_its_tokenizer(model, tmp_path, demo):
 def test_without_the_gguf_package_the_error_says_so(model, tmp_path, monkeypatch):
     path = layouts.gguf_float32(model, tmp_path)
     monkeypatch.setitem(__import__("sys").modules, "gguf.constants", None)
-    with pytest.raises(CheckpointError, match=r"pip install 'gpt2ln\[gguf\]'"):
+    with pytest.raises(CheckpointError, match=r'pip install "\.\[gguf\]"'):
         gpt2ln_cli.params(model=path)
 
 
@@ -189,6 +189,154 @@ def test_heads_that_cannot_be(tmp_path, model):
         gpt2ln_cli.params(heads=6)
 
 
+@pytest.fixture(scope="module")
+def policy_and_ref():
+    """The body that is first in the alphabet, and another one, whose LayerNorms differ."""
+    models = {}
+    for seed, name in enumerate(("policy", "ref")):
+        torch.manual_seed(seed)
+        model = GPT2LMHeadModel(
+            GPT2Config(vocab_size=70, n_positions=16, n_embd=128, n_layer=2, n_head=2, tie_word_embeddings=False)
+        )
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.add_(torch.randn_like(parameter) * 0.1)
+        models[name] = model.eval()
+    return models
+
+
+def in_a_folder(models, folder, inner="transformer."):
+    model = next(iter(models.values()))
+    model.config.save_pretrained(folder)
+    tensors = {
+        f"{name}.{tensor.replace('transformer.', inner)}": values.clone()
+        for name, model in models.items()
+        for tensor, values in model.state_dict().items()
+    }
+    save_file(tensors, folder / "model.safetensors")
+    return folder
+
+
+def in_nanogpt(models, folder):
+    states = {name: layouts.nanogpt_state(model, f"{name}.transformer.") for name, model in models.items()}
+    tensors = {tensor: values for state in states.values() for tensor, values in state["model"].items()}
+    torch.save({**next(iter(states.values())), "model": tensors}, folder / "ckpt.pt")
+    return folder / "ckpt.pt"
+
+
+def in_old_mingpt(models, folder):
+    tensors = {}
+    for name, model in models.items():
+        stored = torch.load(layouts.old_mingpt(model, folder))
+        tensors |= {f"{name}.{tensor}": values for tensor, values in stored.items()}
+    torch.save(tensors, folder / "model.pt")
+    return folder / "model.pt"
+
+
+@pytest.mark.parametrize("write_both", [in_a_folder, in_nanogpt, in_old_mingpt], ids=lambda writer: writer.__name__)
+def test_of_several_bodies_the_named_one_is_read(tmp_path, policy_and_ref, write_both):
+    path = write_both(policy_and_ref, tmp_path)
+    ends = "" if write_both is in_old_mingpt else ".transformer"
+    for call in (gpt2ln_cli.params, gpt2ln_cli.load, lambda **which: gpt2ln_cli.inspect([[1]], **which)):
+        with pytest.raises(UsageError, match=f"2 bodies of GPT-2, 'policy{ends}', 'ref{ends}': choose .* --prefix"):
+            call(model=path)
+        with pytest.raises(UsageError, match=f"no body .* --prefix 'reference'; it has 'policy{ends}', 'ref{ends}'"):
+            call(model=path, prefix="reference")
+    for name, model in policy_and_ref.items():
+        record = gpt2ln_cli.inspect([[4, 5, 6]], model=path, prefix=name, per_token=True)
+        assert f"the body under '{name}' from --prefix" in record.model.inferred
+        states = raw_states(model.transformer, [4, 5, 6])
+        for row in record.rows:
+            assert row.sigma == pytest.approx(reference(*states[row.site], 1e-5)["sigma"][row.position], rel=1e-5)
+        for site in gpt2ln_cli.params(model=path, prefix=name + ends).sites:
+            gain = model.transformer.get_submodule(site.name).weight.detach().double().numpy()
+            assert site.gain.norm == pytest.approx(np.linalg.norm(gain), rel=1e-12)
+
+
+def test_the_prefix_is_an_option_of_every_command_on_a_model(tmp_path, policy_and_ref, capsys):
+    path = str(in_a_folder(policy_and_ref, tmp_path))
+    ids = ["--token-ids", "1,2,3"]
+    for words in (
+        ["params", "--model", path],
+        ["stats", "--layer", "1", *ids, "--model", path],
+        ["ablate", *ids, "--model", path],
+        ["verify", *ids, "--model", path],
+        ["compare", "--context", *ids, "--model", path],
+        ["count", "--tokens", "2", "--model", path],
+        ["diff", path, path],
+        ["report", *ids, "-o", str(tmp_path / "page.html"), "--model", path],
+    ):
+        assert main(words) == 2
+        assert "choose one with --prefix" in capsys.readouterr().err
+        assert main([*words, "--prefix", "ref"]) in (0, 1)
+    assert "--prefix ref" in (tmp_path / "page.html").read_text(encoding="utf-8")
+
+
+def test_each_body_has_its_own_head(tmp_path, policy_and_ref):
+    path = in_a_folder(policy_and_ref, tmp_path)
+    for name, model in policy_and_ref.items():
+        real = gpt2ln_cli.ablate([[4, 5, 6, 7]], model=path, prefix=name).real
+        with torch.no_grad():
+            loss = model(torch.tensor([[4, 5, 6, 7]]), labels=torch.tensor([[4, 5, 6, 7]])).loss
+        assert real.loss == pytest.approx(float(loss), rel=1e-5)
+
+
+def test_a_body_without_a_name_before_it(tmp_path, policy_and_ref):
+    """``transformer.wte`` beside ``ref.transformer.wte``, and ``wte`` beside ``ref.wte``."""
+    for inner, top, shown in (
+        ("transformer.", "transformer", "'ref.transformer', 'transformer'"),
+        ("", "", "'', 'ref'"),
+    ):
+        folder = in_a_folder(policy_and_ref, tmp_path, inner)
+        tensors = load_file(folder / "model.safetensors")
+        save_file(
+            {name.removeprefix("policy."): tensor for name, tensor in tensors.items()}, folder / "model.safetensors"
+        )
+        with pytest.raises(UsageError, match=f"2 bodies of GPT-2, {shown}"):
+            gpt2ln_cli.params(model=folder)
+        for prefix, name in ((top, "policy"), ("ref", "ref")):
+            (site,) = gpt2ln_cli.params(model=folder, prefix=prefix, sites=["ln_f"]).sites
+            gain = policy_and_ref[name].transformer.ln_f.weight.detach().double().numpy()
+            assert site.gain.norm == pytest.approx(np.linalg.norm(gain), rel=1e-12)
+
+
+def test_a_prefix_where_there_is_nothing_to_choose(tmp_path, model):
+    for writer in (layouts.gguf_float32, layouts.llmc_float32):
+        with pytest.raises(UsageError, match="holds one body; leave out --prefix policy"):
+            gpt2ln_cli.params(model=writer(model, tmp_path), prefix="policy")
+    with pytest.raises(UsageError, match="no body of GPT-2 under --prefix 'policy'; it has 'transformer'"):
+        gpt2ln_cli.params(prefix="policy")
+
+
+@pytest.mark.parametrize(
+    "factor",
+    [
+        "transformer.h.0.attn.c_attn.lora_A",
+        "transformer.h.1.mlp.c_fc.lora_B.default.weight",
+        "transformer.h.1.attn.c_proj.lora_magnitude_vector.default.weight",
+        "transformer.wte.lora_embedding_A.default",
+        "lm_head.lora_A.default.weight",
+    ],
+)
+def test_factors_beside_full_weights_are_refused_until_they_are_merged(tmp_path, model, factor):
+    layouts.whole_safetensors(model, tmp_path)
+    tensors = load_file(tmp_path / "model.safetensors")
+    save_file({**tensors, factor: torch.ones(4, 96)}, tmp_path / "model.safetensors")
+    for path in (tmp_path, tmp_path / "model.safetensors"):
+        for call in (gpt2ln_cli.params, lambda model: gpt2ln_cli.inspect([[1]], model=model)):
+            with pytest.raises(CheckpointError, match=f"low-rank factor '{factor}' .* merge"):
+                call(model=path)
+
+
+def test_the_factors_of_another_body_do_no_harm(tmp_path, policy_and_ref):
+    folder = in_a_folder(policy_and_ref, tmp_path)
+    tensors = load_file(folder / "model.safetensors")
+    save_file({**tensors, "policy.transformer.h.0.attn.c_attn.lora_A": torch.ones(4, 96)}, folder / "model.safetensors")
+    assert gpt2ln_cli.params(model=folder, prefix="ref").model.inferred
+    with pytest.raises(CheckpointError, match="low-rank factor 'policy"):
+        gpt2ln_cli.params(model=folder, prefix="policy")
+
+
 def test_the_configuration_beside_a_file_holds(tmp_path):
     model, path = tiny(tmp_path, layer_norm_epsilon=1e-3, n_head=8)
     model.config.save_pretrained(tmp_path)
@@ -223,12 +371,18 @@ def test_gpt2s_own_tokenizer(tmp_path, monkeypatch, vocabulary):
     shutil.copytree(TOKENIZER, snapshot)
     (tmp_path / "cache" / "models--gpt2" / "refs").mkdir()
     (tmp_path / "cache" / "models--gpt2" / "refs" / "main").write_text("abc")
-    assert gpt2ln_cli.inspect("Hello world", model=path).prompts[0].token_ids == [15496, 995]
+    borrowed = "the tokenizer of 'gpt2' in the Hugging Face cache, whose vocabulary fits"
+    for which in (path, gpt2ln_cli.load(path)):
+        record = gpt2ln_cli.inspect("Hello world", model=which)
+        assert record.prompts[0].token_ids == [15496, 995]
+        assert borrowed in record.model.inferred
+    assert borrowed not in gpt2ln_cli.params(model=path).model.inferred
     shutil.rmtree(tmp_path / "cache")
     for name in ("vocab.json", "merges.txt"):
         shutil.copy(TOKENIZER / name, tmp_path)
-    prompts = gpt2ln_cli.inspect("war violence hate fear", model=path).prompts
-    assert prompts[0].token_ids == [5767, 3685, 5465, 3252]
+    record = gpt2ln_cli.inspect("war violence hate fear", model=path)
+    assert record.prompts[0].token_ids == [5767, 3685, 5465, 3252]
+    assert borrowed not in record.model.inferred
 
 
 def test_another_vocabulary_gets_no_foreign_tokenizer(tmp_path, monkeypatch):

@@ -13,21 +13,34 @@ from pathlib import Path
 
 import pytest
 
-EXAMPLES = int(os.environ.get("GPT2LN_MUTATIONS", "150"))
+MUTATIONS = os.environ.get("GPT2LN_MUTATIONS")
+
+pytestmark = pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is told by /proc")
 
 
-@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is told by /proc")
-def test_mutated_files_are_read_or_refused():
+def mutate(examples, *words):
+    examples = int(MUTATIONS or examples)
     done = subprocess.run(
-        [sys.executable, str(Path(__file__).parent / "mutate.py"), str(EXAMPLES), "20240326"],
+        [sys.executable, str(Path(__file__).parent / "mutate.py"), str(examples), *words],
         capture_output=True,
         text=True,
-        timeout=600 + 5 * EXAMPLES,
+        timeout=600 + 5 * examples,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-4000:]
     told = json.loads(done.stdout.splitlines()[-1])
     print(told)
-    assert told["examples"] >= EXAMPLES
+    assert told["examples"] >= examples
     # Both kinds of outcome were met: what survives a change, and what is refused.
     assert told["by_code"]["0"] > 0 < told["by_code"]["3"]
+    return done.stderr
+
+
+def test_mutated_files_are_read_or_refused():
+    mutate(150, "20240326")
+
+
+@pytest.mark.parametrize("examples", [50, pytest.param(2000, marks=pytest.mark.slow)])
+def test_mutated_tokenizers_are_read_or_refused(examples):
+    # A panic prints itself past sys.stderr, where the examples look.
+    assert "panicked" not in mutate(examples, "20240326", "tokenizers")

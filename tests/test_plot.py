@@ -204,7 +204,8 @@ def test_the_axis_trial_draws_every_error_and_marks_gpt2s_own_and_rounding(verif
     own, *others = [line(axes, one.reading) for one in verification.readings]
     assert own.get_marker() not in {other.get_marker() for other in others}
     assert axes.get_yticklabels()[0].get_fontweight() == "bold"
-    rounding = 32 * np.finfo(np.float32).eps
+    rounding = verification.rounding
+    assert rounding < 1e-5
     assert axes.patches[0].get_extents().transformed(axes.transData.inverted()).x1 == pytest.approx(rounding)
     assert [one.rms <= rounding for one in verification.readings] == [one.is_gpt2 for one in verification.readings]
     assert "rms error" in axes.get_xlabel()
@@ -220,7 +221,7 @@ def test_errors_of_zero_and_none_are_on_the_axis_trial(verification):
     assert line(axes, Reading.PER_TOKEN.value).get_xdata() == [axes.get_xlim()[0]]
     assert line(axes, Reading.PER_TOKEN.value).get_marker() == "<"
     notes = {round(text.xy[1]): text.get_text() for text in axes.texts}
-    assert (notes[0], notes[5]) == ("0", "not finite")
+    assert (notes[0], notes[5]) == ("0 (100%)", "not finite")
 
 
 def test_the_ablation_ladder_is_sorted_with_errors_and_nothing_presses_it_together(ablation):
@@ -399,7 +400,7 @@ def test_without_matplotlib_the_extra_is_named_before_the_work(tmp_path, capsys,
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     monkeypatch.delattr(api, "inspect")
     assert main(["plot", "sigma", "-o", str(tmp_path / "sigma.svg")]) == 2
-    assert capsys.readouterr().err == "gpt2ln: plots need matplotlib: pip install 'gpt2ln[plot]'.\n"
+    assert capsys.readouterr().err == 'gpt2ln: plots need matplotlib: pip install ".[plot]".\n'
     with pytest.raises(UsageError, match="plots need matplotlib"):
         plots.draw("sigma", inspection)
 

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import pty
+import random
 import shlex
 import shutil
 import signal
@@ -117,6 +118,12 @@ def test_a_narrow_terminal_cuts_nothing():
     assert max(map(len, done.stdout.split("\n"))) <= 60
     assert "…" not in done.stdout
     assert done.stdout.count("h.11.ln_2") > 4
+
+
+def test_no_columns_are_as_good_as_unset():
+    done = run("params", env={"COLUMNS": "0"})
+    assert done.returncode == 0
+    assert done.stdout == run("params").stdout != ""
 
 
 def test_a_closed_standard_output_is_one_line():
@@ -248,3 +255,111 @@ def test_a_terminated_run_leaves_no_file(tmp_path):
     assert done.returncode == 128 + signal.SIGTERM
     assert "Traceback" not in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_no_signal_is_swallowed(tmp_path, number):
+    """One that comes in a ``__del__``, out of which no exception leads, or where everything is caught."""
+    program = (
+        "import os, signal, gpt2ln_cli.cli.running as r\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "class Mortal:\n"
+        f"    def __del__(self): os.kill(os.getpid(), {int(number)}); [None for _ in range(1000)]\n"
+        "def write(record, name, stream, **_):\n"
+        "    stream.write('half'), Mortal()\n"
+        f"    try: os.kill(os.getpid(), {int(number)}); [None for _ in range(1000)]\n"
+        "    except: pass\n"
+        "r.write = write\n"
+        "from gpt2ln_cli.__main__ import run; run()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, "params", "-o", str(tmp_path / "out.txt")],
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 128 + number
+    assert done.stderr.count("\n") == 1 + (number == signal.SIGINT)
+    assert done.stderr.endswith("gpt2ln: interrupted.\n") == (number == signal.SIGINT)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_signal_leaves_the_terminal_with_its_cursor():
+    program = (
+        "import os, signal\n"
+        "from gpt2ln_cli import api\n"
+        "api.tour = lambda **_: os.kill(os.getpid(), signal.SIGTERM)\n"
+        "from gpt2ln_cli.__main__ import run; run()"
+    )
+    leader, follower = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, "tour"],
+        stdout=subprocess.DEVNULL, stderr=follower, env={**os.environ, "TERM": "xterm-256color"},
+    )  # fmt: skip
+    assert process.wait(timeout=120) == 128 + signal.SIGTERM
+    os.close(follower)
+    shown = os.read(leader, 65536)
+    os.close(leader)
+    assert shown.rindex(b"\x1b[?25h") > shown.rindex(b"\x1b[?25l")
+
+
+@pytest.mark.slow
+def test_a_signal_at_any_moment_ends_the_run(tmp_path):
+    """Of a run that would never end by itself: 60 signals, from its start to where it writes."""
+    program = (
+        "import signal, time\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "from gpt2ln_cli.leaving import leave_on_signals\n"
+        "leave_on_signals()\n"
+        "print('begin', flush=True)\n"
+        "import gpt2ln_cli.cli.running as r\n"
+        "r.write = lambda *_, **__: [print('written', flush=True), time.sleep(10**6)]\n"
+        "from gpt2ln_cli.__main__ import run; run()"
+    )
+    chance, length = random.Random(20240326), None
+    for _ in range(61):
+        with subprocess.Popen(
+            [sys.executable, "-c", program, "inspect", "x", "--output", str(tmp_path / "out")],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        ) as process:  # fmt: skip
+            try:
+                assert process.stdout.readline() == "begin\n"
+                if length is None:
+                    began = time.monotonic()
+                    assert process.stdout.readline() == "written\n"
+                    length = time.monotonic() - began
+                else:
+                    time.sleep(chance.uniform(0, 1.1 * length))
+                number = chance.choice([signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+                process.send_signal(number)
+                _, err = process.communicate(timeout=120)
+            finally:
+                process.kill()
+        assert process.returncode == 128 + number, err
+        assert "Traceback" not in err
+        assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 128 + signal.SIGTERM)])
+def test_a_signal_ends_an_encoding_without_end(tmp_path, number, code):
+    """By a pattern that looks through the rest of the text at every character."""
+    folder = tmp_path / "demo"
+    shutil.copytree(BUNDLED["demo"], folder)
+    document = json.loads((folder / "tokenizer.json").read_text())
+    pattern = {"Regex": "(?=a*b)a|a"}
+    document["pre_tokenizer"] = {"type": "Split", "pattern": pattern, "behavior": "Isolated", "invert": False}
+    (folder / "tokenizer.json").write_text(json.dumps(document))
+    (tmp_path / "prompt.txt").write_text("a" * 2_000_000)
+    program = (
+        "import os, signal, threading, gpt2ln_cli.prompts as p\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "plain = p._encode\n"
+        f"send = threading.Timer(0.5, os.kill, (os.getpid(), {int(number)}))\n"
+        "p._encode = lambda *a: (send.start(), plain(*a))[1]\n"
+        "from gpt2ln_cli.__main__ import run; run()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, "inspect", "-m", str(folder), "--prompts", str(tmp_path / "prompt.txt")],
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == code
+    assert done.stdout == ""
+    assert done.stderr.count("\n") == (number == signal.SIGINT)

@@ -6,12 +6,12 @@ import json
 
 import pytest
 from conftest import DEMO
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import Tokenizer
+from tokenizers import AddedToken, Tokenizer, normalizers, pre_tokenizers
 from transformers import AutoTokenizer
 
-from gpt2ln_cli.checkpoint import Config
+from gpt2ln_cli.checkpoint import Config, encoding
 from gpt2ln_cli.errors import CheckpointError, PromptError, UsageError
 from gpt2ln_cli.prompts import (
     BATCH_TOKENS,
@@ -91,11 +91,96 @@ def test_the_full_context_sample_fits_the_bundled_model(demo):
     assert len(context.token_ids) == 1015
 
 
-@given(st.text(min_size=1))
+@given(st.text(min_size=1, max_size=300))
 def test_tokens_are_those_of_transformers(demo, text):
     expected = AutoTokenizer.from_pretrained(DEMO)(text).input_ids
     (context,) = make_contexts([text], config=demo.checkpoint.config, tokenizer=demo.tokenizer, overflow="truncate")
     assert context.token_ids == expected[:1024]
+
+
+FRAGMENTS = (
+    "a",
+    "The",
+    "'s",
+    "'",
+    " ",
+    "  ",
+    "\n",
+    "\r\n",
+    "\t",
+    "1",
+    "...",
+    "\xa0",
+    "\u2028",
+    "\u3000",
+    "\x1c",
+    "\x85",
+    "\u200b",
+)
+WIDE = ("\u4e2d", "\u0301", "\U0001f600", "\u0660", "<|endoftext|>", "<|endoftext", "|>")
+
+
+@pytest.mark.parametrize("add_prefix_space", [False, True])
+def test_pieces_give_the_ids_of_the_whole(monkeypatch, add_prefix_space):
+    tokenizer = Tokenizer.from_file(str(DEMO / "tokenizer.json"))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=add_prefix_space)
+    fragments = st.lists(st.sampled_from(FRAGMENTS + WIDE) | st.text(max_size=3), max_size=40)
+
+    @settings(deadline=None)
+    @given(text=fragments.map("".join), piece=st.integers(1, 9))
+    def check(text, piece):
+        monkeypatch.setattr(encoding, "PIECE", piece)
+        whole = tokenizer.encode(text, add_special_tokens=False).ids
+        assert encoding.encode(tokenizer, text, "the text") == (whole, 0)
+        ids, unread = encoding.encode(tokenizer, text, "the text", enough=3)
+        assert len(ids) > 3 or unread == 0
+        assert ids == tokenizer.encode(text[: len(text) - unread], add_special_tokens=False).ids == whole[: len(ids)]
+
+    check()
+
+
+def added(content, **options):
+    return lambda tokenizer: tokenizer.add_tokens([AddedToken(content, **options)])
+
+
+def split_elsewhere(tokenizer):
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.ByteLevel(use_regex=False)])
+
+
+def normalize(tokenizer):
+    tokenizer.normalizer = normalizers.Replace("x ", "y")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [added("x x"), added("x", rstrip=True), added(" ", lstrip=True), split_elsewhere, normalize],
+    ids=["space inside", "space after", "space before", "other words", "normalizer"],
+)
+def test_a_tokenizer_that_sees_across_white_space_gets_the_whole(monkeypatch, change):
+    tokenizer = Tokenizer.from_file(str(DEMO / "tokenizer.json"))
+    change(tokenizer)
+    text = "x x  x\nx " * 20
+    whole = tokenizer.encode(text, add_special_tokens=False).ids
+    monkeypatch.setattr(encoding, "PIECE", 1)
+    assert encoding.encode(tokenizer, text, "the text") == (whole, 0)
+    assert encoding.encode(tokenizer, text, "the text", enough=3) == (whole, 0)
+
+
+def test_a_prompt_far_too_long_is_read_no_further_than_the_context_needs(demo):
+    config, tokenizer = demo.checkpoint.config, demo.tokenizer
+    line = "The war was over, but the hatred was not. "
+    ids = tokenizer.encode(line * 200, add_special_tokens=False).ids
+    options = {"config": config, "tokenizer": tokenizer}
+    text = line * (10**7 // len(line))
+    (context,) = make_contexts([text], overflow="truncate", **options)
+    assert context.token_ids == ids[:1024]
+    read = len(text) - context.unread
+    assert 0 < read < 10**6
+    assert context.dropped == len(tokenizer.encode(text[:read], add_special_tokens=False).ids) - 1024
+    with pytest.raises(PromptError, match=r"more than \d+ tokens and the context has 1024"):
+        make_contexts([text], **options)
+    with pytest.raises(PromptError, match=r"prompt 0 has 10,000,000 bytes .* split it"):
+        make_contexts(["x" * 10**7], overflow="truncate", **options)
 
 
 def test_token_texts_join_to_the_prompt(demo):
@@ -168,20 +253,24 @@ def test_truncation_settings_of_a_tokenizer_file_do_not_cut_prompts(tmp_path, de
 lengths_ = st.lists(st.integers(1, 1024), min_size=1, max_size=80)
 
 
-@given(lengths=lengths_, batch_size=st.none() | st.integers(1, 20))
-def test_batches_hold_every_sequence_once_and_waste_little(lengths, batch_size):
-    batches = plan_batches(lengths, batch_size=batch_size)
+@given(lengths=lengths_, batch_size=st.none() | st.integers(1, 20), batch_tokens=st.integers(1, 5000))
+def test_batches_hold_every_sequence_once_and_waste_little(lengths, batch_size, batch_tokens):
+    batches = plan_batches(lengths, batch_size=batch_size, batch_tokens=batch_tokens)
     assert sorted(index for batch in batches for index in batch) == list(range(len(lengths)))
     for batch in batches:
         longest, shortest = max(lengths[i] for i in batch), min(lengths[i] for i in batch)
         assert batch_size is None or len(batch) <= batch_size
-        assert len(batch) == 1 or longest * len(batch) <= BATCH_TOKENS
+        assert len(batch) == 1 or longest * len(batch) <= batch_tokens
         assert longest <= max(1.25 * shortest, shortest + 8)
 
 
 def test_short_prompts_share_a_batch():
     assert plan_batches([3, 5, 4]) == [[0, 2, 1]]
-    assert len(plan_batches([1024] * 4)) == 4
+    assert len(plan_batches([BATCH_TOKENS] * 4)) == 4
+    assert [len(batch) for batch in plan_batches([1024] * 10, batch_tokens=4096)] == [4, 4, 2]
+    assert [len(batch) for batch in plan_batches([1024] * 10, batch_size=3, batch_tokens=4096)] == [3, 3, 3, 1]
     assert [len(batch) for batch in plan_batches([10] * 5, batch_size=2)] == [2, 2, 1]
     with pytest.raises(UsageError):
         plan_batches([1], batch_size=0)
+    with pytest.raises(UsageError, match="batch tokens 0"):
+        plan_batches([1], batch_tokens=0)

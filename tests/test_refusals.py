@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import struct
+import subprocess
+import sys
 import zipfile
 
 import gguf
@@ -16,7 +19,10 @@ from conftest import DEMO
 from safetensors.torch import load_file, save_file
 from transformers import GPT2Config, GPT2LMHeadModel
 
+from gpt2ln_cli.checkpoint import locate
 from gpt2ln_cli.cli import main
+from gpt2ln_cli.errors import CheckpointError
+from gpt2ln_cli.model import build_body
 
 
 @pytest.fixture(scope="session")
@@ -306,6 +312,135 @@ def test_an_llmc_header_that_lies(tiny, tmp_path, refused):
         refused(path)
 
 
+TERABYTE = 2**40
+
+
+def sparse(path, content):
+    """The bytes, and after them a hole that makes a terabyte of the file and takes no room."""
+    path.write_bytes(content)
+    os.truncate(path, TERABYTE)
+    return path
+
+
+def llmc_header(*numbers):
+    header = np.zeros(256, "<i4")
+    header[: len(numbers) + 1] = [20240326, *numbers]
+    return header.tobytes()
+
+
+# Three features wide a layer has 147 elements, a position 3, and ln_f 6: so many of each make exactly a terabyte.
+LAYERS, REST = divmod((TERABYTE - 1024) // 4 - 6, 147)
+NARROW = llmc_header(3, (REST + 147) // 3 - 1, 1, LAYERS - 1, 1, 3, 1)
+ARRAY_OF_STRINGS = struct.pack("<Q", 1) + b"x" + struct.pack("<II", 9, 8)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("keys.gguf", b"GGUF" + struct.pack("<IQQ", 3, 0, 2**36)),
+        ("keys.gguf", b"GGUF" + struct.pack("<IQQ", 3, 0, 2**21)),
+        ("keys.gguf", b"GGUF" + struct.pack("<IQQ", 3, 0, 2**40)),
+        ("tensors.gguf", b"GGUF" + struct.pack("<IQQ", 3, 2**60, 0)),
+        ("strings.gguf", b"GGUF" + struct.pack("<IQQ", 3, 0, 1) + ARRAY_OF_STRINGS + struct.pack("<Q", 2**60)),
+        ("strings.gguf", b"GGUF" + struct.pack("<IQQ", 3, 0, 1) + ARRAY_OF_STRINGS + struct.pack("<Q", 2**37 - 9)),
+        ("strings.gguf", b"GGUF" + struct.pack("<IQQ", 3, 0, 1) + ARRAY_OF_STRINGS + struct.pack("<Q", 2**22 - 99)),
+        ("key.gguf", b"GGUF" + struct.pack("<IQQQ", 3, 0, 1, 2**40 - 99)),
+        ("header.safetensors", struct.pack("<Q", 2**39) + b"{"),
+        ("hole.safetensors", struct.pack("<Q", 10**8) + b"{"),
+        ("layers.bin", NARROW),
+    ],
+)
+def test_a_sparse_file_that_claims_a_terabyte(tmp_path, name, content):
+    """In a process of its own: what believes the file takes minutes, or all memory there is."""
+    path = sparse(tmp_path / name, content)
+    done = subprocess.run(
+        [sys.executable, "-c", LIMITED, "params", "--model", str(path)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (3, "", 1), done.stderr[-2000:]
+    assert done.stderr.startswith(f"gpt2ln: {path} ")
+
+
+# Two gigabytes of addresses beyond what the imports take: a terabyte that is read or mapped whole shows.
+LIMITED = """
+import resource, sys
+import numpy
+from gpt2ln_cli.cli import main
+resource.setrlimit(resource.RLIMIT_AS, (2**32, 2**32))
+sys.exit(main())
+"""
+
+
+def test_sparse_configurations_indices_and_prompts(tiny, tmp_path, refused, capsys):
+    folder = layouts.whole_safetensors(tiny, tmp_path / "whole")
+    sparse(folder / "config.json", (folder / "config.json").read_bytes())
+    refused(folder, "config.json has 1,099,511,627,776 bytes")
+    folder = layouts.sharded_safetensors(tiny, tmp_path / "sharded")
+    sparse(folder / "model.safetensors.index.json", b"{")
+    refused(folder, "index.json has 1,099,511,627,776 bytes")
+    for name in ("prompts.txt", "prompts.jsonl"):
+        path = sparse(tmp_path / name, b"one\n")
+        capsys.readouterr()
+        assert main(["inspect", "--prompts", str(path)]) == 4
+        assert f"{path} has more than" in capsys.readouterr().err
+
+
+# Changed while it is read
+
+SHRINKING = """
+import os, sys
+from gpt2ln_cli.checkpoint import locate
+from gpt2ln_cli.errors import CheckpointError
+found = locate(sys.argv[1], heads=2)
+os.truncate(sys.argv[2], 2048)
+try:
+    found.layer_norms()
+except CheckpointError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize(
+    "writer",
+    [
+        layouts.whole_safetensors,
+        layouts.lone_safetensors,
+        layouts.whole_bin,
+        layouts.nanogpt,
+        layouts.llmc_float32,
+        layouts.gguf_float32,
+    ],
+    ids=lambda writer: writer.__name__,
+)
+def test_a_file_that_shrinks_before_its_gains_are_read(tiny, tmp_path, writer):
+    """In a process of its own: reading beyond the end of what is mapped ends it by SIGBUS, without a word."""
+    path = writer(tiny, tmp_path)
+    weights = max(tmp_path.rglob("*.*"), key=lambda file: file.stat().st_size)
+    done = subprocess.run(
+        [sys.executable, "-c", SHRINKING, str(path), str(weights)], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"{weights} changed while it was read: something writes to it; wait, or read a copy.\n"
+
+
+@pytest.mark.parametrize("writer", layouts.LAYOUTS, ids=lambda writer: writer.__name__)
+def test_a_checkpoint_that_changes_while_it_is_read(tiny, tmp_path, writer):
+    path = writer(tiny, tmp_path)
+    found = locate(str(path), heads=layouts.heads_for(writer, tiny))
+    weights = max(tmp_path.rglob("*.*"), key=lambda file: file.stat().st_size)
+    before = weights.stat()
+    os.utime(weights, ns=(before.st_atime_ns, before.st_mtime_ns + 1_000_000))
+    for read in (found.layer_norms, lambda: build_body(found, device="cpu")):
+        with pytest.raises(CheckpointError, match="changed while it was read"):
+            read()
+    os.utime(weights, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert found.layer_norms()
+    assert build_body(found, device="cpu").wte.weight.shape == (61, 64)
+
+
 def test_a_file_of_no_known_kind(tmp_path, refused):
     (tmp_path / "notes.md").write_text("hello")
     refused(tmp_path / "notes.md", "is a file of no kind that gpt2ln reads")
@@ -319,3 +454,132 @@ def test_a_checkpoints_own_words_are_escaped(tiny, tmp_path, refused, capsys):
     refused(folder, r"\x1b[31mllama\u202e")
     main(["params", "--model", str(folder)])
     assert capsys.readouterr().err.rstrip("\n").isprintable()
+    main(["params", "--model", str(folder), "--debug"])
+    traceback = capsys.readouterr().err
+    assert "Traceback" in traceback
+    assert r"\x1b[31mllama\u202e" in traceback
+    assert traceback.replace("\n", "").isprintable()
+
+
+def test_a_link_to_itself(tmp_path, refused):
+    (tmp_path / "loop").symlink_to("loop")
+    refused(tmp_path / "loop", "Too many levels of symbolic links")
+
+
+@pytest.mark.parametrize(
+    ("locked", "named"),
+    [(".", "."), ("folder", "folder"), ("folder/config.json", "folder"), ("folder/model.safetensors", "folder")],
+)
+def test_what_may_not_be_read_is_not_said_to_be_missing(tiny, shared_folder, as_nobody, refused, locked, named):
+    folder = layouts.whole_safetensors(tiny, shared_folder / "folder")
+    folder.chmod(0o755)
+    (shared_folder / locked).chmod(0o000)
+    with as_nobody():
+        refused(folder, "can't read", str(shared_folder / named), "Permission denied")
+
+
+@pytest.fixture
+def refused_tokenizer(tiny, tmp_path, capfd):
+    """Check that a folder with this tokenizer is refused when text is given, in one line whoever would write more."""
+    folder = layouts.whole_safetensors(tiny, tmp_path / "model")
+
+    def check(files, *says, prompt="a" * 60 + "b"):
+        for name, write in files.items():
+            path = folder / name
+            if callable(write):
+                write(path)
+            else:
+                path.write_text(write if isinstance(write, str) else json.dumps(write), encoding="utf-8")
+        capfd.readouterr()
+        assert main(["inspect", prompt, "--model", str(folder)]) == 3
+        out, err = capfd.readouterr()
+        assert out == ""
+        assert err.startswith("gpt2ln: ")
+        assert err.count("\n") == 1
+        assert len(err) < 600
+        for part in says:
+            assert part in err
+
+    return check
+
+
+def tokenizer_document(**parts):
+    model = {"type": "BPE", "vocab": {"a": 0, "b": 1, "ab": 2}, "merges": [["a", "b"]]}
+    model.update(parts.pop("model", {}))
+    return {"version": "1.0", "added_tokens": [], "normalizer": None, "pre_tokenizer": None, "model": model, **parts}
+
+
+def sequence(kind, step, times):
+    return {"type": "Sequence", kind: [step] * times}
+
+
+BYTES = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+CHARSMAP = {"type": "Precompiled", "precompiled_charsmap": "////f2E="}
+
+
+@pytest.mark.parametrize(
+    ("files", "says"),
+    [
+        ({"tokenizer.json": tokenizer_document(model={"continuing_subword_prefix": "####"})}, "out of range"),
+        ({"vocab.json": {"a": 0, "b": 1}, "merges.txt": "#version: 0.2\na b c\n"}, "can't read the tokenizer"),
+        (
+            {
+                "tokenizer.json": tokenizer_document(
+                    pre_tokenizer={
+                        "type": "Split",
+                        "pattern": {"Regex": "(a|aa)+$"},
+                        "behavior": "Isolated",
+                        "invert": False,
+                    }
+                )
+            },
+            "can't encode prompt 0: Onig: Regex search error",
+        ),
+        ({"tokenizer.json": "[" * 100_000}, "is not a tokenizer"),
+        ({"tokenizer.json": tokenizer_document(normalizer=sequence("normalizers", BYTES, 30))}, "512 times"),
+        ({"tokenizer.json": tokenizer_document(pre_tokenizer=sequence("pretokenizers", BYTES, 30))}, "512 times"),
+        (
+            {
+                "tokenizer.json": tokenizer_document(
+                    decoder={"type": "Replace", "pattern": {"String": "a"}, "content": "a" * 10**6}
+                )
+            },
+            "512 times",
+        ),
+        ({"tokenizer.json": tokenizer_document(normalizer=CHARSMAP)}, "a table of 2147483647 bytes out of 5"),
+        (
+            {
+                "tokenizer.json": json.dumps(tokenizer_document()).replace(
+                    '"normalizer": null', f'"normalizer": {json.dumps(CHARSMAP)}, "normalizer": 5'
+                )
+            },
+            "can't read the tokenizer",
+        ),
+    ],
+    ids=[
+        "prefix", "merges", "pattern", "nesting", "normalizer", "pre-tokenizer", "decoder", "charsmap", "twice"
+    ],
+)  # fmt: skip
+def test_a_hostile_tokenizer_is_one_line(refused_tokenizer, files, says):
+    refused_tokenizer(files, says)
+
+
+def write_large(path):
+    with path.open("wb") as file:
+        file.truncate(2**40)
+
+
+@pytest.mark.parametrize(
+    ("write", "says"),
+    [
+        (os.mkfifo, "is no regular file"),
+        (lambda path: path.symlink_to("/dev/zero"), "is no regular file"),
+        (lambda path: path.mkdir(), "is no regular file"),
+        (write_large, "1,099,511,627,776 bytes, more than any tokenizer's file"),
+    ],
+    ids=["pipe", "device", "folder", "large"],
+)
+@pytest.mark.parametrize("name", ["tokenizer.json", "vocab.json", "merges.txt"])
+def test_a_tokenizer_that_is_no_file_to_read(refused_tokenizer, name, write, says):
+    files = {} if name == "tokenizer.json" else {"vocab.json": {"a": 0}, "merges.txt": "#version: 0.2\n"}
+    refused_tokenizer({**files, name: write}, name, says)

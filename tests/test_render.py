@@ -15,6 +15,7 @@ from gpt2ln_cli.escaping import visible
 from gpt2ln_cli.records import Spread, strict
 from gpt2ln_cli.render import write
 from gpt2ln_cli.render.layout import number, percent, quoted
+from gpt2ln_cli.render.wording import share
 
 WIDTHS = (60, 80, 120, 200)
 
@@ -106,6 +107,7 @@ def test_verify_fits_and_shows_every_figure(verification, monkeypatch, width):
     shown = words_of_fitting_table(verification, width, monkeypatch)
     for reading in verification.readings:
         assert {f"{reading.statistics:,}", number(reading.rms), number(reading.worst), str(reading.fits)} <= shown
+        assert {share(reading.exact), share(reading.reproduced), number(reading.ulps)} <= shown
     for check in verification.checks:
         assert set(check.statement.split()) <= shown
 

@@ -7,6 +7,7 @@ import base64
 import contextlib
 import io
 import json
+import os
 import re
 import shlex
 import shutil
@@ -30,6 +31,8 @@ from gpt2ln_cli.records import Report
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(1)>'$(false) {{ 7 * 7 }}"
 PROMPTS = ["The war was over, but the hatred was not.", HOSTILE]
+# Set where a missing browser is a failure, as in the gate.
+BROWSER_NEEDED = "GPT2LN_TEST_BROWSER"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
@@ -99,10 +102,14 @@ def parts(record):
 
 @pytest.fixture(scope="module")
 def browser():
-    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    absent = pytest.fail if os.environ.get(BROWSER_NEEDED) == "required" else pytest.skip
+    try:
+        from playwright import sync_api as api
+    except ImportError:
+        absent("playwright is not installed")
     executable = next(filter(None, map(shutil.which, BROWSERS)), None)
     if executable is None:
-        pytest.skip(f"no browser here: none of {', '.join(BROWSERS)}")
+        absent(f"no browser here: none of {', '.join(BROWSERS)}")
     with api.sync_playwright() as playwright:
         launched = playwright.chromium.launch(
             executable_path=executable, args=["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
@@ -376,7 +383,7 @@ def test_what_is_not_finite_and_what_has_no_text_is_shown_too(make_folder, open_
 def test_the_calls_reproduce_the_record(demo, tmp_path, capsys):
     prompts = ["war\n" * 400, "-"]  # neither can be an argument as it is; the first takes two windows
     record = gpt2ln_cli.report(prompts, model=demo, layers="3,final", sites=["ln_1", "ln_f"], bos=True,
-                               overflow="window", batch_size=2)  # fmt: skip
+                               overflow="window", batch_size=2, batch_tokens=2000)  # fmt: skip
     assert [piece.prompt for piece in record.inspection.prompts] == [0, 0, 1]
     names: dict = {}
     exec(record.reproduction.python, names)
@@ -416,7 +423,7 @@ def test_strict_minds_the_checks(capsys, make_folder, monkeypatch, tmp_path):
     from gpt2ln_cli.experiments import verify
 
     failed = verify.Check(name="axis", passed=False, statement="otherwise")
-    monkeypatch.setattr(verify, "check_axis", lambda trials: failed)
+    monkeypatch.setattr(verify, "check_axis", lambda *_: failed)
     words = ["report", "--token-ids", "1,2", "--model", str(make_folder()), "-o", str(tmp_path / "page.html")]
     assert main(words) == 0
     assert main([*words, "--strict"]) == 1

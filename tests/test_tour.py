@@ -38,7 +38,7 @@ def test_the_figures_are_those_of_the_commands(tour, demo):
     assert rows(counted)["measured"] == [tokens, tokens, 2 * tokens, 25 * tokens]
     assert rows(counted)["by the formula"] == [1024, 1024, 2048, 25600]
     trial = gpt2ln_cli.verify(model=demo)
-    assert rows(axis) == {fit.reading: [fit.statistics, fit.rms, fit.fits] for fit in trial.readings}
+    assert rows(axis) == {fit.reading: [fit.statistics, fit.rms, fit.reproduced, fit.fits] for fit in trial.readings}
     compared = gpt2ln_cli.compare(model=demo)
     for token in compared.settings[-1].tokens:
         at = next(one for one in token.sites if one.site == "h.6.ln_1")

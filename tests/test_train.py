@@ -84,15 +84,37 @@ def test_the_unigram_baseline_is_the_cross_entropy_of_counts():
     assert train.unigram_loss(train_ids, valid_ids, 3) == pytest.approx(expected)
 
 
-def test_a_run_goes_on_from_its_saved_state(corpus, tmp_path):
-    """Finishing a finished run again trains no further step and gives the same weights."""
-    arguments = [str(corpus), "--output", str(tmp_path), "--steps", "6", *SMALL]
-    assert CliRunner().invoke(train.main, arguments).exit_code == 0
-    first = GPT2LMHeadModel.from_pretrained(tmp_path).state_dict()
-    done = CliRunner().invoke(train.main, arguments)
-    assert "going on from step 6" in done.output
-    second = GPT2LMHeadModel.from_pretrained(tmp_path).state_dict()
-    assert all(torch.equal(first[name], second[name]) for name in first)
+def test_a_run_goes_on_from_its_saved_state(corpus, tmp_path, monkeypatch):
+    """Stopped in its seventh step of twelve, after it was saved at the fifth, a run ends as one that never stopped."""
+    monkeypatch.setattr(train, "SAVE_EVERY", 5)
+
+    def finished(name):
+        done = CliRunner().invoke(train.main, [str(corpus), "--output", str(tmp_path / name), "--steps", "12", *SMALL])
+        return done, tmp_path / name
+
+    done, whole = finished("whole")
+    assert done.exit_code == 0, done.output
+    plain = train.learning_rate
+    with monkeypatch.context() as patch:
+
+        def interrupted(recipe, step):
+            if step == 6:
+                raise KeyboardInterrupt
+            return plain(recipe, step)
+
+        patch.setattr(train, "learning_rate", interrupted)
+        done, stopped = finished("stopped")
+    assert done.exit_code == 1
+    assert not (stopped / "model.safetensors").exists()
+    done, _ = finished("stopped")
+    assert "going on from step 5\n" in done.output
+    theirs, ours = (GPT2LMHeadModel.from_pretrained(folder).state_dict() for folder in (whole, stopped))
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    # Once more, there is nothing left to do.
+    done, _ = finished("stopped")
+    assert "going on from step 12\n" in done.output
+    again = GPT2LMHeadModel.from_pretrained(stopped).state_dict()
+    assert all(torch.equal(again[name], theirs[name]) for name in theirs)
 
 
 def test_a_folder_without_text_is_refused(tmp_path):

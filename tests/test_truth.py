@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from transformers import GPT2Model
 
 import gpt2ln_cli
-from gpt2ln_cli.probe import Probe
+from gpt2ln_cli.instrument import Batch, Instrument
 from gpt2ln_cli.sites import Site, all_sites
 
 QUANTITIES = ("sigma", "pre_norm", "normalized_norm", "post_norm", "max_deviation", "excess_kurtosis")
@@ -143,22 +143,26 @@ def run_body(body, ids):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("shape", [False, True])
-def test_output_is_bit_identical_under_the_probe(plain_demo, dtype, shape):
+def test_output_is_bit_identical_under_the_instrument(plain_demo, dtype, shape):
     body = GPT2Model.from_pretrained(plain_demo.config._name_or_path).eval().to(dtype)
-    ids = list(range(40))
-    before = run_body(body, ids)
-    with Probe(body, all_sites(12), shape=shape):
-        during = run_body(body, ids)
-    assert torch.equal(before, during)
-    assert torch.equal(before, run_body(body, ids))
+    batch = Batch.of([range(40)])
+    left = []
+    for module in (*body.h, body):
+        module.register_forward_hook(lambda _, inputs, output: left.append(output))
+    run_body(body, range(40))
+    Instrument(body, all_sites(12), shape=shape).read(batch)
+    *plain, out = left[:13]
+    *read, read_out = left[13:]
+    assert len(read) == 12
+    assert all(torch.equal(a, b) for a, b in zip(plain, read, strict=True))
+    assert torch.equal(out.last_hidden_state, read_out.last_hidden_state)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_statistics_are_not_rounded_to_the_type(plain_demo, dtype):
     body = GPT2Model.from_pretrained(plain_demo.config._name_or_path).eval().to(dtype)
     ids = torch.arange(20)[None]
-    with Probe(body, all_sites(12)) as probe:
-        readings = probe.run(ids, torch.ones_like(ids), torch.arange(20)[None])
+    readings = Instrument(body, all_sites(12)).read(Batch.of(ids.tolist()))
     states = raw_states(body, ids[0].tolist())
     for reading in readings:
         x, y = states[reading.site.name]
@@ -170,52 +174,14 @@ def module_state(body):
     return [(name, sorted(module.__dict__), module.__dict__.get("forward")) for name, module in body.named_modules()]
 
 
-def test_the_model_is_as_before_after_the_probe(plain_demo):
-    before = module_state(plain_demo)
-    with Probe(plain_demo, all_sites(12)):
-        assert module_state(plain_demo) != before
-    assert module_state(plain_demo) == before
-
-
-@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
-def test_the_model_is_as_before_when_the_forward_raised(plain_demo, error):
-    def fail(*_):
-        raise error
-
-    before, output = module_state(plain_demo), run_body(plain_demo, [1, 2, 3])
-    handle = plain_demo.h[3].mlp.register_forward_pre_hook(fail)
-    ids = torch.tensor([[1, 2, 3]])
-    try:
-        with pytest.raises(error), Probe(plain_demo, all_sites(12)) as probe:
-            probe.run(ids, torch.ones_like(ids), torch.arange(3)[None])
-    finally:
-        handle.remove()
-    assert module_state(plain_demo) == before
-    assert torch.equal(run_body(plain_demo, [1, 2, 3]), output)
-
-
-def test_somebody_elses_forward_is_put_back(plain_demo):
-    module = plain_demo.h[2].ln_1
-    mine = module.forward
-    module.forward = mine
-    try:
-        with Probe(plain_demo, [Site(2, "ln_1")]):
-            assert module.forward is not mine
-        assert module.forward is mine
-    finally:
-        del module.forward
-
-
 def test_the_forward_stops_after_the_last_wanted_site(plain_demo):
     ran = []
     handles = [
         block.mlp.register_forward_hook(lambda *_, layer=layer: ran.append(layer))
         for layer, block in enumerate(plain_demo.h)
     ]
-    ids = torch.tensor([[1, 2, 3]])
     try:
-        with Probe(plain_demo, [Site(2, "ln_1"), Site(5, "ln_2")]) as probe:
-            readings = probe.run(ids, torch.ones_like(ids), torch.arange(3)[None])
+        readings = Instrument(plain_demo, [Site(2, "ln_1"), Site(5, "ln_2")]).read(Batch.of([[1, 2, 3]]))
     finally:
         for handle in handles:
             handle.remove()
@@ -264,13 +230,13 @@ def test_counts_are_sites_times_tokens(demo, prompts, batch_size):
 
 def test_counts_are_measured_and_not_assumed(demo, monkeypatch):
     """A site that returns statistics twice is noticed."""
-    original = Probe.run
+    original = Instrument.read
 
-    def twice(self, *tensors):
-        readings = original(self, *tensors)
+    def twice(self, batch):
+        readings = original(self, batch)
         return [*readings, readings[-1]]
 
-    monkeypatch.setattr(Probe, "run", twice)
+    monkeypatch.setattr(Instrument, "read", twice)
     counts = gpt2ln_cli.inspect("the", model=demo).counts
     assert counts.total == 26
     assert not counts.formula_agrees

@@ -33,6 +33,7 @@ from torch.nn import functional as F  # noqa: N812
 from transformers import GPT2Config, GPT2LMHeadModel, GPT2Tokenizer
 
 SEPARATOR = "<|endoftext|>"
+SAVE_EVERY = 500  # steps
 MICRO_BATCH_TOKENS = 1024  # one forward's worth: its temporaries stay in the cache of a desktop processor
 
 
@@ -201,7 +202,7 @@ def train(recipe: Recipe, stream: NDArray[np.uint16], valid: NDArray[np.uint16],
             rate = len(recent) * recipe.tokens_per_step / (time.monotonic() - began)
             click.echo(f"step {step}  loss {np.mean(recent):.4f}  {rate:.0f} tokens/s", err=True)
             began, recent = time.monotonic(), []
-        if step % 500 == 0:
+        if step % SAVE_EVERY == 0:
             save()
             click.echo(f"step {step}  validation {validation_loss(model, valid, windows=20):.4f}", err=True)
     save()

@@ -1,20 +1,41 @@
 """Finding a checkpoint by its name and recognizing its layout.
 
-A new layout is a module with ``matches(path)`` and ``read(path, heads)``, registered in ``LAYOUTS``.
+A new layout is a module with ``matches(path)`` and ``read(path, heads, prefix)``, registered in ``LAYOUTS``.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
 from gpt2ln_cli.checkpoint import gguf_file, huggingface, llmc, nanogpt, single
-from gpt2ln_cli.checkpoint.base import Checkpoint, Config, Contents, LayerNormParameters, check_numbers, check_tensors
+from gpt2ln_cli.checkpoint.base import (
+    CONFIG,
+    Checkpoint,
+    Config,
+    Contents,
+    LayerNormParameters,
+    check_numbers,
+    check_tensors,
+)
+from gpt2ln_cli.checkpoint.files import stamps
 from gpt2ln_cli.checkpoint.tensors import LM_HEAD
 from gpt2ln_cli.errors import CheckpointError, UsageError
+from gpt2ln_cli.escaping import user_path
 from gpt2ln_cli.records import Source
 
-__all__ = ["BUNDLED", "DEFAULT_MODEL", "LM_HEAD", "Checkpoint", "Config", "LayerNormParameters", "is_local", "locate"]
+__all__ = [
+    "BUNDLED",
+    "DEFAULT_MODEL",
+    "LM_HEAD",
+    "Checkpoint",
+    "Config",
+    "LayerNormParameters",
+    "files_of",
+    "is_local",
+    "locate",
+]
 
 
 class Layout(Protocol):
@@ -23,17 +44,25 @@ class Layout(Protocol):
     def matches(self, path: Path) -> bool:
         """Whether the path is of this layout."""
 
-    def read(self, path: Path, heads: int | None) -> Contents:
-        """Read the configuration and the tensors' headers; ``heads`` is for files that do not tell."""
+    def read(self, path: Path, heads: int | None, prefix: str | None) -> Contents:
+        """Read the configuration and the tensors' headers.
+
+        ``heads`` is for files that do not tell, ``prefix`` for those that hold several bodies.
+        """
 
 
 # The first that matches reads; those that know their files by their first bytes come before those that go by the name.
 LAYOUTS: tuple[Layout, ...] = (huggingface, gguf_file, llmc, nanogpt, single)
 DEFAULT_MODEL = "demo"
+# The files of a checkpoint's folder, and what is read beside a lone file.
+WEIGHT_SUFFIXES = (".safetensors", ".bin", huggingface.INDEX_SUFFIX)
+BESIDE = (CONFIG, "tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt")
 BUNDLED = {DEFAULT_MODEL: Path(__file__).parent.parent / "bundled" / DEFAULT_MODEL}
 
 
-def locate(model: str, revision: str | None = None, *, heads: int | None = None) -> Checkpoint:
+def locate(
+    model: str, revision: str | None = None, *, heads: int | None = None, prefix: str | None = None
+) -> Checkpoint:
     """Find a checkpoint: a bundled name, else a folder or file on disk, else a repository of the Hugging Face Hub.
 
     A folder that is called like a bundled checkpoint is reached as ``./demo``.
@@ -42,33 +71,83 @@ def locate(model: str, revision: str | None = None, *, heads: int | None = None)
         model: the name or path.
         revision: branch, tag or commit of a Hub id.
         heads: attention heads, for a file that does not tell.
+        prefix: what the tensors' names begin with, for a file that holds several bodies.
 
     Raises:
         CheckpointError: nothing is found, or what is found is not a GPT-2 checkpoint.
-        UsageError: ``heads`` contradicts the checkpoint or is needed and not given, or ``revision`` is of a path.
+        UsageError: ``heads`` or ``prefix`` contradicts the checkpoint or is needed and not given, ``revision`` is of a
+            path, or the name is empty.
     """
     if revision is not None and is_local(model):
         raise UsageError(f"--revision {revision} is for a Hub id; '{model}' is on this disk, in one version.")
     if model in BUNDLED:
-        return _recognize(BUNDLED[model], name=model, source="bundled", heads=heads)
-    path = Path(model).expanduser()
-    if path.exists():
-        return _recognize(path, name=model, source="folder" if path.is_dir() else "file", heads=heads)
+        return _recognize(BUNDLED[model], name=model, source="bundled", heads=heads, prefix=prefix)
+    path = _on_disk(model)
+    if path is not None:
+        source: Source = "folder" if path.is_dir() else "file"
+        return _recognize(path, name=model, source=source, heads=heads, prefix=prefix)
     from gpt2ln_cli.checkpoint import hub  # what is on this disk is found sooner without it
 
     if not model.startswith((".", "~")) and hub.is_repo_id(model):
-        checkpoint = hub.find(model, revision)
+        checkpoint = hub.find(model, revision, prefix)
         _check_heads(checkpoint.location, checkpoint.config, heads)
         return checkpoint
     raise CheckpointError(f"no file or folder {model}, and the Hub can't have that name; 'demo' is bundled.")
 
 
 def is_local(model: str) -> bool:
-    """Whether the name is a bundled one or a path that is there, so that nothing is fetched."""
-    return model in BUNDLED or Path(model).expanduser().exists()
+    """Whether the name is a bundled one or a path that is there, so that nothing is fetched.
+
+    Raises:
+        CheckpointError: the system refuses to say whether the path is there.
+    """
+    return model in BUNDLED or _on_disk(model) is not None
 
 
-def _recognize(path: Path, *, name: str, source: Source, heads: int | None) -> Checkpoint:
+def files_of(model: str) -> Iterator[Path]:
+    """The files on this disk that may be read for a checkpoint, those of the cache for a Hub id; for a file, itself.
+
+    Raises:
+        CheckpointError: the system refuses to say what is there.
+        UsageError: the name is empty.
+    """
+    path = BUNDLED.get(model) or _on_disk(model)
+    if path is None:
+        from gpt2ln_cli.checkpoint import hub
+
+        if hub.is_repo_id(model):
+            yield from hub.cached_files(model)
+        return
+    folder = path if path.is_dir() else path.parent
+    yield from (folder / name for name in BESIDE)
+    if not path.is_dir():
+        yield path
+        return
+    try:
+        yield from (file for file in folder.iterdir() if file.name.endswith(WEIGHT_SUFFIXES))
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def _on_disk(model: str) -> Path | None:
+    """The path of that name; None where nothing is there."""
+    if not model:
+        raise UsageError("the name of the model is empty; leave --model out, or give a name, a folder or a file.")
+    path = user_path(model)
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return None
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    return path
+
+
+def _unreadable(path: Path, error: OSError) -> CheckpointError:
+    return CheckpointError(f"can't read {path}: {error.strerror or error}.")
+
+
+def _recognize(path: Path, *, name: str, source: Source, heads: int | None, prefix: str | None) -> Checkpoint:
     try:
         layout = next((layout for layout in LAYOUTS if layout.matches(path)), None)
         if layout is None and path.is_dir():
@@ -77,13 +156,14 @@ def _recognize(path: Path, *, name: str, source: Source, heads: int | None) -> C
             raise CheckpointError(
                 f"{path} is a file of no kind that gpt2ln reads: .safetensors, .bin, .pt, .pth, .gguf, llm.c's .bin."
             )
-        contents = layout.read(path, heads)
+        before = stamps(path)
+        contents = layout.read(path, heads, prefix)
     except OSError as error:
-        raise CheckpointError(f"can't read {path}: {error.strerror or error}.") from error
+        raise _unreadable(path, error) from error
     check_numbers(path, contents.config)
     check_tensors(path, contents.config, contents.tensors)
     _check_heads(path, contents.config, heads)
-    return Checkpoint(name=name, source=source, location=path, revision=None, contents=contents)
+    return Checkpoint(name=name, source=source, location=path, revision=None, contents=contents, stamps=before)
 
 
 def _check_heads(path: Path, config: Config, heads: int | None) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from gpt2ln_cli.checkpoint.files import Stamp, read_json
 from gpt2ln_cli.checkpoint.tensors import FLOATS, StoredTensor
 from gpt2ln_cli.checkpoint.tokenizer import GPT2_VOCABULARIES, cached_gpt2_tokenizer, read_tokenizer
 from gpt2ln_cli.errors import CheckpointError
@@ -26,6 +27,12 @@ if TYPE_CHECKING:
 MODEL_TYPE = "gpt2"
 CONFIG = "config.json"
 MISSING_SHOWN = 6
+ALIASES = {
+    "hidden_size": "n_embd",
+    "max_position_embeddings": "n_positions",
+    "num_attention_heads": "n_head",
+    "num_hidden_layers": "n_layer",
+}
 
 
 class Config(msgspec.Struct, frozen=True):
@@ -51,14 +58,29 @@ class Config(msgspec.Struct, frozen=True):
     """False where LayerNorms and matrices may lack their bias, as nanoGPT's ``bias=False`` makes them."""
 
 
+class StoredConfig(Config, frozen=True):
+    """``config.json``, where the sizes may stand under the names that transformers has for those of any model."""
+
+    hidden_size: int | msgspec.UnsetType = msgspec.UNSET
+    max_position_embeddings: int | msgspec.UnsetType = msgspec.UNSET
+    num_attention_heads: int | msgspec.UnsetType = msgspec.UNSET
+    num_hidden_layers: int | msgspec.UnsetType = msgspec.UNSET
+
+    def resolved(self) -> Config:
+        """The configuration in GPT-2's own names; where a size stands under both, transformers takes the other one."""
+        aliases = {own: getattr(self, alias) for alias, own in ALIASES.items()}
+        given = {own: value for own, value in aliases.items() if value is not msgspec.UNSET}
+        return Config(**{field: getattr(self, field) for field in Config.__struct_fields__} | given)
+
+
 def parse_config(path: Path) -> Config:
-    """Read ``config.json``.
+    """Read ``config.json``, as ``transformers.GPT2Config`` does.
 
     Raises:
         CheckpointError: it is missing, is not such a file, is of another architecture, or its numbers make no model.
     """
     try:
-        config = msgspec.json.decode(path.read_bytes(), type=Config)
+        config = msgspec.json.decode(read_json(path), type=StoredConfig).resolved()
     except OSError as error:
         raise CheckpointError(f"can't read {path}: {error.strerror}.") from error
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
@@ -73,11 +95,14 @@ def check_numbers(path: Path, config: Config) -> None:
     """Refuse numbers that make no model.
 
     Raises:
-        CheckpointError: a size is below 1, the heads do not divide the width, or eps is not above 0 and finite.
+        CheckpointError: a size is below 1 or beyond 64 bits, the heads do not divide the width, or eps is not above 0
+            and finite.
     """
     for field in ("vocab_size", "n_positions", "n_embd", "n_layer", "n_head"):
-        if getattr(config, field) < 1:
-            raise CheckpointError(f"{path} says {field} {getattr(config, field)}; it must be 1 or more.")
+        if not 1 <= getattr(config, field) < 2**63:
+            raise CheckpointError(
+                f"{path} says {field} {getattr(config, field)}; it must be 1 or more, and fit 64 bits."
+            )
     if config.n_embd % config.n_head:
         raise CheckpointError(f"{path} says n_embd {config.n_embd}, which {config.n_head} heads do not divide.")
     if not 0 < config.layer_norm_epsilon < math.inf:
@@ -175,6 +200,8 @@ class Checkpoint:
     location: Path
     revision: str | None
     contents: Contents
+    stamps: Sequence[Stamp] = ()
+    """The files as they were before anything was read; none where nobody rewrites them, as in the Hub's cache."""
 
     @property
     def config(self) -> Config:
@@ -191,11 +218,20 @@ class Checkpoint:
     def _present(self) -> Iterator[tuple[str, tuple[int, ...]]]:
         return (item for item in body_shapes(self.config) if item[0] in self.contents.tensors)
 
+    def check_unchanged(self) -> None:
+        """See, after reading, that no file changed meanwhile.
+
+        Raises:
+            CheckpointError: one did, so that what was read may be of two states.
+        """
+        for stamp in self.stamps:
+            stamp.check()
+
     def layer_norms(self) -> dict[str, LayerNormParameters]:
         """Gain and bias by site name; from safetensors, GGUF and llm.c without torch.
 
         Raises:
-            CheckpointError: the file can't be read.
+            CheckpointError: the file can't be read, or changed meanwhile.
         """
         import numpy as np
 
@@ -203,27 +239,39 @@ class Checkpoint:
             stored = self.contents.tensors.get(name)
             return None if stored is None else stored.array().astype(np.float64)
 
-        return {
+        found = {
             site.name: LayerNormParameters(gain=read(f"{site.name}.weight"), bias=read(f"{site.name}.bias"))
             for site in all_sites(self.config.n_layer)
         }
+        self.check_unchanged()
+        return found
 
-    def tokenizer(self) -> Tokenizer | None:
+    def with_tokenizer(self) -> tuple[Checkpoint, Tokenizer | None]:
         """The tokenizer inside the checkpoint or beside it, else GPT-2's own where the vocabulary is; None without.
+
+        One that is not the checkpoint's own is among what was inferred of the checkpoint that is returned with it.
 
         Raises:
             CheckpointError: the tokenizer's files can't be read, or know more tokens than the embedding.
         """
+        checkpoint = self
         folder = self.location if self.location.is_dir() else self.location.parent
         found = self.contents.tokenizer() if self.contents.tokenizer is not None else read_tokenizer(folder)
         if found is None and self.config.vocab_size in GPT2_VOCABULARIES:
-            found = cached_gpt2_tokenizer()
-        if found is not None and found.get_vocab_size() > self.config.vocab_size:
+            borrowed = cached_gpt2_tokenizer()
+            if borrowed is not None:
+                found, repository = borrowed
+                inferred = f"the tokenizer of '{repository}' in the Hugging Face cache, whose vocabulary fits"
+                contents = replace(self.contents, inferred=[*self.contents.inferred, inferred])
+                checkpoint = replace(self, contents=contents)
+        # Added tokens may lie beyond the embedding, as a padding token that was never trained does.
+        size = 0 if found is None else found.get_vocab_size(with_added_tokens=False)
+        if size > self.config.vocab_size:
             raise CheckpointError(
-                f"the tokenizer of {self.location} has {found.get_vocab_size()} tokens and the embedding "
+                f"the tokenizer of {self.location} has {size} tokens and the embedding "
                 f"{self.config.vocab_size} rows: they do not belong together; remove the tokenizer or replace it."
             )
-        return found
+        return checkpoint, found
 
     def info(self, *, dtype: str, device: str | None) -> ModelInfo:
         """The header that every record carries."""

@@ -6,17 +6,19 @@ entries keeps it busy for ever. What the types are and how they are dequantized 
 
 from __future__ import annotations
 
-import mmap
+import os
 import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import msgspec
 
 from gpt2ln_cli.checkpoint.base import MODEL_TYPE, Config, Contents
-from gpt2ln_cli.checkpoint.tensors import StoredTensor, from_array, from_linear
+from gpt2ln_cli.checkpoint.encoding import guarded
+from gpt2ln_cli.checkpoint.files import bytes_of
+from gpt2ln_cli.checkpoint.tensors import StoredTensor, check_alone, from_array, from_linear
 from gpt2ln_cli.checkpoint.tokenizer import byte_level_bpe
 from gpt2ln_cli.errors import CheckpointError
 
@@ -31,7 +33,12 @@ MAGIC = b"GGUF"
 VERSIONS = (2, 3)
 SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 STRING, ARRAY = 8, 9
+# The least that each takes: a string its length; a value a name, its type and a byte; a tensor's entry a name, the
+# number of dimensions, one of them, its type and its offset.
+STRING_BYTES, VALUE_BYTES, ENTRY_BYTES = 8, 13, 32
 MOST_DIMENSIONS = 4
+# The size bears no count out: a sparse file has terabytes for nothing. Tokens and merges of GPT-2 take 1.5 MB.
+MOST_HEADER_BYTES, MOST_STRINGS = 32 * 2**20, 2**20
 DEFAULT_ALIGNMENT = 32
 PLAIN = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 NOT_WEIGHTS = ("I8", "I16", "I32", "I64")
@@ -67,18 +74,18 @@ def matches(path: Path) -> bool:
         return file.read(len(MAGIC)) == MAGIC
 
 
-def read(path: Path, heads: int | None) -> Contents:  # noqa: ARG001  (the metadata tells the heads)
+def read(path: Path, heads: int | None, prefix: str | None) -> Contents:  # noqa: ARG001  (the metadata tells the heads)
     """Read the metadata and where each tensor lies.
 
     Raises:
         CheckpointError: the gguf package is not installed, the architecture is another, or the file is damaged.
+        UsageError: a prefix was given.
     """
+    check_alone(path, prefix)
     try:
         from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
     except ImportError as error:
-        raise CheckpointError(
-            f"{path} is a GGUF file, which needs the gguf package: pip install 'gpt2ln[gguf]'."
-        ) from error
+        raise CheckpointError(f'{path} is a GGUF file, which needs the gguf package: pip install ".[gguf]".') from error
     try:
         metadata, declared, end = _read_header(path)
         architecture = metadata.get("general.architecture")
@@ -144,36 +151,46 @@ class _Entry:
 
 
 class _Cursor:
-    """Reads forward through the file; every step ends within it or raises ``struct.error`` or ``ValueError``."""
+    """Reads forward through the header; every step ends within it or raises ``struct.error`` or ``ValueError``."""
 
-    def __init__(self, data: mmap.mmap) -> None:
-        self.data = data
-        self.place = len(MAGIC)
+    def __init__(self, file: BinaryIO) -> None:
+        self.file = file
+        self.stop = min(os.fstat(file.fileno()).st_size, MOST_HEADER_BYTES)
+        self.place = file.seek(len(MAGIC))
+
+    def take(self, length: int) -> bytes:
+        self.place += length
+        if self.place > self.stop:
+            raise ValueError(f"its header goes beyond byte {self.stop:,}")
+        return self.file.read(length)
 
     def number(self, code: str) -> Any:
-        (value,) = struct.unpack_from("<" + code, self.data, self.place)
-        self.place += struct.calcsize("<" + code)
+        (value,) = struct.unpack("<" + code, self.take(struct.calcsize("<" + code)))
         return value
 
+    def count(self, least_bytes: int) -> int:
+        """How many of something follow, each of so many bytes at least."""
+        number: int = self.number("Q")
+        if number * least_bytes > self.stop - self.place:
+            raise ValueError(f"a count of {number:,} before byte {self.place:,}")
+        return number
+
     def text(self) -> bytes:
-        length = self.number("Q")
-        if length > len(self.data) - self.place:
-            raise ValueError(f"a text of {length} bytes at {self.place}")
-        self.place += length
-        return self.data[self.place - length : self.place]
+        return self.take(self.count(1))
 
     def value(self) -> Any:
         kind = self.number("I")
         if kind != ARRAY:
             return self.text().decode("utf-8") if kind == STRING else self.number(_scalar(kind))
-        kind, length = self.number("I"), self.number("Q")
+        kind = self.number("I")
         if kind == STRING:
+            length = self.count(STRING_BYTES)
+            if length > MOST_STRINGS:
+                raise ValueError(f"an array of {length:,} texts, more than any vocabulary has")
             return [self.text() for _ in range(length)]
         item_bytes = struct.calcsize("<" + _scalar(kind))
-        if length * item_bytes > len(self.data) - self.place:
-            raise ValueError(f"an array of {length} at {self.place}")
         # No number that gpt2ln needs is in an array.
-        self.place += length * item_bytes
+        self.take(self.count(item_bytes) * item_bytes)
         return None
 
 
@@ -185,13 +202,18 @@ def _scalar(kind: int) -> str:
 
 def _read_header(path: Path) -> tuple[dict[str, Any], list[_Entry], int]:
     """The metadata, the tensors' entries, and where the header ends."""
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        cursor = _Cursor(data)
+    with path.open("rb") as file:
+        cursor = _Cursor(file)
         version = cursor.number("I")
         if version not in VERSIONS:
             raise ValueError(f"version {version}, not {' or '.join(map(str, VERSIONS))}")
-        tensor_count, value_count = cursor.number("Q"), cursor.number("Q")
-        metadata = {cursor.text().decode("utf-8"): cursor.value() for _ in range(value_count)}
+        tensor_count, value_count = cursor.count(ENTRY_BYTES), cursor.count(VALUE_BYTES)
+        metadata: dict[str, Any] = {}
+        for _ in range(value_count):
+            key = cursor.text().decode("utf-8")
+            if key in metadata:  # a long hole in the file is one empty key after the other
+                raise ValueError(f"'{key}' twice in its metadata")
+            metadata[key] = cursor.value()
         return metadata, list(_entries(cursor, tensor_count)), cursor.place
 
 
@@ -215,13 +237,14 @@ def _canonical(name: str) -> str:
     return f"h.{block}.{BLOCK_NAMES[rest]}.{part}" if rest in BLOCK_NAMES else name
 
 
-def _values(path: Path, entry: _Entry, kind: str, offset: int, byte_shape: tuple[int, int]) -> Array:
+def _values(path: Path, entry: _Entry, kind: str, offset: int, byte_shape: tuple[int, int], mapped: bool) -> Array:
     import ml_dtypes
     import numpy as np
     from gguf.constants import GGMLQuantizationType
     from gguf.quants import dequantize
 
-    stored = np.asarray(np.memmap(path, dtype=np.uint8, mode="c", offset=offset, shape=byte_shape))
+    rows, row_bytes = byte_shape
+    stored = bytes_of(path, offset, rows * row_bytes, mapped=mapped).reshape(byte_shape)
     if kind in PLAIN:
         plain = np.dtype(ml_dtypes.bfloat16) if kind == "BF16" else np.dtype(PLAIN[kind])
         return stored.view(plain).reshape(entry.shape)
@@ -238,9 +261,10 @@ def _tokenizer(path: Path, metadata: Mapping[str, Any]) -> Tokenizer | None:
     tokens, merges = metadata.get("tokenizer.ggml.tokens"), metadata.get("tokenizer.ggml.merges")
     if metadata.get("tokenizer.ggml.model") != MODEL_TYPE or not tokens or not merges:
         return None
-    try:
+
+    def build() -> Tokenizer:
         vocabulary = {token.decode("utf-8"): number for number, token in enumerate(tokens)}
         pairs = [(first, second) for first, _, second in (merge.decode("utf-8").partition(" ") for merge in merges)]
         return byte_level_bpe(vocabulary, pairs)
-    except Exception as error:  # tokenizers raises bare Exception
-        raise CheckpointError(f"can't read the tokenizer in {path}: {error}.") from error
+
+    return guarded(build, f"can't read the tokenizer in {path}")

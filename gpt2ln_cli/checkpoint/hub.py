@@ -7,7 +7,6 @@ loose on a file the Hub is asked for that file once, because huggingface_hub its
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -18,11 +17,14 @@ from typing_extensions import override
 
 from gpt2ln_cli.checkpoint import huggingface
 from gpt2ln_cli.checkpoint.base import CONFIG, Checkpoint, Config, Contents, check_tensors, parse_config
+from gpt2ln_cli.checkpoint.environment import check_variables, import_hub
+from gpt2ln_cli.checkpoint.header import DTYPES, Place
 from gpt2ln_cli.checkpoint.huggingface import INDEX_SUFFIX, PICKLED_WEIGHTS, WEIGHTS, read_index
-from gpt2ln_cli.checkpoint.ranges import Place, RangesRefusedError, RemoteFile
-from gpt2ln_cli.checkpoint.tensors import StoredTensor, body_names
+from gpt2ln_cli.checkpoint.ranges import RangesRefusedError, RemoteFile
+from gpt2ln_cli.checkpoint.tensors import StoredTensor, body_names, chosen_body
 from gpt2ln_cli.checkpoint.tokenizer import MERGES, VOCABULARY, WHOLE, read_tokenizer
-from gpt2ln_cli.checkpoint.weights import SAFETENSORS_DTYPES
+from gpt2ln_cli.checkpoint.tokenizer_config import ADDED_TOKENS, SETTINGS, SPECIAL_TOKENS
+from gpt2ln_cli.checkpoint.transfers import ask, download
 from gpt2ln_cli.errors import CheckpointError
 from gpt2ln_cli.sites import all_sites
 
@@ -36,7 +38,6 @@ TOKENIZER = ((WHOLE,), (VOCABULARY, MERGES))
 DEFAULT_REVISION = "main"
 REPO_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 COMMIT = re.compile(r"[0-9a-f]{40}")
-PAUSE_S = 1.0
 
 
 def is_repo_id(name: str) -> bool:
@@ -68,7 +69,7 @@ class Snapshot:
         Raises:
             CheckpointError: there is no such repository, revision or ``config.json``, or it can't be had.
         """
-        from huggingface_hub import hf_hub_download
+        check_variables()
         from huggingface_hub.errors import EntryNotFoundError, RevisionNotFoundError
 
         asked = revision or DEFAULT_REVISION
@@ -76,9 +77,9 @@ class Snapshot:
         if isinstance(cached, Path) and COMMIT.fullmatch(asked):
             return cls(name, asked)
         try:
-            commit = _ask(name, CONFIG, asked, patient=cached is None).commit_hash
+            commit = ask(name, CONFIG, asked, patient=cached is None).commit_hash
             if not isinstance(cached, Path) or cached.parent.name != commit:
-                cached = Path(hf_hub_download(name, CONFIG, revision=asked))
+                cached = download(name, CONFIG, asked)
             return cls(name, cached.parent.name)
         except (EntryNotFoundError, RevisionNotFoundError) as error:
             raise _refusal(name, asked, error) from error
@@ -94,14 +95,12 @@ class Snapshot:
         Raises:
             CheckpointError: it can't be fetched.
         """
-        from huggingface_hub import hf_hub_download
-
         if isinstance(cached := _in_cache(self.name, file, self.commit), Path):
             return cached
         if self.metadata(file) is None:
             return None
         try:
-            return Path(hf_hub_download(self.name, file, revision=self.commit))
+            return download(self.name, file, self.commit)
         except Exception as error:
             raise _refusal(self.name, self.commit, error) from error
 
@@ -121,7 +120,7 @@ class Snapshot:
             return None
         if file not in self._answers:
             try:
-                self._answers[file] = _ask(self.name, file, self.commit, patient=True)
+                self._answers[file] = ask(self.name, file, self.commit, patient=True)
             except EntryNotFoundError:
                 self._answers[file] = None
             except Exception as error:
@@ -169,8 +168,8 @@ class Weights(Mapping[str, StoredTensor]):
     the files into the cache, as does a server without ranges. What the cache holds is read from there.
     """
 
-    def __init__(self, snapshot: Snapshot, folder: Path, config: Config) -> None:
-        self._snapshot, self._folder, self._config = snapshot, folder, config
+    def __init__(self, snapshot: Snapshot, folder: Path, config: Config, prefix: str | None) -> None:
+        self._snapshot, self._folder, self._config, self._prefix = snapshot, folder, config, prefix
 
     @override
     def __getitem__(self, name: str) -> StoredTensor:
@@ -201,7 +200,7 @@ class Weights(Mapping[str, StoredTensor]):
         for file in self._files:
             if self._snapshot.fetch(file) is None:
                 raise self._snapshot.lacks(file)
-        tensors = huggingface.read(self._folder, None).tensors
+        tensors = huggingface.read(self._folder, None, self._prefix).tensors
         check_tensors(self._folder, self._config, tensors)
         return tensors
 
@@ -224,7 +223,7 @@ class Weights(Mapping[str, StoredTensor]):
             return None
         except Exception as error:
             raise _refusal(self._snapshot.name, self._snapshot.commit, error) from error
-        return {name: found[stored] for name, stored in body_names(found).items()}
+        return {name: found[stored] for name, stored in body_names(self._folder, found, self._prefix).items()}
 
     def _remote(self, name: str) -> StoredTensor:
         assert self._places is not None
@@ -234,7 +233,7 @@ class Weights(Mapping[str, StoredTensor]):
             values = self._vectors.get(name)
             return self._local[name].array() if values is None else values
 
-        dtype = SAFETENSORS_DTYPES.get(place.dtype, place.dtype)
+        dtype = DTYPES.get(place.dtype, place.dtype)
         return StoredTensor(place.shape, dtype, array, lambda: self._local[name].tensor())
 
     @cached_property
@@ -258,26 +257,27 @@ class Weights(Mapping[str, StoredTensor]):
         return vectors
 
 
-def find(name: str, revision: str | None) -> Checkpoint:
+def find(name: str, revision: str | None, prefix: str | None = None) -> Checkpoint:
     """Find a repository in transformers' layout. Nothing but ``config.json`` is fetched until more is asked for.
 
     Args:
         name: its id, such as ``gpt2`` or ``openai-community/gpt2-xl``.
         revision: branch, tag or commit; None for ``main``.
+        prefix: what the tensors' names begin with, for weights of several bodies.
 
     Raises:
         CheckpointError: it can't be found or had, or is not GPT-2.
     """
-    return _checkpoint(Snapshot.find(name, revision))
+    return _checkpoint(Snapshot.find(name, revision), prefix)
 
 
-def _checkpoint(snapshot: Snapshot) -> Checkpoint:
+def _checkpoint(snapshot: Snapshot, prefix: str | None = None) -> Checkpoint:
     path = snapshot.fetch(CONFIG)
     if path is None:
         raise snapshot.lacks(CONFIG)
     config = parse_config(path)
-    tensors = Weights(snapshot, path.parent, config)
-    contents = Contents(config, tensors, tokenizer=partial(_tokenizer, snapshot, path.parent))
+    tensors = Weights(snapshot, path.parent, config, prefix)
+    contents = Contents(config, tensors, chosen_body(prefix), partial(_tokenizer, snapshot, path.parent))
     return Checkpoint(
         name=snapshot.name, source="hub", location=path.parent, revision=snapshot.commit, contents=contents
     )
@@ -286,12 +286,16 @@ def _checkpoint(snapshot: Snapshot) -> Checkpoint:
 def _tokenizer(snapshot: Snapshot, folder: Path) -> Tokenizer | None:
     for files in TOKENIZER:
         if all(snapshot.fetch(file) for file in files):
+            # tokenizer.json lists added and special tokens itself.
+            for settings in (SETTINGS,) if files == (WHOLE,) else (SETTINGS, SPECIAL_TOKENS, ADDED_TOKENS):
+                snapshot.fetch(settings)
             break
     return read_tokenizer(folder)
 
 
 def cache_folder() -> Path:
     """The folder of the Hugging Face cache, which need not exist."""
+    import_hub()
     from huggingface_hub import constants
 
     return Path(constants.HF_HUB_CACHE)
@@ -310,8 +314,13 @@ def cached_checkpoints() -> Iterator[Checkpoint]:
         try:
             if snapshot.holds_weights():
                 yield _checkpoint(snapshot)
-        except CheckpointError:
+        except (CheckpointError, OSError):
             continue
+
+
+def cached_files(name: str) -> Iterator[Path]:
+    """Every file that the cache holds of a repository, of whichever commit."""
+    return (cache_folder() / f"models--{name.replace('/', '--')}").glob("snapshots/*/**/*")
 
 
 def _in_cache(name: str, file: str, revision: str) -> Path | bool | None:
@@ -329,23 +338,6 @@ def _in_cache(name: str, file: str, revision: str) -> Path | bool | None:
     if known is None:
         return None
     return Path(known) if isinstance(known, str) else False
-
-
-def _ask(name: str, file: str, revision: str, *, patient: bool) -> HfFileMetadata:
-    """What the Hub says of a file; patient, it is asked twice where it is the Hub that fails."""
-    from huggingface_hub import get_hf_file_metadata, hf_hub_url
-    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
-
-    url = hf_hub_url(name, file, revision=revision)
-    if patient:
-        try:
-            return get_hf_file_metadata(url)
-        except Exception as error:  # a broken connection has other names in httpx and httpx2
-            refused = isinstance(error, HfHubHTTPError) and error.response.status_code < 500
-            if refused or isinstance(error, OfflineModeIsEnabled):
-                raise
-        time.sleep(PAUSE_S)
-    return get_hf_file_metadata(url)
 
 
 def _refusal(name: str, revision: str, error: Exception) -> CheckpointError:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from gpt2ln_cli.checkpoint.base import CONFIG, Contents, parse_config
-from gpt2ln_cli.checkpoint.tensors import StoredTensor, body_of
+from gpt2ln_cli.checkpoint.files import read_json
+from gpt2ln_cli.checkpoint.tensors import StoredTensor, body_of, chosen_body
 from gpt2ln_cli.checkpoint.weights import load_pickle, open_safetensors, tensors_in
 from gpt2ln_cli.errors import CheckpointError
 
@@ -33,19 +34,23 @@ def matches(path: Path) -> bool:
     return (path / CONFIG).is_file()
 
 
-def read(path: Path, heads: int | None) -> Contents:  # noqa: ARG001  (config.json tells the heads)
+def read(path: Path, heads: int | None, prefix: str | None) -> Contents:  # noqa: ARG001  (config.json tells the heads)
     """Read the folder's configuration and the headers of its weights.
 
     Raises:
         CheckpointError: the configuration or the weights can't be used.
+        UsageError: the weights are several bodies' and ``prefix`` does not say whose, or says one that is not there.
     """
     config = parse_config(path / CONFIG)
     openers: tuple[tuple[str, Opener], ...] = ((WEIGHTS, open_safetensors), (PICKLED_WEIGHTS, open_pickle))
     for name, opener in openers:
         if (path / name).is_file():
-            return Contents(config, body_of(opener(path / name)))
-        if (path / (name + INDEX_SUFFIX)).is_file():
-            return Contents(config, body_of(_open_shards(path / (name + INDEX_SUFFIX), opener)))
+            tensors = opener(path / name)
+        elif (path / (name + INDEX_SUFFIX)).is_file():
+            tensors = _open_shards(path / (name + INDEX_SUFFIX), opener)
+        else:
+            continue
+        return Contents(config, body_of(path, tensors, prefix), chosen_body(prefix))
     raise CheckpointError(f"{path} has a {CONFIG} and no {WEIGHTS} or {PICKLED_WEIGHTS} beside it.")
 
 
@@ -65,7 +70,7 @@ def read_index(path: Path) -> dict[str, str]:
         CheckpointError: it can't be read, is no index, or names something else than a file beside it.
     """
     try:
-        weight_map = msgspec.json.decode(path.read_bytes(), type=Index).weight_map
+        weight_map = msgspec.json.decode(read_json(path), type=Index).weight_map
     except OSError as error:
         raise CheckpointError(f"can't read {path}: {error.strerror}.") from error
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from gpt2ln_cli.checkpoint.base import Config, Contents, check_numbers
-from gpt2ln_cli.checkpoint.tensors import StoredTensor, from_array, from_linear
+from gpt2ln_cli.checkpoint.files import bytes_of
+from gpt2ln_cli.checkpoint.tensors import StoredTensor, check_alone, from_array, from_linear
 from gpt2ln_cli.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 MAGIC = (20240326).to_bytes(4, "little")
 HEADER_BYTES = 1024
 DTYPES = {3: "float32", 5: "bfloat16"}
+# The file's length bears no narrow layer out: a sparse file has terabytes for nothing.
+MOST_LAYERS = 10_000
 ITEM_BYTES = {"float32": 4, "bfloat16": 2}
 
 
@@ -28,14 +31,16 @@ def matches(path: Path) -> bool:
         return file.read(len(MAGIC)) == MAGIC
 
 
-def read(path: Path, heads: int | None) -> Contents:  # noqa: ARG001  (the header tells the heads)
+def read(path: Path, heads: int | None, prefix: str | None) -> Contents:  # noqa: ARG001  (the header tells the heads)
     """Read the header, whose sizes determine where each tensor lies.
 
     Raises:
         CheckpointError: the version is another, or the file is not as long as its header says.
+        UsageError: a prefix was given.
     """
     import numpy as np
 
+    check_alone(path, prefix)
     with path.open("rb") as file:
         raw = file.read(HEADER_BYTES)
     if len(raw) < HEADER_BYTES:
@@ -47,6 +52,8 @@ def read(path: Path, heads: int | None) -> Contents:  # noqa: ARG001  (the heade
         raise CheckpointError(f"{path} is of llm.c's version {version}; gpt2ln reads 3 (float32) and 5 (bfloat16).")
     config = Config(vocab_size=vocabulary, n_positions=positions, n_embd=width, n_layer=layers, n_head=n_head)
     check_numbers(path, config)
+    if layers > MOST_LAYERS:
+        raise CheckpointError(f"{path} says {layers} layers; gpt2ln reads no more than {MOST_LAYERS:,} of llm.c's.")
     if padded < vocabulary:
         raise CheckpointError(f"{path} pads its vocabulary of {vocabulary} to {padded}, which is less.")
     dtype = DTYPES[version]
@@ -94,12 +101,11 @@ def _count(shape: tuple[int, ...]) -> int:
 
 
 def _stored(path: Path, dtype: str, shape: tuple[int, ...], offset: int) -> StoredTensor:
-    def values() -> Array:
+    def values(mapped: bool) -> Array:
         import ml_dtypes
         import numpy as np
 
         kind = np.dtype("<f4") if dtype == "float32" else np.dtype(ml_dtypes.bfloat16)
-        # Copy-on-write: torch wants memory that it could write to.
-        return np.asarray(np.memmap(path, dtype=kind, mode="c", offset=offset, shape=shape))
+        return bytes_of(path, offset, _count(shape) * kind.itemsize, mapped=mapped).view(kind).reshape(shape)
 
     return from_array(shape, dtype, values)

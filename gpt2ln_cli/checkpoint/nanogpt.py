@@ -9,7 +9,7 @@ import msgspec
 
 from gpt2ln_cli.checkpoint.base import Config, Contents
 from gpt2ln_cli.checkpoint.single import without_bias
-from gpt2ln_cli.checkpoint.tensors import body_of, from_linear, is_linear
+from gpt2ln_cli.checkpoint.tensors import body_of, chosen_body, from_linear, is_linear
 from gpt2ln_cli.checkpoint.weights import ZIP_MAGIC, load_pickle, tensors_in
 from gpt2ln_cli.errors import CheckpointError
 
@@ -47,18 +47,19 @@ def _is_training_state(content: Any) -> bool:
     return isinstance(content, Mapping) and "model" in content and "model_args" in content
 
 
-def read(path: Path, heads: int | None) -> Contents:  # noqa: ARG001  (model_args tells the heads)
+def read(path: Path, heads: int | None, prefix: str | None) -> Contents:  # noqa: ARG001  (model_args tells the heads)
     """Read the configuration and the tensors' shapes.
 
     Raises:
         CheckpointError: the file can't be used.
+        UsageError: it holds several bodies and ``prefix`` does not say which, or says one that is not there.
     """
     content = load_pickle(path)
     try:
         arguments = msgspec.convert(content["model_args"], type=ModelArguments)
     except msgspec.ValidationError as error:
         raise CheckpointError(f"{path}: its model_args make no GPT-2: {error}.") from error
-    tensors = body_of(tensors_in(path, content["model"]))
+    tensors = body_of(path, tensors_in(path, content["model"]), prefix)
     config = Config(
         vocab_size=arguments.vocab_size,
         n_positions=arguments.block_size,
@@ -73,5 +74,6 @@ def read(path: Path, heads: int | None) -> Contents:  # noqa: ARG001  (model_arg
             f"eps {config.layer_norm_epsilon:g}, which is nanoGPT's",
             f"activation {config.activation_function}, which is GPT-2's; where nanoGPT was trained with the exact "
             "gelu, that differs by up to 5e-4",
+            *chosen_body(prefix),
         ],
     )

@@ -1,59 +1,30 @@
-"""Reading a few tensors of a safetensors file on the Hub by HTTP range requests, without fetching the file.
-
-A safetensors file begins with the length of its header (8 bytes, little-endian), then the header (JSON), which says
-where each tensor's bytes lie. Nothing the header says is believed before it is checked against the file's size.
-"""
+"""Reading a few tensors of a safetensors file on the Hub by HTTP range requests, without fetching the file."""
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from functools import partial
+from typing import TYPE_CHECKING
 
-import msgspec
-
+from gpt2ln_cli.checkpoint.header import Place, read_header
+from gpt2ln_cli.checkpoint.transfers import request
 from gpt2ln_cli.errors import CheckpointError
 
 if TYPE_CHECKING:
     from gpt2ln_cli.checkpoint.tensors import Array
 
-LENGTH_BYTES = 8
-# One request brings the header of nearly every GPT-2: gpt2-xl's 580 tensors take about 60,000 bytes.
-FIRST_BYTES = 65_536
 # Two ranges this close are read as one: the bytes between them cost less than another request.
 NEAR_BYTES = 65_536
 CONNECTIONS = 8
 ATTEMPTS = 3
 PAUSE_S = 1.0
-ITEM_BYTES = {
-    **dict.fromkeys(("BOOL", "U8", "I8", "F8_E4M3", "F8_E5M2"), 1),
-    **dict.fromkeys(("U16", "I16", "F16", "BF16"), 2),
-    **dict.fromkeys(("U32", "I32", "F32"), 4),
-    **dict.fromkeys(("U64", "I64", "F64"), 8),
-}
 
 
 class RangesRefusedError(Exception):
     """The server does not honour range requests; the whole file has to be fetched."""
-
-
-class _Entry(msgspec.Struct, frozen=True):
-    dtype: str
-    shape: tuple[Annotated[int, msgspec.Meta(ge=0)], ...]
-    data_offsets: tuple[int, int]
-
-
-@dataclass(frozen=True)
-class Place:
-    """One tensor of a file: safetensors' name of its type, its shape, and the bytes [start, stop) that it takes."""
-
-    dtype: str
-    shape: tuple[int, ...]
-    start: int
-    stop: int
 
 
 @dataclass(frozen=True)
@@ -77,29 +48,7 @@ class RemoteFile:
             CheckpointError: the header contradicts itself or the file's size, or the server fails.
             RangesRefusedError: the server sends something other than the range asked for.
         """
-        from huggingface_hub.constants import SAFETENSORS_MAX_HEADER_LENGTH
-
-        first = self._read(0, min(FIRST_BYTES, self.size))
-        length = int.from_bytes(first[:LENGTH_BYTES], "little")
-        data_start = LENGTH_BYTES + length
-        if len(first) < LENGTH_BYTES or data_start > self.size or length > SAFETENSORS_MAX_HEADER_LENGTH:
-            raise self._damaged(f"a header of {length:,} bytes in a file of {self.size:,}")
-        header = first[LENGTH_BYTES:data_start]
-        if data_start > len(first):
-            header += self._read(len(first), data_start)
-        try:
-            raw = msgspec.json.decode(header, type=dict[str, msgspec.Raw])
-            raw.pop("__metadata__", None)
-            entries = {name: msgspec.json.decode(entry, type=_Entry) for name, entry in raw.items()}
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            raise self._damaged(f"its header does not read: {error}") from error
-        self._check(entries, self.size - data_start)
-        return {
-            name: Place(
-                entry.dtype, entry.shape, data_start + entry.data_offsets[0], data_start + entry.data_offsets[1]
-            )
-            for name, entry in entries.items()
-        }
+        return read_header(self.name, self.size, self._read)
 
     def read(self, places: Sequence[Place]) -> list[Array]:
         """Read tensors of floating-point types, in the order given, each in its own type and shape.
@@ -108,10 +57,6 @@ class RemoteFile:
             CheckpointError: the server fails.
             RangesRefusedError: the server sends something other than the range asked for.
         """
-        import ml_dtypes
-        import numpy as np
-
-        types = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": ml_dtypes.bfloat16}
         spans = coalesce([(place.start, place.stop) for place in places])
         with ThreadPoolExecutor(CONNECTIONS) as pool:
             blocks = dict(zip(spans, pool.map(lambda span: self._read(*span), spans), strict=True))
@@ -120,26 +65,9 @@ class RemoteFile:
             start, block = next(
                 (start, block) for (start, stop), block in blocks.items() if start <= place.start <= place.stop <= stop
             )
-            data = block[place.start - start : place.stop - start]
-            return np.frombuffer(data, types[place.dtype]).reshape(place.shape)
+            return place.array(block[place.start - start : place.stop - start])
 
         return [array(place) for place in places]
-
-    def _check(self, entries: dict[str, _Entry], data_bytes: int) -> None:
-        """The tensors must fill the file from the header to its end, each as many bytes as its shape says."""
-        end = 0
-        for name, entry in sorted(entries.items(), key=lambda item: item[1].data_offsets):
-            start, stop = entry.data_offsets
-            if start != end or stop < start or stop > data_bytes:
-                raise self._damaged(f"'{name}' has the bytes {start:,} to {stop:,} of {data_bytes:,}")
-            if stop - start != math.prod(entry.shape) * ITEM_BYTES.get(entry.dtype, 0) and entry.dtype in ITEM_BYTES:
-                raise self._damaged(f"'{name}' has {stop - start:,} bytes for a shape of {list(entry.shape)}")
-            end = stop
-        if end != data_bytes:
-            raise self._damaged(f"its tensors end at byte {end:,} of {data_bytes:,}")
-
-    def _damaged(self, what: str) -> CheckpointError:
-        return CheckpointError(f"{self.name} is damaged or not a safetensors file: {what}.")
 
     def _read(self, start: int, stop: int) -> bytes:
         """The bytes [start, stop); a broken connection is tried again a few times."""
@@ -151,14 +79,14 @@ class RemoteFile:
             if attempt:
                 time.sleep(PAUSE_S)
             try:
-                return self._request(start, stop)
+                return request(f"'{self.name}'", partial(self._request, start, stop))
             except HfHubHTTPError as error:
                 failure: Exception = error
                 if error.response.status_code == 416:
                     raise RangesRefusedError from error
                 if error.response.status_code < 500:
                     break
-            except RangesRefusedError:
+            except (CheckpointError, RangesRefusedError):
                 raise
             except Exception as error:  # httpx or httpx2, as huggingface_hub's version has it
                 failure = error

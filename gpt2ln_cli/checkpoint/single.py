@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from gpt2ln_cli.checkpoint.base import CONFIG, Config, Contents, body_shapes, parse_config
 from gpt2ln_cli.checkpoint.huggingface import open_pickle
 from gpt2ln_cli.checkpoint.mingpt import renamed
-from gpt2ln_cli.checkpoint.tensors import StoredTensor, body_of, from_linear, is_linear
+from gpt2ln_cli.checkpoint.tensors import StoredTensor, body_of, chosen_body, from_linear, is_linear
 from gpt2ln_cli.checkpoint.weights import open_safetensors
 from gpt2ln_cli.errors import CheckpointError, UsageError
 
@@ -26,18 +26,19 @@ def matches(path: Path) -> bool:
     return path.is_file() and path.suffix in OPENERS
 
 
-def read(path: Path, heads: int | None) -> Contents:
+def read(path: Path, heads: int | None, prefix: str | None) -> Contents:
     """Read the file's header, and the configuration beside it or infer it.
 
     Args:
         path: the file.
         heads: attention heads, for a file that does not tell.
+        prefix: what the tensors' names begin with, for a file that holds several bodies.
 
     Raises:
         CheckpointError: the file can't be used.
-        UsageError: the heads do not divide the width, or are needed and not given.
+        UsageError: the heads do not divide the width, or they or the prefix are needed and not given.
     """
-    tensors = body_of(renamed(OPENERS[path.suffix](path)))
+    tensors = body_of(path, renamed(OPENERS[path.suffix](path)), prefix)
     linear = is_linear(tensors)
     if linear:
         tensors = from_linear(tensors)
@@ -48,7 +49,7 @@ def read(path: Path, heads: int | None) -> Contents:
         config, inferred = infer_config(path, tensors, heads)
     if linear:
         inferred.append("matrices of torch's Linear, turned into GPT-2's Conv1D")
-    return Contents(config, tensors, inferred)
+    return Contents(config, tensors, [*inferred, *chosen_body(prefix)])
 
 
 def infer_config(path: Path, tensors: Mapping[str, StoredTensor], heads: int | None) -> tuple[Config, list[str]]:

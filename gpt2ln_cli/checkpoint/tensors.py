@@ -7,7 +7,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from gpt2ln_cli.errors import CheckpointError, UsageError
+
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import torch
     from numpy.typing import NDArray
 
@@ -17,6 +21,9 @@ FLOATS = ("float64", "float32", "float16", "bfloat16")
 LINEAR = ("attn.c_attn.weight", "attn.c_proj.weight", "mlp.c_fc.weight", "mlp.c_proj.weight")
 LM_HEAD = "lm_head.weight"
 EMBEDDING = re.compile(r"(.*\.)?wte\.weight")
+# loralib's lora_A and PEFT's lora_A.default.weight, DoRA's lora_magnitude_vector.
+FACTOR = re.compile(r"(.*\.)?lora_[^.]+(\..*)?")
+BODIES_SHOWN = 6
 
 
 @dataclass(frozen=True)
@@ -53,9 +60,15 @@ class StoredTensor:
         )
 
 
-def from_array(shape: Sequence[int], dtype: str, read: Callable[[], Array]) -> StoredTensor:
-    """A tensor that NumPy reads; the array must be writable, as that of a copy-on-write map is."""
-    return StoredTensor(tuple(shape), dtype, read, lambda: as_torch(read()))
+def from_array(shape: Sequence[int], dtype: str, read: Callable[[bool], Array]) -> StoredTensor:
+    """A tensor that NumPy reads, copied, or for torch mapped: writable then, as a copy-on-write map is.
+
+    Args:
+        shape: its shape.
+        dtype: its type.
+        read: reads it; called with whether to map it.
+    """
+    return StoredTensor(tuple(shape), dtype, lambda: read(False), lambda: as_torch(read(True)))
 
 
 def from_torch(tensor: torch.Tensor) -> StoredTensor:
@@ -102,24 +115,72 @@ def as_array(tensor: torch.Tensor) -> Array:
     return tensor.detach().numpy()
 
 
-def body_names(names: Iterable[str]) -> dict[str, str]:
+def body_names(path: Path, names: Iterable[str], prefix: str | None) -> dict[str, str]:
     """The stored name of each tensor of GPT-2's body, by the name that ``transformers.GPT2Model`` gives it.
 
     Where the body sits is told by its embedding: ``transformer.wte.weight`` in a model with a head,
     ``_orig_mod.transformer.wte.weight`` from torch.compile, ``wte.weight`` in OpenAI's own files. Of what lies
     beside it only an LM head is kept, as ``lm_head.weight``.
+
+    Args:
+        path: the file or folder, for errors.
+        names: of all tensors.
+        prefix: what the names of the wanted body begin with, for a file of several.
+
+    Raises:
+        CheckpointError: low-rank factors lie beside the body's weights.
+        UsageError: there are several bodies and ``prefix`` does not say which, or it says one that is not there.
     """
     stored = list(names)
-    prefixes = sorted(name.removesuffix("wte.weight") for name in stored if EMBEDDING.fullmatch(name))
-    prefix = min(prefixes, key=len, default="")
-    found = {name.removeprefix(prefix): name for name in stored if name.startswith(prefix)}
-    head = prefix.removesuffix("transformer.") + LM_HEAD
+    bodies = [name.removesuffix("wte.weight") for name in stored if EMBEDDING.fullmatch(name)]
+    start = _chosen(path, sorted(body.removesuffix(".") for body in bodies), prefix)
+    body = f"{start}." if start else ""
+    found = {name.removeprefix(body): name for name in stored if name.startswith(body)}
+    head = body.removesuffix("transformer.") + LM_HEAD
+    beside = [name for name in stored if name.startswith(head.removesuffix("weight"))]
+    factor = next((name for name in [*found.values(), *beside] if FACTOR.fullmatch(name)), None)
+    if factor is not None:
+        raise CheckpointError(
+            f"{path} has the low-rank factor '{factor}' beside its weights: what runs is their sum; merge them (PEFT's "
+            "merge_and_unload) and save again."
+        )
     return {**found, LM_HEAD: head} if head in stored else found
 
 
-def body_of(tensors: Mapping[str, StoredTensor]) -> dict[str, StoredTensor]:
+def _chosen(path: Path, bodies: Sequence[str], prefix: str | None) -> str:
+    """What the names of the wanted body begin with, of those that there are."""
+    if prefix is None and len(bodies) <= 1:
+        return bodies[0] if bodies else ""
+    wanted = [] if prefix is None else [body for body in bodies if body == prefix]
+    if prefix is not None and not wanted:
+        wanted = [body for body in bodies if body.startswith(f"{prefix}.")]
+    if len(wanted) == 1:
+        return wanted[0]
+    shown = ", ".join(f"'{body}'" for body in bodies[:BODIES_SHOWN]) + " and more" * (len(bodies) > BODIES_SHOWN)
+    if prefix is None:
+        raise UsageError(f"{path} holds {len(bodies)} bodies of GPT-2, {shown}: choose one with --prefix.")
+    problem = f"{len(wanted)} bodies" if wanted else "no body"
+    raise UsageError(f"{path} has {problem} of GPT-2 under --prefix '{prefix}'; it has {shown or 'none'}.")
+
+
+def body_of(path: Path, tensors: Mapping[str, StoredTensor], prefix: str | None) -> dict[str, StoredTensor]:
     """The tensors of GPT-2's body, and its LM head if there is one, by the names of :func:`body_names`."""
-    return {name: tensors[stored] for name, stored in body_names(tensors).items()}
+    return {name: tensors[stored] for name, stored in body_names(path, tensors, prefix).items()}
+
+
+def check_alone(path: Path, prefix: str | None) -> None:
+    """Refuse a prefix for a file of a kind that holds one body, whose tensors have names of their own.
+
+    Raises:
+        UsageError: one was given.
+    """
+    if prefix is not None:
+        raise UsageError(f"{path} holds one body; leave out --prefix {prefix}.")
+
+
+def chosen_body(prefix: str | None) -> list[str]:
+    """What a record says of the choice."""
+    return [] if prefix is None else [f"the body under '{prefix}' from --prefix"]
 
 
 def from_linear(tensors: Mapping[str, StoredTensor]) -> dict[str, StoredTensor]:

@@ -1,4 +1,4 @@
-"""Opening weight files: safetensors by its own library, pickles by torch's loader for tensors alone."""
+"""Opening weight files: safetensors by its header, pickles by torch's loader for tensors alone."""
 
 from __future__ import annotations
 
@@ -9,10 +9,13 @@ import re
 import warnings
 import zipfile
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from gpt2ln_cli.checkpoint.tensors import StoredTensor, from_torch
+from gpt2ln_cli.checkpoint.files import Stamp, read_at
+from gpt2ln_cli.checkpoint.header import DTYPES, Place, read_header
+from gpt2ln_cli.checkpoint.tensors import StoredTensor, as_array, from_torch
 from gpt2ln_cli.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -22,7 +25,6 @@ if TYPE_CHECKING:
 
     from gpt2ln_cli.checkpoint.tensors import Array
 
-SAFETENSORS_DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 ZIP_MAGIC = b"PK\x03\x04"
 REFUSED_GLOBAL = re.compile(r"GLOBAL (\S+)")
 
@@ -30,45 +32,40 @@ REFUSED_GLOBAL = re.compile(r"GLOBAL (\S+)")
 def open_safetensors(path: Path) -> dict[str, StoredTensor]:
     """The tensors of a safetensors file by their names; its header alone is read.
 
+    NumPy's values are copied from the file. torch's are mapped, by safetensors' own library.
+
     Raises:
         CheckpointError: it can't be read, is damaged, or its header disagrees with its size.
     """
-    from safetensors import SafetensorError, safe_open
+    mapped: list[Any] = []
 
-    def opened(framework: str) -> Any:
+    def tensor(name: str) -> torch.Tensor:
+        from safetensors import SafetensorError, safe_open
+
         try:
-            return safe_open(path, framework=framework)
+            if not mapped:
+                # Of a file that it may not open, safetensors says that it isn't there.
+                path.open("rb").close()
+                mapped.append(safe_open(path, framework="pt"))
+            values: torch.Tensor = mapped[0].get_tensor(name)
         except SafetensorError as error:
             raise CheckpointError(f"{path} is damaged or not a safetensors file: {error}.") from error
         except OSError as error:
             raise CheckpointError(f"can't read {path}: {error.strerror or error}.") from error
-
-    def array(name: str, dtype: str) -> Array:
-        if dtype == "BF16":
-            import ml_dtypes  # noqa: F401  (gives NumPy, and so safetensors, the bfloat16 type)
-        values: Array = file.get_tensor(name)
         return values
 
-    mapped: list[Any] = []
+    def read(start: int, stop: int) -> bytes:
+        return read_at(path, start, stop - start)
 
-    def tensor(name: str) -> torch.Tensor:
-        if not mapped:
-            mapped.append(opened("pt"))
-        values: torch.Tensor = mapped[0].get_tensor(name)
-        return values
+    def array(place: Place) -> Array:
+        return place.array(read(place.start, place.stop))
 
-    file = opened("numpy")
-    found = {}
-    for name in file.keys():  # noqa: SIM118  (no mapping)
-        header = file.get_slice(name)
-        stored = header.get_dtype()
-        found[name] = StoredTensor(
-            tuple(header.get_shape()),
-            SAFETENSORS_DTYPES.get(stored, stored),
-            partial(array, name, stored),
-            partial(tensor, name),
+    return {
+        name: StoredTensor(
+            place.shape, DTYPES.get(place.dtype, place.dtype), partial(array, place), partial(tensor, name)
         )
-    return found
+        for name, place in read_header(str(path), path.stat().st_size, read).items()
+    }
 
 
 def load_pickle(path: Path) -> Any:
@@ -138,6 +135,7 @@ def tensors_in(path: Path, content: Any) -> dict[str, StoredTensor]:
     if not isinstance(content, Mapping):
         raise CheckpointError(f"{path} holds a {type(content).__name__} where a state dict of tensors was expected.")
     found = {}
+    stamp = Stamp.of(path)
     for name, value in content.items():
         if not isinstance(name, str) or not isinstance(value, torch.Tensor):
             continue
@@ -146,5 +144,11 @@ def tensors_in(path: Path, content: Any) -> dict[str, StoredTensor]:
         # A view may repeat its elements: a terabyte, by its shape, out of four bytes.
         if value.numel() * value.element_size() > value.untyped_storage().nbytes():
             raise CheckpointError(f"{path}: tensor '{name}' claims {value.numel()} elements and fewer are stored.")
-        found[name] = from_torch(value)
+        found[name] = replace(from_torch(value), array=partial(_unchanged, stamp, value))
     return found
+
+
+def _unchanged(stamp: Stamp, tensor: torch.Tensor) -> Array:
+    # torch maps a zip archive and offers no other way to read a part of it: at least what has shrunk is not touched.
+    stamp.check()
+    return as_array(tensor)

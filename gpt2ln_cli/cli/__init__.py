@@ -34,6 +34,7 @@ from gpt2ln_cli.cli.completion import VARIABLE, answer
 from gpt2ln_cli.cli.options import DEBUG
 from gpt2ln_cli.cli.running import note
 from gpt2ln_cli.errors import Gpt2lnError, UsageError
+from gpt2ln_cli.escaping import visible
 
 COMMANDS = (inspect, stats, params, count, verify, compare, ablate, diff, plot, report, tour, models, schema)
 INTERRUPTED = 130
@@ -72,7 +73,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         # The reader has left, as `head` does: what remains in the buffer must not raise again at exit.
         with contextlib.suppress(OSError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            if sys.stdout is not None:
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (KeyboardInterrupt, click.exceptions.Abort):
         note("interrupted.")
@@ -90,7 +92,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _report(error: Exception, *, debug: bool) -> int:
     """Say in one line what went wrong; return the exit code."""
     if debug:
-        traceback.print_exception(error)
+        # A checkpoint's own words stand in it.
+        with contextlib.suppress(OSError):
+            for line in "".join(traceback.format_exception(error)).rstrip("\n").split("\n"):
+                click.echo(visible(line), err=True)
     if isinstance(error, Gpt2lnError):
         message, code = str(error), error.exit_code
     elif isinstance(error, click.ClickException):
@@ -99,7 +104,16 @@ def _report(error: Exception, *, debug: bool) -> int:
     elif isinstance(error, OSError) and error.errno == errno.ENOSPC and error.filename is None:
         # Help and version, which Click writes by itself.
         message, code = f"can't write to standard output: {error.strerror}.", UsageError.exit_code
+    elif _is_want_of_memory(error):
+        message = "out of memory; take shorter prompts, a smaller --batch-size or a smaller model."
+        code = UsageError.exit_code
     else:
         message, code = f"internal error: {type(error).__name__}: {error}; --debug shows where.", 1
     note(" ".join(message.split()))
     return code
+
+
+def _is_want_of_memory(error: Exception) -> bool:
+    # torch says it by a RuntimeError: on a GPU of a kind of its own, on a CPU by the words of its allocator.
+    by_torch = type(error).__name__ == "OutOfMemoryError" or "DefaultCPUAllocator: " in str(error)
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and by_torch)

@@ -17,19 +17,21 @@ Examples:
 
 @click.command("ablate", epilog=EXAMPLE)
 @options.prompt_options
-@options.batch_option
+@options.batch_options
 @options.layer_option()
 @options.site_option
 @options.model_options
 @options.run_options
+@options.strict_option
 @options.output_options
 def command(
     given: running.Given,
-    batch_size: int | None,
+    batching: options.Batching,
     layers: str | None,
     sites: tuple[str, ...],
     which: options.Which,
     how: options.How,
+    strict: bool,
     out: running.Output,
 ) -> None:
     """Replace the LayerNorms by something else and see what the model then predicts.
@@ -50,8 +52,10 @@ def command(
             sites=sites,
             bos=given.bos,
             overflow=given.overflow,
-            batch_size=batch_size,
+            **batching,
             progress=progress,
         )
     running.note_model(record.model)
     out.emit(record)
+    if strict:
+        running.judge(record.warnings)

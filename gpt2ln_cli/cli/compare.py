@@ -17,7 +17,7 @@ Examples:
 
 @click.command("compare", epilog=EXAMPLE)
 @options.prompt_options
-@options.batch_option
+@options.batch_options
 @click.option("--context", is_flag=True, help="Look at the direction that all tokens of a prompt share.")
 @click.option(
     "--position",
@@ -34,10 +34,11 @@ Examples:
 @options.site_option
 @options.model_options
 @options.run_options
+@options.strict_option
 @options.output_options
 def command(
     given: running.Given,
-    batch_size: int | None,
+    batching: options.Batching,
     context: bool,
     position: int | None,
     template: str | None,
@@ -45,6 +46,7 @@ def command(
     sites: tuple[str, ...],
     which: options.Which,
     how: options.How,
+    strict: bool,
     out: running.Output,
 ) -> None:
     """Set words side by side: what LayerNorm takes from each, and whether it is gone.
@@ -67,14 +69,16 @@ def command(
             **which,
             **how,
             context=context,
-            position=-1 if position is None else position,
+            position=position,
             template=template,
             layers=layers,
             sites=sites,
             bos=given.bos,
             overflow=given.overflow,
-            batch_size=batch_size,
+            **batching,
             progress=progress,
         )
     running.note_model(record.model)
     out.emit(record)
+    if strict:
+        running.judge(record.warnings)

@@ -75,7 +75,7 @@ def layers(context: click.Context, incomplete: str) -> list[Item]:
 
     name = context.params.get("model") or context.params.get("model_a") or DEFAULT_MODEL
     if is_local(name):
-        numbers = range(locate(name).config.n_layer)
+        numbers = range(locate(name, prefix=context.params.get("prefix")).config.n_layer)
     else:
         numbers = range({model.name: model.n_layer for model in catalogue.models().models}[name])
     given, comma, part = incomplete.rpartition(",")

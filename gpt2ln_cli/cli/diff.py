@@ -17,7 +17,7 @@ Examples:
 @click.argument("model_a", shell_complete=completion.models)
 @click.argument("model_b", shell_complete=completion.models)
 @options.prompt_options
-@options.batch_option
+@options.batch_options
 @options.layer_option()
 @options.site_option
 @click.option(
@@ -29,25 +29,29 @@ Examples:
     help="List the N most changed features.",
 )
 @options.heads_option
+@options.prefix_option
 @options.run_options
+@options.strict_option
 @options.output_options
 def command(
     model_a: str,
     model_b: str,
     given: running.Given,
-    batch_size: int | None,
+    batching: options.Batching,
     layers: str | None,
     sites: tuple[str, ...],
     top: int,
     heads: int | None,
+    prefix: str | None,
     how: options.How,
+    strict: bool,
     out: running.Output,
 ) -> None:
     """Compare the LayerNorms of two checkpoints of one shape.
 
     Without a PROMPT, gains and biases alone; with one, also the statistics that both compute on the same tokens.
     """
-    prompts = given.gather() if given else None
+    prompts = given.gather() if given or given.whole_file else None
     from gpt2ln_cli import api
 
     with running.progress_bar(model_a) as progress:
@@ -59,10 +63,13 @@ def command(
             sites=sites,
             top=top,
             heads=heads,
+            prefix=prefix,
             **how,
             bos=given.bos,
             overflow=given.overflow,
-            batch_size=batch_size,
+            **batching,
             progress=progress,
         )
     out.emit(record)
+    if strict:
+        running.judge(record.warnings)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from gpt2ln_cli.cli import options, running
+from gpt2ln_cli.cli import options, output_file, running
 from gpt2ln_cli.errors import UsageError
 from gpt2ln_cli.quantities import QUANTITIES
 
@@ -18,7 +18,7 @@ Examples:
 
 @click.command("inspect", epilog=EXAMPLE)
 @options.prompt_options
-@options.batch_option
+@options.batch_options
 @options.layer_option()
 @options.site_option
 @click.option("--per-token", is_flag=True, help="Add one row for each site, sequence and token.")
@@ -34,7 +34,7 @@ Examples:
 @options.output_options
 def command(
     given: running.Given,
-    batch_size: int | None,
+    batching: options.Batching,
     layers: str | None,
     sites: tuple[str, ...],
     per_token: bool,
@@ -65,7 +65,7 @@ def command(
             per_token=per_token or heatmap is not None or out.table == "rows",
             bos=given.bos,
             overflow=given.overflow,
-            batch_size=batch_size,
+            **batching,
             progress=progress,
         )
     running.note_model(record.model)
@@ -74,7 +74,7 @@ def command(
         from gpt2ln_cli.commands.inspect.view import view
 
         drawn = view(record, heatmap=heatmap)
-        running.deliver(lambda stream: output.write(drawn, "table", stream), output=out.file, utf8=False)
+        output_file.deliver(lambda stream: output.write(drawn, "table", stream), output=out.file, utf8=False)
     else:
         out.emit(record)
     if strict:

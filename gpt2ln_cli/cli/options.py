@@ -48,6 +48,7 @@ class Which(TypedDict):
     model: str
     revision: str | None
     heads: int | None
+    prefix: str | None
 
 
 class How(TypedDict):
@@ -57,12 +58,27 @@ class How(TypedDict):
     dtype: Dtype
 
 
+class Batching(TypedDict):
+    """What goes into one forward pass, as the functions of the library take it."""
+
+    batch_size: int | None
+    batch_tokens: int | None
+
+
+def _standard_output(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
+    return None if value == "-" else value
+
+
 def _remember_debug(context: click.Context, _: click.Parameter, value: bool) -> None:
     context.meta[DEBUG] = value
 
 
 heads_option = click.option(
     "--heads", type=click.IntRange(min=1), metavar="N", help="Heads, for a file that does not tell."
+)
+
+prefix_option = click.option(
+    "--prefix", metavar="PREFIX", help="Which body, of a file with several: what its tensors' names begin with."
 )
 
 model_options = _packed(
@@ -81,6 +97,7 @@ model_options = _packed(
     ),
     click.option("--revision", metavar="REV", help="Branch, tag or commit of a Hub id."),
     heads_option,
+    prefix_option,
 )
 
 run_options = _packed(
@@ -126,8 +143,16 @@ def layer_option(*, required: bool = False) -> Callable[[F], F]:
     )
 
 
-batch_option = click.option(
-    "--batch-size", type=click.IntRange(min=1), metavar="N", help="Most sequences in a forward pass."
+batch_options = _packed(
+    "batching",
+    Batching,
+    click.option("--batch-size", type=click.IntRange(min=1), metavar="N", help="Most sequences in a forward pass."),
+    click.option(
+        "--batch-tokens",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Most tokens in a forward pass: 1,024 on a CPU unless told, on a GPU what its memory takes.",
+    ),
 )
 
 prompt_options = _packed(
@@ -166,8 +191,9 @@ output_option = click.option(
     "-o",
     "--output",
     metavar="FILE",
+    callback=_standard_output,
     shell_complete=completion.files,
-    help="Write to a file, whole or not at all.",
+    help="Write to a file, whole or not at all; '-' is standard output.",
 )
 
 _record_options = _together(
@@ -187,6 +213,7 @@ _record_options = _together(
         shell_complete=completion.tables,
         help=f"Which table of the record to write as {', '.join(ONE_TABLE)}; an unknown one lists them.",
     ),
+    click.option("--csv-safe", is_flag=True, help="Put ' before texts of a csv that a spreadsheet would compute."),
     output_option,
     debug_option,
 )
@@ -196,12 +223,14 @@ def output_options(function: F) -> F:
     """The options that say how a record is written and where to; the command gets them as ``out``."""
 
     @functools.wraps(function)
-    def command(*, output_format: str, as_json: bool, table: str | None, output: str | None, **others: Any) -> Any:
+    def command(
+        *, output_format: str, as_json: bool, table: str | None, csv_safe: bool, output: str | None, **others: Any
+    ) -> Any:
         context = click.get_current_context()
         told = context.get_parameter_source("output_format") is click.core.ParameterSource.COMMANDLINE
         if as_json and told and output_format != "json":
             raise UsageError(f"--json is --format json; leave it out, or --format {output_format}.")
-        out = running.Output("json" if as_json else output_format, table, output)
+        out = running.Output("json" if as_json else output_format, table, output, csv_safe)
         # Before the work, which may take long.
         out.check(context.command.name or "")
         return function(out=out, **others)

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from gpt2ln_cli.cli import ablate, completion, options, running, verify
+from gpt2ln_cli.cli import ablate, completion, options, output_file, running, verify
 from gpt2ln_cli.errors import UsageError
 from gpt2ln_cli.quantities import QUANTITIES
 from gpt2ln_cli.render import plots
@@ -28,12 +28,13 @@ Examples:
   gpt2ln plot heatmap "war violence hate fear" --quantity post_norm --output heatmap.png
 """
 PROMPTS = ("prompt", "files", "whole_file", "token_ids", "bos", "overflow", "device", "dtype")
+BATCHING = tuple(options.Batching.__annotations__)
 # What each kind makes no use of.
 UNUSED = {
     "sigma": ("quantity",),
-    "gain": (*PROMPTS, "batch_size", "quantity"),
+    "gain": (*PROMPTS, *BATCHING, "quantity"),
     "heatmap": (),
-    "axis": ("layers", "sites", "batch_size", "quantity"),
+    "axis": ("layers", "sites", *BATCHING, "quantity"),
     "ablation": ("quantity",),
 }
 DEFAULT_PROMPTS = {"axis": verify.DEFAULT_PROMPTS, "ablation": ablate.DEFAULT_PROMPTS}
@@ -42,7 +43,7 @@ DEFAULT_PROMPTS = {"axis": verify.DEFAULT_PROMPTS, "ablation": ablate.DEFAULT_PR
 @click.command("plot", epilog=EXAMPLE)
 @click.argument("kind", type=click.Choice(list(plots.KINDS)))
 @options.prompt_options
-@options.batch_option
+@options.batch_options
 @options.layer_option()
 @options.site_option
 @click.option(
@@ -68,7 +69,7 @@ def command(
     context: click.Context,
     kind: str,
     given: running.Given,
-    batch_size: int | None,
+    batching: options.Batching,
     layers: str | None,
     sites: tuple[str, ...],
     quantity: str,
@@ -79,11 +80,11 @@ def command(
     """Draw a figure for a paper: PNG, SVG or PDF, as the name of the file says.
 
     PROMPT and the options are those of the command that the KIND is of, and so is what is used without any PROMPT.
-    Needs matplotlib: pip install 'gpt2ln[plot]'.
+    Needs matplotlib: pip install ".[plot]".
     """
     _check_applies(context, kind)
     image_format = _image_format(output)
-    running.check_output(output)
+    output_file.check(output)
     plots.check_matplotlib()
     from gpt2ln_cli import api
     from gpt2ln_cli.records import Record
@@ -98,7 +99,7 @@ def command(
             plots.check_room(len(prompts or ()))
         with running.progress_bar(which["model"]) as progress:
             run: dict[str, Any] = {**which, **how, "bos": given.bos, "overflow": given.overflow}
-            part: dict[str, Any] = {"layers": layers, "sites": sites, "batch_size": batch_size, "progress": progress}
+            part: dict[str, Any] = {"layers": layers, "sites": sites, **batching, "progress": progress}
             if kind == "axis":
                 record = api.verify(prompts, **run)
             elif kind == "ablation":
@@ -107,7 +108,7 @@ def command(
                 record = api.inspect(prompts, **run, **part, per_token=kind == "heatmap")
     running.note_model(record.model)
     figure = plots.draw(kind, record, quantity=quantity if kind == "heatmap" else None)
-    running.deliver(lambda stream: plots.save(figure, stream.buffer, image_format), output=output, utf8=True)
+    output_file.deliver(lambda stream: plots.save(figure, stream.buffer, image_format), output=output, utf8=True)
 
 
 def _check_applies(context: click.Context, kind: str) -> None:

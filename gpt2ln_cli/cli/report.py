@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from gpt2ln_cli.cli import options, running
+from gpt2ln_cli.cli import options, output_file, running
 
 EXAMPLE = """\b
 Examples:
@@ -15,7 +15,7 @@ Examples:
 
 @click.command("report", epilog=EXAMPLE)
 @options.prompt_options
-@options.batch_option
+@options.batch_options
 @options.layer_option()
 @options.site_option
 @options.model_options
@@ -26,7 +26,7 @@ Examples:
 @options.debug_option
 def command(
     given: running.Given,
-    batch_size: int | None,
+    batching: options.Batching,
     layers: str | None,
     sites: tuple[str, ...],
     which: options.Which,
@@ -40,13 +40,14 @@ def command(
     The page is a single HTML file that loads nothing: it opens in any browser, on a phone too, and prints. It holds the
     figures of 'inspect --per-token' and the verdicts of 'verify' on the first 256 tokens.
     """
-    running.check_output(output)
+    output_file.check(output)
     if not as_json:
-        running.check_not_terminal(output, "a page of HTML is not for a terminal; give --output report.html.")
+        output_file.check_not_terminal(output, "a page of HTML is not for a terminal; give --output report.html.")
     prompts = given.gather()
     from gpt2ln_cli import api
     from gpt2ln_cli import output as written
     from gpt2ln_cli.commands.report.view import view
+    from gpt2ln_cli.records import united
 
     with running.progress_bar(which["model"]) as progress:
         record = api.report(
@@ -57,13 +58,13 @@ def command(
             sites=sites,
             bos=given.bos,
             overflow=given.overflow,
-            batch_size=batch_size,
+            **batching,
             progress=progress,
         )
     running.note_model(record.inspection.model)
-    running.deliver(
+    output_file.deliver(
         lambda stream: written.write(view(record), "json" if as_json else "html", stream), output=output, utf8=True
     )
     if strict:
-        running.judge(record.inspection.warnings)
+        running.judge(united(record.inspection.warnings, record.verification.warnings))
         running.judge_checks(record.verification.checks)

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
-from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING
 
 import click
 
+from gpt2ln_cli.cli import output_file
 from gpt2ln_cli.errors import PromptError, UsageError
 from gpt2ln_cli.escaping import visible
+from gpt2ln_cli.leaving import tidied
 from gpt2ln_cli.render import FORMATS, ONE_TABLE, write
 
 if TYPE_CHECKING:
     from gpt2ln_cli.prompts import Overflow
     from gpt2ln_cli.records import Check, Flag, ModelInfo, Record
+
+# To the beginning of a line that is then empty, with a cursor to be seen.
+RESTORE = b"\r\x1b[2K\x1b[?25h"
 
 
 def note(text: str) -> None:
@@ -109,42 +112,19 @@ def progress_bar(model: str) -> Iterator[Callable[[int, int], None] | None]:
         progress.start()
         progress.update(task, description="running", completed=done, total=total, done=f"{done:,} of {total:,} tokens")
 
-    try:
-        # What may be fetched first has huggingface_hub's own bars, which this one would swallow.
-        if is_local(model):
-            progress.start()
-        yield advance
-    finally:
-        progress.stop()
+    def restore_terminal() -> None:
+        # By a signal, in whose midst rich's own lock may be held.
+        if progress.live.is_started:
+            os.write(sys.stderr.fileno(), RESTORE)
 
-
-def check_output(output: str | None) -> None:
-    """Find out before the work whether the output file can be written.
-
-    Raises:
-        UsageError: it can't.
-    """
-    if output is None:
-        return
-    if not output:
-        raise UsageError("the name of the output file is empty.")
-    path = Path(output)
-    if path.is_dir():
-        raise UsageError(f"can't write {output}: it is a folder.")
-    if not path.parent.is_dir():
-        raise UsageError(f"can't write {output}: there is no folder {path.parent}.")
-    if not os.access(path if path.exists() else path.parent, os.W_OK):
-        raise UsageError(f"can't write {output}: permission denied.")
-
-
-def check_not_terminal(output: str | None, complaint: str) -> None:
-    """Find out before the work whether what no terminal can show would go to one.
-
-    Raises:
-        UsageError: with the complaint; it would.
-    """
-    if output is None and sys.stdout is not None and sys.stdout.isatty():
-        raise UsageError(complaint)
+    with tidied(restore_terminal):
+        try:
+            # What may be fetched first has huggingface_hub's own bars, which this one would swallow.
+            if is_local(model):
+                progress.start()
+            yield advance
+        finally:
+            progress.stop()
 
 
 @dataclass(frozen=True)
@@ -156,6 +136,8 @@ class Output:
     """Which table, in a format that writes but one; None is the main one."""
     file: str | None
     """None is standard output."""
+    csv_safe: bool
+    """Whether a spreadsheet must find no formula in the texts of a csv."""
 
     def check(self, command: str) -> None:
         """Find out before the work whether the command's record can be written like this.
@@ -163,12 +145,16 @@ class Output:
         Raises:
             UsageError: it can't.
         """
-        check_output(self.file)
+        output_file.check(self.file)
         chosen = FORMATS[self.format]
         if chosen.needs is not None and find_spec(chosen.needs) is None:
-            raise UsageError(f"--format {self.format} needs {chosen.needs}: pip install 'gpt2ln[{self.format}]'.")
+            raise UsageError(f'--format {self.format} needs {chosen.needs}: pip install ".[{self.format}]".')
+        if self.csv_safe and self.format != "csv":
+            raise UsageError(f"--csv-safe goes with --format csv; leave it out, or --format {self.format}.")
         if chosen.binary:
-            check_not_terminal(self.file, f"{self.format} is not for a terminal; use --output FILE or a pipe.")
+            output_file.check_not_terminal(
+                self.file, f"{self.format} is not for a terminal; use --output FILE or a pipe."
+            )
         if self.table is not None:
             if not chosen.one_table:
                 raise UsageError(
@@ -184,42 +170,11 @@ class Output:
         Raises:
             UsageError: the file or standard output can't be written.
         """
-        deliver(
-            lambda stream: write(record, self.format, stream, table=self.table),
+        output_file.deliver(
+            lambda stream: write(record, self.format, stream, table=self.table, csv_safe=self.csv_safe),
             output=self.file,
             utf8=self.format != "table",
         )
-
-
-def deliver(write: Callable[[TextIO], None], *, output: str | None, utf8: bool) -> None:
-    """Have ``write`` called with the output file, which is then whole or not there at all, or with standard output.
-
-    Args:
-        write: writes to the stream that it is given; a binary format takes the stream's ``buffer``.
-        output: the file; None is standard output.
-        utf8: whether standard output is UTF-8 whatever the locale, as it is for data; else what the locale can't write
-            is escaped. A file is always UTF-8.
-
-    Raises:
-        UsageError: the file or standard output can't be written.
-    """
-    if output is not None:
-        with _whole_file(Path(output)) as stream:
-            write(stream)
-        return
-    if sys.stdout is None:
-        raise UsageError("standard output is closed; use --output FILE.")
-    if utf8:
-        sys.stdout.reconfigure(encoding="utf-8", newline="\n")  # type: ignore[union-attr]
-    else:
-        sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
-    try:
-        write(sys.stdout)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        raise UsageError(f"can't write to standard output: {error.strerror or error}.") from error
 
 
 def judge(flags: Sequence[Flag]) -> None:
@@ -230,28 +185,11 @@ def judge(flags: Sequence[Flag]) -> None:
 
 
 def judge_checks(checks: Sequence[Check]) -> None:
-    """End with exit code 1 where anything came out otherwise than in GPT-2."""
+    """End with exit code 1 where anything came out otherwise than in GPT-2, or the axis is undecided."""
     otherwise = [check.name for check in checks if check.passed is False]
     if otherwise:
         note(f"exit code 1: otherwise than in GPT-2 came out {', '.join(otherwise)}.")
         raise click.exceptions.Exit(1)
-
-
-@contextlib.contextmanager
-def _whole_file(path: Path) -> Iterator[TextIO]:
-    # A device or a pipe can't be replaced; everything else is written beside the file and moved into its place.
-    special = path.exists() and not path.is_file()
-    target = path.resolve()
-    partial = target if special else target.with_name(f".{target.name}.{os.getpid()}.partial")
-    try:
-        with partial.open("w", encoding="utf-8", newline="\n") as stream:
-            yield stream
-        if not special:
-            if target.exists():
-                shutil.copymode(target, partial)
-            partial.replace(target)
-    except OSError as error:
-        raise UsageError(f"can't write {path}: {error.strerror or error}.") from error
-    finally:
-        if not special:
-            partial.unlink(missing_ok=True)
+    if any(check.name == "axis" and check.passed is None for check in checks):
+        note("exit code 1: this input can't decide the axis.")
+        raise click.exceptions.Exit(1)

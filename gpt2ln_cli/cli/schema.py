@@ -6,7 +6,7 @@ import json
 
 import click
 
-from gpt2ln_cli.cli import completion, options, running
+from gpt2ln_cli.cli import completion, options, output_file
 
 EXAMPLE = """\b
 Examples:
@@ -24,8 +24,8 @@ def command(name: str | None, output: str | None) -> None:
 
     Made from the very types that are written; without COMMAND, of every command. It tells what each field means.
     """
-    running.check_output(output)
+    output_file.check(output)
     from gpt2ln_cli import api
 
     text = json.dumps(api.schema(name), indent=2)
-    running.deliver(lambda stream: print(text, file=stream), output=output, utf8=True)
+    output_file.deliver(lambda stream: print(text, file=stream), output=output, utf8=True)

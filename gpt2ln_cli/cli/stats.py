@@ -16,7 +16,7 @@ Examples:
 
 @click.command("stats", epilog=EXAMPLE)
 @options.prompt_options
-@options.batch_option
+@options.batch_options
 @options.layer_option(required=True)
 @options.site_option
 @click.option(
@@ -29,7 +29,7 @@ Examples:
 @options.output_options
 def command(
     given: running.Given,
-    batch_size: int | None,
+    batching: options.Batching,
     layers: str,
     sites: tuple[str, ...],
     sort: str,
@@ -58,7 +58,7 @@ def command(
             **how,
             bos=given.bos,
             overflow=given.overflow,
-            batch_size=batch_size,
+            **batching,
             progress=progress,
         )
     running.note_model(record.model)

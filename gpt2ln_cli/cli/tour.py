@@ -16,8 +16,9 @@ Examples:
 @click.command("tour", epilog=EXAMPLE)
 @options.model_options
 @options.run_options
+@options.strict_option
 @options.output_options
-def command(which: options.Which, how: options.How, out: running.Output) -> None:
+def command(which: options.Which, how: options.How, strict: bool, out: running.Output) -> None:
     """Answer a learner's six questions about LayerNorm by experiment.
 
     Every number is measured on the checkpoint while you wait; each answer names the command that shows more.
@@ -28,3 +29,5 @@ def command(which: options.Which, how: options.How, out: running.Output) -> None
         record = api.tour(**which, **how)
     running.note_model(record.model)
     out.emit(record)
+    if strict:
+        running.judge(record.warnings)

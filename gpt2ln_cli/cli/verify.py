@@ -18,18 +18,20 @@ Examples:
 @options.prompt_options
 @options.model_options
 @options.run_options
+@options.strict_option
 @options.output_options
 def command(
     given: running.Given,
     which: options.Which,
     how: options.How,
+    strict: bool,
     out: running.Output,
 ) -> None:
     """Show which axis the LayerNorms normalize, by trying every reading.
 
-    Each reading of "LayerNorm" is held against what the model really computed on PROMPT, all prompts as one batch. Then
-    batch independence, causality, the heads, and gain and bias are checked. Exit code 1 if the checkpoint does not
-    behave as GPT-2 does.
+    Each reading of "LayerNorm" is held against what the model really computed on PROMPT, by the share of the numbers
+    that it reproduces. Then batch independence, causality, the heads, and gain and bias are checked. Exit code 1 if the
+    checkpoint does not behave as GPT-2 does, or PROMPT can't decide it.
     """
     prompts = given.gather(default=DEFAULT_PROMPTS)
     from gpt2ln_cli import api
@@ -44,4 +46,6 @@ def command(
         )
     running.note_model(record.model)
     out.emit(record)
+    if strict:
+        running.judge(record.warnings)
     running.judge_checks(record.checks)

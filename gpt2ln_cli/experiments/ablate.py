@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,8 +13,11 @@ from numpy.typing import NDArray
 
 from gpt2ln_cli.errors import PromptError
 from gpt2ln_cli.experiments.normalizing import normalized
-from gpt2ln_cli.experiments.tracing import Floats, Passage, passes, trace, vector
-from gpt2ln_cli.model import forward_replaced, head_weight, layer_norm
+from gpt2ln_cli.experiments.rounding import last_place
+from gpt2ln_cli.experiments.tracing import Batch, Floats, Passage, passes, trace, vector
+from gpt2ln_cli.experiments.watching import Watch
+from gpt2ln_cli.instrument import undisturbed
+from gpt2ln_cli.model import eps_of, head_weight, layer_norm
 from gpt2ln_cli.readings import Reading
 from gpt2ln_cli.records import Ablated, Ablation, Spread
 from gpt2ln_cli.sites import Site
@@ -26,8 +28,8 @@ if TYPE_CHECKING:
     from transformers.models.gpt2.modeling_gpt2 import GPT2Model
 
 FINAL = Site(None, "ln_f")
-# Losses that differ by at most this many times the dtype's epsilon, relatively, differ by rounding.
-ROUNDING = 4
+# Losses differ by rounding where they do by at most so many standard errors of what one more rounding makes of them.
+STANDARD_ERRORS = 3
 # Positions whose predictions are held in memory at a time: a row of float64 over the vocabulary each.
 CHUNK = 128
 
@@ -120,9 +122,21 @@ VARIANTS = (
 )
 
 
+def _rounded_again(dtype: torch.dtype) -> Variant:
+    """The LayerNorm itself, each number of its output moved by up to half a unit of its last place, at random."""
+    random, real = np.random.default_rng(0), _as(Reading.PER_TOKEN)
+
+    def output(x: Floats, lengths: Sequence[int], place: Place) -> Floats:
+        y = real(x, lengths, place)
+        moved: Floats = y + (random.random(y.shape) - 0.5) * last_place(y, dtype)
+        return moved
+
+    return Variant("rounded again", "gain xhat + bias, rounded up or down at random", False, output)
+
+
 @dataclass(frozen=True)
 class _Outcome:
-    """What a run through all batches left, for the real tokens in the order of the batches' rows."""
+    """What a run of one batch left, for the real tokens in the order of its rows."""
 
     hidden: torch.Tensor
     """Output of ln_f, (tokens, features)."""
@@ -141,8 +155,17 @@ class _Predictions:
     same_top: NDArray[np.bool_]
     finite: NDArray[np.bool_]
     """Whether all logits are."""
+    residual: Floats
+    """As of the outcome."""
+
+    @classmethod
+    def joined(cls, parts: Sequence[_Predictions]) -> _Predictions:
+        """Those of several parts, in order."""
+        return cls(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(cls)))
 
 
+# A residual that has overflowed is what the experiment may find.
+@np.errstate(divide="ignore", invalid="ignore", over="ignore")
 def ablate(subject: Subject, sites: Sequence[Site], *, bos: bool, progress: Progress | None = None) -> Ablation:
     """Replace the chosen LayerNorms in every way of ``VARIANTS`` and compare what the model then predicts.
 
@@ -164,29 +187,41 @@ def ablate(subject: Subject, sites: Sequence[Site], *, bos: bool, progress: Prog
     if not has_next.any():
         raise PromptError("every prompt is one token long: there is no next token to predict.")
     head = head_weight(subject.loaded)
-    steps = _Steps(progress, (1 + len(VARIANTS)) * sum(lengths))
+    tried = (_rounded_again(body.dtype), *VARIANTS)
+    steps = _Steps(progress, (1 + len(tried)) * sum(lengths))
 
+    watch = Watch(subject.loaded)
     sigmas: dict[Site, list[Floats]] = {site: [] for site in sites}
 
-    def measure_sigma(passage: Passage) -> None:
+    def see(passage: Passage) -> None:
         if passage.site in sigmas:
             sigmas[passage.site].append(passage.x.std(axis=1))
+            watch.see(passage)
 
-    outcomes = [_run(subject, REAL, {}, [*sites, FINAL], steps, measure_sigma)]
+    watched = list(dict.fromkeys([*sites, FINAL]))
+    plain = [_run(body, REAL, {}, batch, watched, steps, see) for batch, _ in passes(subject)]
     places = {site: _place(body, site, np.concatenate(sigma), lengths) for site, sigma in sigmas.items()}
-    outcomes += [_run(subject, variant, places, [FINAL], steps) for variant in VARIANTS]
+    # Batch by batch, so that no more than the real model's hidden states is ever kept of all tokens.
+    parts: list[list[_Predictions]] = [[] for _ in (REAL, *tried)]
+    for (batch, rows), outcome in zip(passes(subject), plain, strict=True):
+        outcomes = [outcome, *(_run(body, variant, places, batch, [FINAL], steps) for variant in tried)]
+        # The token after each; after the last of a sequence comes the next one's first, which `has_next` leaves out.
+        targets = torch.tensor(np.roll(np.concatenate([own for _, own in rows]), -1), device=head.device)
+        for of_variant, chunks in zip(parts, _predict(outcomes, targets, head), strict=True):
+            of_variant += chunks
 
     first = np.zeros_like(has_next)
     first[_first(lengths)] = True
-    # The token after each; after the last of a sequence comes the next one's first, which `has_next` leaves out.
-    targets = torch.tensor(np.roll(np.concatenate(ids), -1), device=head.device)
-    predictions = _predict(outcomes, targets, head)
-    real, *replaced = (
-        _describe(variant, outcome, predicted, predictions[0], has_next, first)
-        for variant, outcome, predicted in zip((REAL, *VARIANTS), outcomes, predictions, strict=True)
+    predictions = [_Predictions.joined(of_variant) for of_variant in parts]
+    real, _, *replaced = (
+        _describe(variant, predicted, predictions[0], has_next, first)
+        for variant, predicted in zip((REAL, *tried), predictions, strict=True)
     )
     assert real.loss is not None
-    resolution = ROUNDING * torch.finfo(body.dtype).eps * max(1.0, real.loss)
+    with np.errstate(invalid="ignore"):
+        moved = (predictions[1].loss - predictions[0].loss)[has_next]
+    moved = moved[np.isfinite(moved)]
+    resolution = float(STANDARD_ERRORS * np.sqrt(np.sum(moved**2)) / max(1, len(moved)))
     causal = [
         (one.loss_difference, one.name) for one in replaced if not one.looks_ahead and one.loss_difference is not None
     ]
@@ -201,6 +236,7 @@ def ablate(subject: Subject, sites: Sequence[Site], *, bos: bool, progress: Prog
         resolution=resolution,
         lower=[name for difference, name in sorted(causal) if difference < -resolution],
         equal=[name for difference, name in causal if abs(difference) <= resolution],
+        warnings=watch.flags(),
     )
 
 
@@ -231,7 +267,7 @@ def _place(body: GPT2Model, site: Site, sigma: Floats, lengths: Sequence[int]) -
         gain=1.0 if gain is None else gain,
         bias=0.0 if bias is None else bias,
         heads=config.n_head,
-        eps=config.layer_norm_epsilon,
+        eps=eps_of(body, site),
         sigma_first=float(sigma[first].mean()),
         sigma_rest=float(sigma[~first].mean()),
         sigma_pooled=float(sigma.mean()),
@@ -239,37 +275,33 @@ def _place(body: GPT2Model, site: Site, sigma: Floats, lengths: Sequence[int]) -
 
 
 def _run(
-    subject: Subject,
+    body: GPT2Model,
     variant: Variant,
     places: Mapping[Site, Place],
+    batch: Batch,
     watched: Sequence[Site],
     steps: _Steps,
     also: Callable[[Passage], None] = lambda _: None,
 ) -> _Outcome:
-    """Run all batches with the variant in its places; ``also`` is shown the watched sites' passages."""
-    body = subject.loaded.body
-    hidden: list[torch.Tensor] = []
-    entering: list[Floats] = []
+    """Run a batch with the variant in its places; ``also`` is shown the watched sites' passages."""
+    residual = np.empty(0)
 
     def see(passage: Passage) -> None:
+        nonlocal residual
         if passage.site == FINAL:
-            entering.append(passage.x)
+            residual = np.linalg.norm(passage.x, axis=1)
         also(passage)
 
-    for batch, rows in passes(subject):
-        real = batch.mask.bool()
-        lengths = [len(ids) for _, ids in rows]
-        with contextlib.ExitStack() as stack:
-            for site, place in places.items():
-                if variant.output is not None:
-                    forward = _forward(variant.output, place, real, lengths)
-                    stack.enter_context(forward_replaced(layer_norm(body, site), forward))
-            output = trace(body, batch, list(dict.fromkeys(watched)), see)
-        hidden.append(output[real.to(output.device)])
-        steps.add(sum(lengths))
-    x = np.concatenate(entering)
-    with np.errstate(over="ignore", invalid="ignore"):
-        return _Outcome(torch.cat(hidden), np.linalg.norm(x, axis=1))
+    real = batch.mask.bool()
+    lengths = real.sum(dim=1).tolist()
+    replace = {
+        site: _forward(variant.output, place, real, lengths)
+        for site, place in places.items()
+        if variant.output is not None
+    }
+    output = trace(body, batch, watched, see, replace)
+    steps.add(sum(lengths))
+    return _Outcome(output[real.to(output.device)], residual)
 
 
 def _forward(
@@ -277,9 +309,7 @@ def _forward(
 ) -> Callable[[torch.Tensor], torch.Tensor]:
     def forward(x: torch.Tensor) -> torch.Tensor:
         tokens = real.to(x.device)
-        # A residual that has overflowed is what the experiment may find.
-        with np.errstate(over="ignore", invalid="ignore"):
-            y = replacement(x[tokens].double().cpu().numpy(), lengths, place)
+        y = replacement(x[tokens].double().cpu().numpy(), lengths, place)
         output = torch.zeros_like(x)
         output[tokens] = torch.from_numpy(y).to(x)
         return output
@@ -287,59 +317,58 @@ def _forward(
     return forward
 
 
-def _predict(outcomes: Sequence[_Outcome], targets: torch.Tensor, head: torch.Tensor) -> list[_Predictions]:
-    """Every outcome's predictions, held against the first's."""
+def _predict(outcomes: Sequence[_Outcome], targets: torch.Tensor, head: torch.Tensor) -> list[list[_Predictions]]:
+    """Every outcome's predictions, held against the first's, in chunks."""
     parts: list[list[_Predictions]] = [[] for _ in outcomes]
-    with torch.inference_mode():
+    with undisturbed(head.device):
         for start in range(0, len(targets), CHUNK):
             chunk = slice(start, start + CHUNK)
-            real: torch.Tensor | None = None
+            real: tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None = None
             for outcome, predicted in zip(outcomes, parts, strict=True):
-                logits = torch.nn.functional.linear(outcome.hidden[chunk], head).double()
-                finite = logits.isfinite().all(dim=-1)
-                log_probability = logits.log_softmax(dim=-1)
-                real = log_probability if real is None else real
+                logits = torch.nn.functional.linear(outcome.hidden[chunk], head)
+                finite, top = logits.isfinite().all(dim=-1), logits.argmax(dim=-1)
+                log_probability = logits.log_softmax(dim=-1, dtype=torch.float64)
+                del logits
                 loss = -log_probability.gather(1, targets[chunk, None])[:, 0]
-                kl = (real.exp() * (real - log_probability)).sum(dim=-1)
-                same = (logits.argmax(dim=-1) == real.argmax(dim=-1)) & finite
-                predicted.append(_Predictions(*(value.cpu().numpy() for value in (loss, kl, same, finite))))
-    return [
-        _Predictions(
-            loss=np.concatenate([part.loss for part in predicted]),
-            kl=np.concatenate([part.kl for part in predicted]),
-            same_top=np.concatenate([part.same_top for part in predicted]),
-            finite=np.concatenate([part.finite for part in predicted]),
-        )
-        for predicted in parts
-    ]
+                real = (log_probability, log_probability.exp(), top) if real is None else real
+                # In place: a row over the vocabulary is what takes the memory here.
+                kl = (real[0] - log_probability).mul_(real[1]).sum(dim=-1)
+                predicted.append(
+                    _Predictions(
+                        loss=loss.cpu().numpy(),
+                        kl=kl.cpu().numpy(),
+                        same_top=((top == real[2]) & finite).cpu().numpy(),
+                        finite=finite.cpu().numpy(),
+                        residual=outcome.residual[chunk],
+                    )
+                )
+    return parts
 
 
 def _describe(
     variant: Variant,
-    outcome: _Outcome,
     predicted: _Predictions,
     real: _Predictions,
     has_next: NDArray[np.bool_],
     first: NDArray[np.bool_],
 ) -> Ablated:
-    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        loss = float(predicted.loss[has_next].mean())
-        difference = (predicted.loss - real.loss)[has_next]
-        error = difference.std(ddof=1) / np.sqrt(len(difference)) if len(difference) > 1 else np.nan
-        return Ablated(
-            name=variant.name,
-            formula=variant.formula,
-            looks_ahead=variant.looks_ahead,
-            loss=loss,
-            perplexity=float(np.exp(loss)),
-            loss_difference=float(difference.mean()),
-            standard_error=float(error),
-            kl=float(predicted.kl[has_next].mean()),
-            same_top=float(predicted.same_top[has_next].mean()),
-            residual_first=_spread(outcome.residual[first]),
-            residual_rest=_spread(outcome.residual[~first]),
-            overflowed=int((~(np.isfinite(outcome.residual) & predicted.finite)).sum()),
-        )
+    loss = float(predicted.loss[has_next].mean())
+    difference = (predicted.loss - real.loss)[has_next]
+    error = difference.std(ddof=1) / np.sqrt(len(difference)) if len(difference) > 1 else np.nan
+    return Ablated(
+        name=variant.name,
+        formula=variant.formula,
+        looks_ahead=variant.looks_ahead,
+        loss=loss,
+        perplexity=float(np.exp(loss)),
+        loss_difference=float(difference.mean()),
+        standard_error=float(error),
+        kl=float(predicted.kl[has_next].mean()),
+        same_top=float(predicted.same_top[has_next].mean()),
+        residual_first=_spread(predicted.residual[first]),
+        residual_rest=_spread(predicted.residual[~first]),
+        overflowed=int((~(np.isfinite(predicted.residual) & predicted.finite)).sum()),
+    )
 
 
 def _spread(values: Floats) -> Spread:

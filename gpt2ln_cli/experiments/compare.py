@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from gpt2ln_cli.checkpoint.encoding import encode, encode_whole
 from gpt2ln_cli.errors import PromptError, UsageError
 from gpt2ln_cli.experiments.linear_probe import r_squared
-from gpt2ln_cli.experiments.normalizing import normalized
+from gpt2ln_cli.experiments.normalizing import normalized, standardized
+from gpt2ln_cli.experiments.rounding import LEVEL, arithmetic, last_place, reproduced
 from gpt2ln_cli.experiments.tracing import Floats, Passage, passes, trace, vector
-from gpt2ln_cli.model import LoadedModel, layer_norm
+from gpt2ln_cli.experiments.watching import Watch
+from gpt2ln_cli.model import LoadedModel, eps_of, layer_norm
 from gpt2ln_cli.prompts import HELD_OUT, LONG_SAMPLE, Context, long_sample, token_texts
 from gpt2ln_cli.readings import Reading
 from gpt2ln_cli.records import (
@@ -43,10 +45,6 @@ CARRIER = "The word was {}."
 BLANK = "{}"
 # What the linear probe is tried on: sample prompts, in pieces of so many tokens.
 PROBED, PIECE = (LONG_SAMPLE, HELD_OUT), 128
-# A feature is rebuilt to rounding where it is off by at most this many times what one rounding makes of it.
-ROUNDING = 32
-# sigma of xhat is 1, up to eps, where it is off by at most this much, or so many times the dtype's epsilon.
-UNIT, UNIT_ROUNDING = 1e-3, 8
 
 
 @dataclass(frozen=True)
@@ -65,8 +63,16 @@ class _Undone:
     xhat: Floats
     y: Floats
     eps: float
+    last_rounding: Floats
+    """Half a unit of the last place of each feature of y."""
+    arithmetic: Floats
+    """How far the kernel's float32 arithmetic may take each feature of y before that."""
     rounding: Floats
-    """What one rounding of x, mu, gain * xhat and y makes of each feature of x that is rebuilt from xhat."""
+    """What both make of each feature of x that is rebuilt from xhat."""
+    rebuilt: NDArray[np.bool_]
+    """Whether the feature of y is what x, mu and sigma give, rounded once."""
+    gain: Floats
+    bias: Floats
 
 
 def choose_template(items: Sequence[str | Sequence[int]], template: str | None) -> str | None:
@@ -133,7 +139,7 @@ def _own_tokens(item: str | Sequence[int], template: str | None, tokenizer: Toke
         return range(len(item))
     assert tokenizer is not None  # or else the text would not have become a context
     before, after = (template or BLANK).split(BLANK)
-    encoding = tokenizer.encode(before + item + after, add_special_tokens=False)
+    encoding = encode_whole(tokenizer, before + item + after, f"'{item}'")
     start, end = len(before), len(before) + len(item)
     inside = [i for i, (first, last) in enumerate(encoding.offsets) if first < end and last > start]
     return range(inside[0], inside[-1] + 1)
@@ -147,6 +153,8 @@ def _spot(contexts: Sequence[Context], prompt: int, token: int, bos: bool) -> Sp
     raise PromptError(f"token {token} of prompt {prompt} is beyond the context and was cut off; choose --position.")
 
 
+# What is not finite is told by the record.
+@np.errstate(divide="ignore", invalid="ignore", over="ignore")
 def compare_tokens(
     subject: Subject,
     settings: Sequence[tuple[str | None, Sequence[str | Sequence[int]], Sequence[Spot]]],
@@ -165,6 +173,7 @@ def compare_tokens(
         progress: called with (tokens done, tokens in all) after every forward pass.
     """
     loaded = subject.loaded
+    watch = Watch(loaded)
     wanted = [spot for _, _, found in settings for spot in found]
     kept: dict[Site, dict[Spot, tuple[Floats, Floats]]] = {site: {} for site in sites}
 
@@ -172,7 +181,9 @@ def compare_tokens(
         for spot in wanted:
             if spot.sequence in starts:
                 row = starts[spot.sequence] + spot.position
-                kept[passage.site][spot] = (passage.x[row], passage.y[row])
+                # Copies: a view would keep the whole passage.
+                kept[passage.site][spot] = (passage.x[row].copy(), passage.y[row].copy())
+        watch.see(passage)
 
     _see_all(subject, sites, keep, progress)
     seen = {
@@ -185,8 +196,7 @@ def compare_tokens(
         described.append(_setting(subject, template, items, found, seen, offset))
         offset += len(found)
     probe = _probe_sigma(loaded, loaded.tokenizer, sites) if loaded.tokenizer is not None else None
-    epsilon = float(torch.finfo(loaded.body.dtype).eps)
-    eps = loaded.body.config.layer_norm_epsilon
+    eps = {site.name: eps_of(loaded.body, site) for site in sites}
     tokens = [token for setting in described for token in setting.tokens]
     return Comparison(
         model=loaded.info,
@@ -197,13 +207,15 @@ def compare_tokens(
         contexts=[],
         findings=[
             _find_discarded(tokens, loaded.body.config.n_embd),
-            _find_scale(described, eps, epsilon),
+            _find_scale(described, eps),
             _find_shape(tokens),
             _find_gone(probe),
         ],
+        warnings=watch.flags(),
     )
 
 
+@np.errstate(divide="ignore", invalid="ignore", over="ignore")
 def compare_contexts(
     subject: Subject, sites: Sequence[Site], *, bos: bool, progress: Progress | None = None
 ) -> Comparison:
@@ -222,6 +234,7 @@ def compare_contexts(
         if len(context.token_ids) == 1:
             raise PromptError(f"prompt {context.prompt} is one token long: there is nothing that it could share.")
     loaded = subject.loaded
+    watch = Watch(loaded)
     shared: list[list[SharedAtSite]] = [[] for _ in subject.contexts]
 
     def measure(starts: dict[int, int], passage: Passage) -> None:
@@ -229,6 +242,7 @@ def compare_contexts(
             part = slice(start, start + len(subject.contexts[number].token_ids))
             undone = _undo(loaded, Passage(passage.site, passage.x[part], passage.y[part]))
             shared[number].append(_shared(loaded, subject.contexts[number], passage.site, undone))
+        watch.see(passage)
 
     _see_all(subject, sites, measure, progress)
     contexts = [
@@ -243,6 +257,7 @@ def compare_contexts(
         probe=None,
         contexts=contexts,
         findings=[_find_shared(context) for context in contexts],
+        warnings=watch.flags(),
     )
 
 
@@ -266,20 +281,33 @@ def _see_all(
 
 def _undo(loaded: LoadedModel, passage: Passage) -> _Undone:
     """Take gain and bias off a site's output, so that what is left is what the module itself made of x."""
-    module, eps = layer_norm(loaded.body, passage.site), loaded.body.config.layer_norm_epsilon
-    epsilon = float(torch.finfo(loaded.body.dtype).eps)
+    module, eps = layer_norm(loaded.body, passage.site), eps_of(loaded.body, passage.site)
+    dtype = loaded.body.dtype
     gain, bias = vector(module, "weight"), vector(module, "bias")
     x, y = passage.x, passage.y
     gain = np.ones(x.shape[1]) if gain is None else gain
     bias = np.zeros(x.shape[1]) if bias is None else bias
-    mean = x.mean(axis=1, keepdims=True)
-    scale = np.sqrt(x.var(axis=1, keepdims=True) + eps)
-    # Where the gain is 0 nothing of xhat reaches y, and it is taken by its definition.
-    off = gain == 0
-    safe = np.where(off, 1.0, gain)
-    xhat = np.where(off, (x - mean) / scale, (y - bias) / safe)
-    amplified = np.where(off, 0.0, scale * (np.abs(y) + np.abs(bias)) / np.abs(safe))
-    return _Undone(x, xhat, y, eps, epsilon * (amplified + np.abs(x) + np.abs(mean)))
+    by_definition, scale = standardized(Reading.PER_TOKEN, x, [len(x)], heads=1, eps=eps)
+    # What is not finite is the record's to say.
+    with np.errstate(invalid="ignore", over="ignore"):
+        last_rounding = last_place(y, dtype) / 2
+        before_it = arithmetic(x, by_definition, scale, gain, bias)
+        error = last_rounding + before_it
+        # Where rounding leaves less of xhat in y than its own size, it is taken by its definition.
+        off = error > np.abs(gain)
+        safe = np.where(off, 1.0, gain)
+        return _Undone(
+            x=x,
+            xhat=np.where(off, by_definition, (y - bias) / safe),
+            y=y,
+            eps=eps,
+            last_rounding=last_rounding,
+            arithmetic=before_it,
+            rounding=np.where(off, 0.0, scale * error / np.abs(safe)),
+            rebuilt=reproduced(gain * by_definition + bias, before_it, y, dtype),
+            gain=gain,
+            bias=bias,
+        )
 
 
 def _setting(
@@ -323,17 +351,12 @@ def _setting(
     return Setting(template=template, tokens=tokens, pairs=pairs)
 
 
-@np.errstate(divide="ignore", invalid="ignore", over="ignore")
 def _token(site: Site, undone: _Undone, number: int) -> TokenAtSite:
     x, xhat, y = undone.x[number], undone.xhat[number], undone.y[number]
     rounding = undone.rounding[number]
     mean, variance = x.mean(), x.var()
     size = np.linalg.norm(x)
     difference = x - (np.sqrt(variance + undone.eps) * xhat + mean)
-    # The shape is kept where some factor makes xhat, without its mean, of x - mu.
-    shape = xhat - xhat.mean()
-    square = shape @ shape
-    stretched = shape * ((shape @ (x - mean)) / square) if square > 0 else shape
     return TokenAtSite(
         site=site.name,
         mean=float(mean),
@@ -345,24 +368,40 @@ def _token(site: Site, undone: _Undone, number: int) -> TokenAtSite:
         post=_shape(y),
         rebuilt_error=float(np.linalg.norm(difference) / size),
         rounding=float(np.linalg.norm(rounding) / size),
-        rebuilt=bool((np.abs(difference) <= ROUNDING * rounding).all()),
-        shape_kept=bool((np.abs(x - mean - stretched) <= ROUNDING * rounding).all()),
+        rebuilt=bool(undone.rebuilt[number].mean() >= LEVEL),
+        shape_kept=_keeps_shape(undone, number),
     )
 
 
-@np.errstate(divide="ignore", invalid="ignore", over="ignore")
+def _keeps_shape(undone: _Undone, number: int) -> bool:
+    """Whether, with some factor and offset, gain * (factor (x - mu) + offset) + bias is y to its rounding."""
+    x, xhat = undone.x[number], undone.xhat[number]
+    # What is not brought to sigma 1 is computed with numbers that are as much larger.
+    size = max(1.0, float(xhat.std() * np.sqrt(x.var() + undone.eps) / x.std()))
+    error = undone.last_rounding[number] + size * undone.arithmetic[number]
+    # In units of the error of each feature, so that one of small gain, which tells little of xhat, weighs little.
+    basis, _ = np.linalg.qr(np.stack([undone.gain * (x - x.mean()), undone.gain], axis=1) / error[:, None])
+    given = (undone.y[number] - undone.bias) / error
+    left = np.abs(given - basis @ (basis.T @ given))
+    # Errors of one unit each can't move the fit at a feature by more than this (Cauchy and Schwarz, on the hat matrix).
+    moved = np.sqrt(len(x) * np.sum(basis**2, axis=1))
+    return bool((left <= 1 + moved).all())
+
+
 def _shape(values: Floats) -> StageShape:
     centered = values - values.mean()
-    variance = np.mean(centered**2)
+    # By the largest of them, or else the fourth powers of what is small vanish and those of what is large overflow.
+    largest = np.abs(centered).max()
+    scaled = centered / largest
+    variance = np.mean(scaled**2)
     return StageShape(
         norm=float(np.linalg.norm(values)),
-        sigma=float(np.sqrt(variance)),
-        excess_kurtosis=float(np.mean(centered**4) / variance**2 - 3),
-        max_deviation=float(np.abs(centered).max() / np.sqrt(variance)),
+        sigma=float(largest * np.sqrt(variance)) if largest else 0.0,
+        excess_kurtosis=float(np.mean(scaled**4) / variance**2 - 3),
+        max_deviation=float(1 / np.sqrt(variance)),
     )
 
 
-@np.errstate(divide="ignore", invalid="ignore", over="ignore")
 def _cosine(one: Floats, other: Floats) -> float:
     return float(one @ other / (np.linalg.norm(one) * np.linalg.norm(other)))
 
@@ -383,7 +422,7 @@ def _probe_sigma(loaded: LoadedModel, tokenizer: Tokenizer, sites: Sequence[Site
     size = min(PIECE, loaded.body.config.n_positions)
     pieces: list[list[int]] = []
     for name in PROBED:
-        ids = tokenizer.encode(long_sample(name), add_special_tokens=False).ids
+        ids, _ = encode(tokenizer, long_sample(name), f"the passage {name}")
         pieces += [ids[start : start + size] for start in range(0, len(ids), size)]
     fitted, held = (_sample(loaded, sites, pieces[start::2]) for start in (0, 1))
     counts = [len(sample[sites[0]].x) for sample in (fitted, held)]
@@ -422,34 +461,29 @@ def _probe_sigma(loaded: LoadedModel, tokenizer: Tokenizer, sites: Sequence[Site
 
 def _sample(loaded: LoadedModel, sites: Sequence[Site], prompts: Sequence[Sequence[int]]) -> dict[Site, _Sample]:
     subject = prepare(prompts, model=loaded, bos=False, overflow="error", batch_size=None)
-    parts: dict[Site, list[_Sample]] = {site: [] for site in sites}
+    tokens, width = sum(len(prompt) - 1 for prompt in prompts), loaded.body.config.n_embd
+    samples = {
+        site: _Sample(np.empty((tokens, width), np.float32), np.empty((tokens, width), np.float32), np.empty(tokens))
+        for site in sites
+    }
+    filled = dict.fromkeys(sites, 0)
 
     def keep(starts: dict[int, int], passage: Passage) -> None:
         later = np.ones(len(passage.x), dtype=bool)
         later[list(starts.values())] = False
-        x, y = passage.x[later], passage.y[later]
-        with np.errstate(divide="ignore"):
-            log_sigma = np.log(x.std(axis=1))
-        parts[passage.site].append(_Sample(x.astype(np.float32), y.astype(np.float32), log_sigma))
+        sample, x = samples[passage.site], passage.x[later]
+        part = slice(filled[passage.site], filled[passage.site] + len(x))
+        sample.x[part], sample.y[part], sample.log_sigma[part] = x, passage.y[later], np.log(x.std(axis=1))
+        filled[passage.site] = part.stop
 
     _see_all(subject, sites, keep)
-    return {
-        site: _Sample(
-            np.concatenate([part.x for part in of_site]),
-            np.concatenate([part.y for part in of_site]),
-            np.concatenate([part.log_sigma for part in of_site]),
-        )
-        for site, of_site in parts.items()
-    }
+    return samples
 
 
-@np.errstate(divide="ignore", invalid="ignore", over="ignore")
 def _shared(loaded: LoadedModel, context: Context, site: Site, undone: _Undone) -> SharedAtSite:
     count = len(context.token_ids)
-    config = loaded.body.config
-    across = normalized(
-        Reading.FEATURE_OVER_CONTEXT, undone.x, [count], heads=config.n_head, eps=config.layer_norm_epsilon
-    )
+    heads = loaded.body.config.n_head
+    across = normalized(Reading.FEATURE_OVER_CONTEXT, undone.x, [count], heads=heads, eps=undone.eps)
     texts = token_texts(context.token_ids, loaded.tokenizer)
     shares, held = [], []
     for xhat in (undone.xhat, across):
@@ -499,10 +533,11 @@ def _find_discarded(tokens: Sequence[ComparedToken], features: int) -> Finding:
     )
 
 
-def _find_scale(settings: Sequence[Setting], eps: float, epsilon: float) -> Finding:
+def _find_scale(settings: Sequence[Setting], eps: Mapping[str, float]) -> Finding:
     before = after = 1.0
     off = 0.0
     where = ""
+    holds = True
     for setting in settings:
         for at_site in zip(*(token.sites for token in setting.tokens), strict=True):
             ratio = _ratio([_number(one.pre.sigma) for one in at_site])
@@ -511,8 +546,11 @@ def _find_scale(settings: Sequence[Setting], eps: float, epsilon: float) -> Find
             after = max(after, _ratio([_number(one.normalized.sigma) for one in at_site]))
             for one in at_site:
                 sigma = _number(one.sigma)
-                off = max(off, abs(_number(one.normalized.sigma) - sigma / np.sqrt(sigma**2 + eps)))
-    holds = bool(off <= max(UNIT, UNIT_ROUNDING * epsilon))
+                scale = np.sqrt(sigma**2 + eps[one.site])
+                distance = abs(_number(one.normalized.sigma) - sigma / scale)
+                # Of errors of y's features no more can reach sigma of xhat than their root mean square.
+                limit = _number(one.rounding) * np.sqrt(sigma**2 + _number(one.mean) ** 2) / scale
+                off, holds = max(off, distance), bool(holds and distance <= limit)
     verb = "it is sigma / sqrt(sigma^2 + eps), 1 but for eps" if holds else f"it is off by {off:.2g} from 1 up to eps"
     return Finding(
         name="scale",
@@ -590,8 +628,7 @@ def _find_shared(context: SharedDirection) -> Finding:
 
 
 def _ratio(values: Sequence[float]) -> float:
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return float(np.divide(max(values), min(values)))
+    return float(np.divide(max(values), min(values)))
 
 
 def _number(value: float | None) -> float:

@@ -81,15 +81,22 @@ def _change(a: Floats | None, b: Floats | None, start: float, top: int) -> Vecto
     assert present is not None
     a = np.full_like(present, start) if a is None else a
     b = np.full_like(present, start) if b is None else b
-    difference = b - a
-    norms = float(np.linalg.norm(a)), float(np.linalg.norm(b))
-    order = np.argsort(-np.abs(difference), kind="stable")[:top]
+    # NaN is NaN whatever its bits, and what is equal differs by nothing: infinity less infinity is NaN.
+    same = (a == b) | (np.isnan(a) & np.isnan(b))
+    with np.errstate(invalid="ignore", over="ignore"):
+        difference = np.where(same, 0.0, b - a)
+        norms = float(np.linalg.norm(a)), float(np.linalg.norm(b))
+        norm = float(np.linalg.norm(difference))
+        cosine = float(np.clip(a @ b / (norms[0] * norms[1]), -1.0, 1.0)) if all(norms) else None
+    # What is not finite on one side is no further off than any other such.
+    size = np.where(np.isfinite(difference), np.abs(difference), np.inf)
+    order = np.argsort(-size, kind="stable")[:top]
     return VectorChange(
-        norm=float(np.linalg.norm(difference)),
-        relative=float(np.linalg.norm(difference)) / norms[0] if norms[0] else None,
-        cosine=min(1.0, float(a @ b) / (norms[0] * norms[1])) if all(norms) else None,
-        changed=int(np.count_nonzero(difference)),
-        largest=[FeatureChange(index=int(i), a=float(a[i]), b=float(b[i])) for i in order if difference[i] != 0],
+        norm=norm,
+        relative=(norm / norms[0] if np.isfinite(norms[0]) else np.nan) if norms[0] else None,
+        cosine=cosine,
+        changed=int(np.count_nonzero(~same)),
+        largest=[FeatureChange(index=int(i), a=float(a[i]), b=float(b[i])) for i in order if not same[i]],
     )
 
 

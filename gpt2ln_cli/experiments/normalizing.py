@@ -13,6 +13,14 @@ Floats = NDArray[np.float64]
 
 
 def normalized(reading: Reading, x: Floats, lengths: Sequence[int], *, heads: int, eps: float) -> Floats:
+    """Normalize x as the reading would have it; :func:`standardized` without the scale."""
+    xhat, _ = standardized(reading, x, lengths, heads=heads, eps=eps)
+    return xhat
+
+
+def standardized(
+    reading: Reading, x: Floats, lengths: Sequence[int], *, heads: int, eps: float
+) -> tuple[Floats, Floats]:
     """Normalize x as the reading would have it.
 
     Args:
@@ -23,7 +31,7 @@ def normalized(reading: Reading, x: Floats, lengths: Sequence[int], *, heads: in
         eps: what is added to the variance.
 
     Returns:
-        xhat, (tokens, features).
+        xhat, (tokens, features), and what x - mu was divided by, which broadcasts with it.
     """
     tokens, features = x.shape
     if reading is Reading.PER_TOKEN:
@@ -31,24 +39,26 @@ def normalized(reading: Reading, x: Floats, lengths: Sequence[int], *, heads: in
     if reading is Reading.SAMPLE_VARIANCE:
         return _standardized(x, (1,), eps, correction=1)
     if reading is Reading.NOT_CENTERED:
-        scaled: Floats = x / np.sqrt(np.mean(x**2, axis=1, keepdims=True) + eps)
-        return scaled
+        scale = np.sqrt(np.mean(x**2, axis=1, keepdims=True) + eps)
+        return x / scale, scale
     if reading is Reading.PER_HEAD:
-        split = x.reshape(tokens, heads, features // heads)
-        return _standardized(split, (2,), eps).reshape(tokens, features)
+        xhat, scale = _standardized(x.reshape(tokens, heads, features // heads), (2,), eps)
+        return xhat.reshape(tokens, features), np.repeat(scale[:, :, 0], features // heads, axis=1)
     if reading is Reading.FEATURE_OVER_BATCH:
         return _standardized(x, (0,), eps)
     if reading is Reading.WHOLE_BATCH:
         return _standardized(x, (0, 1), eps)
     axes = (0,) if reading is Reading.FEATURE_OVER_CONTEXT else (0, 1)
-    ends = np.cumsum(lengths)[:-1]
-    return np.concatenate([_standardized(part, axes, eps) for part in np.split(x, ends)])
+    xhat, scale = np.empty_like(x), np.empty((tokens, features if axes == (0,) else 1))
+    for end, length in zip(np.cumsum(lengths), lengths, strict=True):
+        part = slice(end - length, end)
+        xhat[part], scale[part] = _standardized(x[part], axes, eps)
+    return xhat, scale
 
 
-def _standardized(x: Floats, axes: tuple[int, ...], eps: float, *, correction: int = 0) -> Floats:
+def _standardized(x: Floats, axes: tuple[int, ...], eps: float, *, correction: int = 0) -> tuple[Floats, Floats]:
     centered = x - x.mean(axis=axes, keepdims=True)
     if correction and x.shape[axes[0]] == 1:
-        return np.full_like(x, np.nan)  # one feature has no sample variance
-    variance = x.var(axis=axes, keepdims=True, ddof=correction)
-    standardized: Floats = centered / np.sqrt(variance + eps)
-    return standardized
+        return np.full_like(x, np.nan), np.full_like(x, np.nan)  # one feature has no sample variance
+    scale = np.sqrt(x.var(axis=axes, keepdims=True, ddof=correction) + eps)
+    return centered / scale, scale

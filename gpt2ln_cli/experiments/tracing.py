@@ -1,9 +1,8 @@
-"""Input and output of every LayerNorm, by ordinary hooks that recompute nothing and assume no kernel."""
+"""Input and output of every LayerNorm in float64, whatever the LayerNorms are."""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -11,7 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from gpt2ln_cli.model import layer_norm
+from gpt2ln_cli.instrument import Batch as Batch
+from gpt2ln_cli.instrument import Forward, watch
 from gpt2ln_cli.sites import Site
 
 if TYPE_CHECKING:
@@ -33,31 +33,6 @@ class Passage:
     """(tokens, features)."""
 
 
-@dataclass(frozen=True)
-class Batch:
-    """Sequences padded to one length, the padding on the right unless told otherwise."""
-
-    ids: torch.Tensor
-    mask: torch.Tensor
-    positions: torch.Tensor
-
-    @classmethod
-    def of(cls, sequences: Sequence[Sequence[int]]) -> Batch:
-        """Pad on the right; positions count from 0."""
-        longest = max(map(len, sequences))
-        ids = torch.tensor([[*sequence, *[0] * (longest - len(sequence))] for sequence in sequences])
-        mask = torch.tensor([[1] * len(sequence) + [0] * (longest - len(sequence)) for sequence in sequences])
-        return cls(ids, mask, torch.arange(longest).expand_as(ids))
-
-    @classmethod
-    def left_padded(cls, sequences: Sequence[Sequence[int]]) -> Batch:
-        """Pad on the left and let positions count from the padding on, which is wrong for GPT-2."""
-        longest = max(map(len, sequences))
-        ids = torch.tensor([[*[0] * (longest - len(sequence)), *sequence] for sequence in sequences])
-        mask = torch.tensor([[0] * (longest - len(sequence)) + [1] * len(sequence) for sequence in sequences])
-        return cls(ids, mask, torch.arange(longest).expand_as(ids))
-
-
 def passes(subject: Subject) -> Iterator[tuple[Batch, list[tuple[int, list[int]]]]]:
     """Each batch of the subject, with the number and the token ids of its contexts in the order of its rows."""
     for numbers in subject.batches:
@@ -65,7 +40,13 @@ def passes(subject: Subject) -> Iterator[tuple[Batch, list[tuple[int, list[int]]
         yield Batch.of([ids for _, ids in rows]), rows
 
 
-def trace(body: GPT2Model, batch: Batch, sites: Sequence[Site], see: Callable[[Passage], None]) -> torch.Tensor:
+def trace(
+    body: GPT2Model,
+    batch: Batch,
+    sites: Sequence[Site],
+    see: Callable[[Passage], None],
+    replace: Mapping[Site, Forward] | None = None,
+) -> torch.Tensor:
     """Run the batch and show each site's passage as it happens, so that none needs to be kept.
 
     Args:
@@ -73,42 +54,27 @@ def trace(body: GPT2Model, batch: Batch, sites: Sequence[Site], see: Callable[[P
         batch: the sequences.
         sites: the sites to show, in forward order.
         see: called once for each site.
+        replace: what is computed at some sites in the place of their modules.
 
     Returns:
         The last hidden state, (sequences, tokens, features).
+
+    Raises:
+        UsageError: the body is compiled, or does not run one of the sites.
     """
     real = batch.mask.bool()
 
-    def hook(site: Site) -> Callable[..., None]:
-        def show(_: torch.nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
-            see(Passage(site, _float64(inputs[0][real]), _float64(output[real])))
+    def show(site: Site, x: torch.Tensor, y: torch.Tensor) -> None:
+        tokens = real.to(x.device)
+        see(Passage(site, _float64(x[tokens]), _float64(y[tokens])))
 
-        return show
-
-    with contextlib.ExitStack() as stack, torch.inference_mode():
-        for site in sites:
-            stack.enter_context(_removed(layer_norm(body, site).register_forward_hook(hook(site))))
-        output: torch.Tensor = body(
-            input_ids=batch.ids.to(body.device),
-            attention_mask=batch.mask.to(body.device),
-            position_ids=batch.positions.to(body.device),
-            use_cache=False,
-        ).last_hidden_state
-    return output
+    return watch(body, batch, sites, show, replace)
 
 
 def vector(module: torch.nn.Module, name: Literal["weight", "bias"]) -> Floats | None:
     """A LayerNorm's gain (``weight``) or bias, (features,); None where it has none."""
     parameter = getattr(module, name, None)
     return None if parameter is None else _float64(parameter.detach())
-
-
-@contextlib.contextmanager
-def _removed(handle: torch.utils.hooks.RemovableHandle) -> Iterator[None]:
-    try:
-        yield
-    finally:
-        handle.remove()
 
 
 def _float64(tensor: torch.Tensor) -> Floats:

@@ -38,23 +38,53 @@ FORMATS = {
 }
 
 
-def write(view: View, output_format: str, stream: TextIO, *, table: str | None = None) -> None:
+def write(
+    view: View,
+    output_format: str,
+    stream: TextIO,
+    *,
+    table: str | None = None,
+    everything: bool = False,
+    csv_safe: bool = False,
+) -> None:
     """Write the view to the stream in one of ``FORMATS``.
 
     Args:
         view: what to show.
         output_format: its name; a binary one is written to the stream's ``buffer``.
         stream: where to.
-        table: which of the view's tables; None is the main one where a format writes but one, and else all.
+        table: which of the view's tables, with all its columns; None is the main one where a format writes but one, and
+            else all.
+        everything: whether a format that a person reads shows the columns that are for data alone, too.
+        csv_safe: put ``'`` before each text of a csv that a spreadsheet would take for a formula.
 
     Raises:
-        UsageError: there is no such format, or no such table in the view.
+        UsageError: there is no such format, no such table in the view, or an argument has no effect on this format.
     """
     if output_format not in FORMATS:
         raise UsageError(f"no format '{output_format}': it is none of {', '.join(FORMATS)}.")
     chosen = FORMATS[output_format]
+    check(output_format, table=table, everything=everything, csv_safe=csv_safe)
     module = import_module(chosen.module)
     if chosen.one_table:
-        module.write(view, view.table(table).for_data(), stream)
+        module.write(view, view.table(table).for_data(), stream, **({"safe": True} if csv_safe else {}))
+    elif chosen.document:
+        shown = view if table is None else replace(view, blocks=[view.table(table)], more=())
+        module.write(shown, stream, everything=everything or table is not None)
     else:
-        module.write(view if table is None else replace(view, blocks=[view.table(table)]), stream)
+        module.write(view, stream)
+
+
+def check(output_format: str, *, table: str | None, everything: bool, csv_safe: bool) -> None:
+    """Refuse what has no effect on a format.
+
+    Raises:
+        UsageError: something has none.
+    """
+    chosen = FORMATS[output_format]
+    if table is not None and not (chosen.one_table or chosen.document):
+        raise UsageError(f"--format {output_format} writes everything; --table is for the other formats.")
+    if everything and not chosen.document:
+        raise UsageError(f"--format {output_format} has all columns anyway; leave out --all.")
+    if csv_safe and output_format != "csv":
+        raise UsageError(f"--csv-safe goes with --format csv; leave it out, or --format {output_format}.")

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
     from gpt2ln_cli.records import Record
 
-Form = Literal["number", "integer", "plain", "percent", "text", "token", "json"]
-"""How a value reads: four significant digits, digits in groups, digits as they are, a share as a percentage, text, a
-token in quotation marks, or JSON."""
+Form = Literal["number", "integer", "plain", "percent", "share", "text", "token", "json"]
+"""How a value reads: four significant digits, digits in groups, digits as they are, a share as a percentage (with four
+digits, or rounded down), text, a token in quotation marks, or JSON."""
 Tone = Literal["plain", "note", "strong", "warning", "good", "bad", "unsure"]
 """A note explains what stands beside it, where a page has a smaller print."""
 RECORD = "record"
@@ -238,6 +238,11 @@ class View:
     """The table that is written where only one is; None is the first."""
     title: str | None = None
     """Of a page; None names the command."""
+
+    def laid_out(self, *, everything: bool) -> list[Block]:
+        """The blocks; with everything, also each table that is for data alone, under its name."""
+        more = self.more if everything else ()
+        return [*self.blocks, *(block for table in more for block in (Heading(table.name), table))]
 
     def tables(self) -> dict[str, Table]:
         """All tables by name; ``record`` has one row, with what stands outside of the record's lists."""

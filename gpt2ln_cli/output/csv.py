@@ -12,8 +12,18 @@ if TYPE_CHECKING:
     from gpt2ln_cli.output.blocks import Table, View
 
 
-def write(_: View, table: Table, stream: TextIO) -> None:
-    """Write the table under a line of column names: no value is an empty cell, a list is JSON."""
+# A spreadsheet computes a cell that begins like this, quoted or not.
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+def write(_: View, table: Table, stream: TextIO, *, safe: bool = False) -> None:
+    """Write the table under a line of column names: no value is an empty cell, a list is JSON.
+
+    Args:
+        table: the table.
+        stream: where to.
+        safe: put ``'`` before texts that a spreadsheet would take for formulas; numbers stay as they are.
+    """
     writer = csv.writer(_ShorterLineEnds(stream))
     writer.writerow(column.name for column in table.columns)
     as_json = [index for index, column in enumerate(table.columns) if column.type not in (str, int, float)]
@@ -22,6 +32,8 @@ def write(_: View, table: Table, stream: TextIO) -> None:
     for row in map(list, table.rows()):
         for index in as_json:
             row[index] = None if row[index] is None else encode(row[index])
+        if safe:
+            row = [f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA) else cell for cell in row]
         writer.writerow([visible(cell) if isinstance(cell, str) else cell for cell in row] if terminal else row)
 
 

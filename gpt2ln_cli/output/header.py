@@ -106,4 +106,6 @@ def _prompts(prompts: Sequence[PromptInfo], *, bos: bool, padding: int | None) -
         yield Fact("windows", f"prompts: {pieces:,}; a long one is run in consecutive windows, positions from 0")
     dropped = sum(prompt.dropped for prompt in prompts)
     if dropped:
-        yield Fact("truncated", f"{dropped:,} tokens beyond the context were left out")
+        unread = sum(prompt.unread for prompt in prompts)
+        more = f", and {unread:,} characters unread" if unread else ""
+        yield Fact("truncated", f"{dropped:,} tokens beyond the context were left out{more}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, TextIO
 
@@ -38,6 +39,12 @@ STYLES: dict[Tone, str] = {
 class PipeConsole(Console):
     """A console that leaves a closed pipe to its caller, where rich's own ends the process with code 1."""
 
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(file=stream, highlight=False, soft_wrap=False)
+        if not self.width:
+            # COLUMNS=0 is no width, and here, unlike with rich, as good as unset.
+            self.width = shutil.get_terminal_size().columns
+
     def on_broken_pipe(self) -> None:
         """Pass the error on."""
         raise
@@ -49,11 +56,11 @@ def write(view: View, stream: TextIO, *, everything: bool = False) -> None:
     Args:
         view: what to show.
         stream: where to.
-        everything: whether tables show the columns that are for data alone, too.
+        everything: whether the columns and tables that are for data alone are shown, too.
     """
-    console = PipeConsole(file=stream, highlight=False, soft_wrap=False)
+    console = PipeConsole(stream)
     before: Block | None = None
-    for block in view.blocks:
+    for block in view.laid_out(everything=everything):
         if isinstance(block, blocks.Quotes | blocks.Boxes):
             continue
         # Paragraphs follow one another as the sentences of one text.

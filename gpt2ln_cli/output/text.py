@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import msgspec
@@ -38,6 +39,11 @@ def percent(value: float | None) -> str:
     return MISSING if value is None else f"{number(100 * value)}%"
 
 
+def share(value: float | None) -> str:
+    """A share as a percentage, rounded down, so that only what is all is called 100%."""
+    return MISSING if value is None else f"{math.floor(round(value * 1e4, 6)) / 100:.2f}%"
+
+
 def quoted(text: str) -> str:
     """A token in quotation marks, so that its spaces show."""
     return f'"{visible(text)}"'
@@ -54,6 +60,8 @@ def cell(column: Column, value: Any) -> str:
         return integer(value)
     if form == "percent":
         return percent(value)
+    if form == "share":
+        return share(value)
     if form == "token":
         return quoted(value)
     if form == "json" and not isinstance(value, str):

@@ -40,7 +40,9 @@ FORMATS = {
 ONE_TABLE = [name for name, output_format in FORMATS.items() if output_format.one_table]
 
 
-def write(record: Record, output_format: str, stream: TextIO, *, table: str | None = None) -> None:
+def write(
+    record: Record, output_format: str, stream: TextIO, *, table: str | None = None, csv_safe: bool = False
+) -> None:
     """Write the record to the stream in one of ``FORMATS``.
 
     Args:
@@ -48,14 +50,22 @@ def write(record: Record, output_format: str, stream: TextIO, *, table: str | No
         output_format: its name; a binary one is written to the stream's ``buffer``.
         stream: where to.
         table: which table of the record, in the formats of ``ONE_TABLE``; None is the main one.
+        csv_safe: put ``'`` before each text of a csv that a spreadsheet would take for a formula.
 
     Raises:
-        UsageError: there is no such format, or no such table of the record.
+        UsageError: there is no such format, no such table of the record, the format writes all tables, or ``csv_safe``
+            is for another format.
     """
     if output_format not in FORMATS:
         raise UsageError(f"no format '{output_format}': it is none of {', '.join(FORMATS)}.")
+    if table is not None and not FORMATS[output_format].one_table:
+        raise UsageError(f"'{output_format}' writes everything; a table goes with {', '.join(ONE_TABLE)}.")
     module = import_module(FORMATS[output_format].module)
-    if FORMATS[output_format].one_table:
+    if csv_safe:
+        if output_format != "csv":
+            raise UsageError(f"csv_safe goes with csv, not {output_format}.")
+        module.write(record, stream, table, safe=True)
+    elif FORMATS[output_format].one_table:
         module.write(record, stream, table)
     else:
         module.write(record, stream)

@@ -13,8 +13,19 @@ if TYPE_CHECKING:
     from gpt2ln_cli.records import Record
 
 
-def write(record: Record, stream: TextIO, table: str | None = None) -> None:
-    """Write the table under a line of column names: no value is an empty cell, a list is JSON."""
+# A spreadsheet computes a cell that begins like this, quoted or not.
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+def write(record: Record, stream: TextIO, table: str | None = None, *, safe: bool = False) -> None:
+    """Write the table under a line of column names: no value is an empty cell, a list is JSON.
+
+    Args:
+        record: the record.
+        stream: where to.
+        table: which table; None is the main one.
+        safe: put ``'`` before texts that a spreadsheet would take for formulas; numbers stay as they are.
+    """
     chosen = choose(record, table)
     writer = csv.writer(_ShorterLineEnds(stream))
     writer.writerow(column.name for column in chosen.columns)
@@ -24,6 +35,8 @@ def write(record: Record, stream: TextIO, table: str | None = None) -> None:
     for row in chosen.rows:
         for index in as_json:
             row[index] = None if row[index] is None else encode(row[index])
+        if safe:
+            row = [f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA) else cell for cell in row]
         writer.writerow([visible(cell) if isinstance(cell, str) else cell for cell in row] if terminal else row)
 
 

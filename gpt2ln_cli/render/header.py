@@ -89,5 +89,7 @@ def prompt_lines(prompts: Sequence[PromptInfo], *, bos: bool, padding: int | Non
         lines.append(("windows", f"prompts: {pieces:,}; a long one is run in consecutive windows, positions from 0"))
     dropped = sum(prompt.dropped for prompt in prompts)
     if dropped:
-        lines.append(("truncated", f"{dropped:,} tokens beyond the context were left out"))
+        unread = sum(prompt.unread for prompt in prompts)
+        more = f", and {unread:,} characters unread" if unread else ""
+        lines.append(("truncated", f"{dropped:,} tokens beyond the context were left out{more}"))
     return lines

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TextIO
 
 from rich import box
 from rich.cells import cell_len, chop_cells
@@ -56,6 +58,12 @@ def heading(text: str) -> str:
 
 class PipeConsole(Console):
     """A console that leaves a closed pipe to its caller, where rich's own ends the process with code 1."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(file=stream, highlight=False, soft_wrap=False)
+        if not self.width:
+            # COLUMNS=0 is no width, and here, unlike with rich, as good as unset.
+            self.width = shutil.get_terminal_size().columns
 
     def on_broken_pipe(self) -> None:
         """Pass the error on."""

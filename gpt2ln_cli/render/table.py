@@ -57,7 +57,7 @@ SHORT_COMMIT = 12
 
 def write(record: Record, stream: TextIO) -> None:
     """Write the record as tables; they adapt to the width, and colours go to a terminal only."""
-    console = PipeConsole(file=stream, highlight=False, soft_wrap=False)
+    console = PipeConsole(stream)
     if isinstance(record, Inspection):
         _inspection(console, record)
     elif isinstance(record, Parameters):
@@ -66,17 +66,21 @@ def write(record: Record, stream: TextIO) -> None:
         _models(console, record)
     elif isinstance(record, Comparison):
         write_header(console, record.model, prompt_lines(record.prompts, bos=record.bos))
+        write_warnings(console, record.warnings)
         write_comparison(console, record)
     elif isinstance(record, Ablation):
         write_header(console, record.model, [*prompt_lines(record.prompts, bos=record.bos), *ablation_lines(record)])
+        write_warnings(console, record.warnings)
         write_ablation(console, record)
     elif isinstance(record, Verification):
         write_header(console, record.model, prompt_lines(record.prompts, bos=record.bos))
+        write_warnings(console, record.warnings)
         write_verification(console, record)
     elif isinstance(record, Difference):
         for name, model in (("A", record.model_a), ("B", record.model_b)):
             console.print(Text(name, style="bold cyan"))
             write_header(console, model, [])
+        write_warnings(console, record.warnings)
         write_difference(console, record)
     elif isinstance(record, Report):
         _inspection(console, record.inspection)
@@ -84,6 +88,7 @@ def write(record: Record, stream: TextIO) -> None:
         write_verification(console, record.verification)
     elif isinstance(record, Tour):
         write_header(console, record.model, [])
+        write_warnings(console, record.warnings)
         write_tour(console, record)
     else:
         _arithmetic(console, record)

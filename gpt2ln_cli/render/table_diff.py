@@ -46,6 +46,8 @@ def write_difference(console: Console, record: Difference) -> None:
             "feature that changed most, with its values in A and B; --json lists --top of them."
         )
     )
+    if record.nonfinite:
+        console.print(Text(f"{record.nonfinite:,} numbers were NaN or infinite and are shown as a dash."))
     total = len(record.sites)
     console.print(Text(f"Gain or bias differ at {record.changed_sites} of {total} sites.", style="bold"))
 

@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gpt2ln_cli.render.layout import Group, integer, number, side_by_side
-from gpt2ln_cli.render.wording import OUTCOMES, READINGS, verified_sentence
+from gpt2ln_cli.render.wording import OUTCOMES, reading_sentence, reproduced_shares, verified_sentence
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -29,14 +29,16 @@ def write_verification(console: Console, record: Verification) -> None:
             ["rms", "worst"],
             [[number(one.rms), number(one.worst)] for one in readings],
         ),
-        Group("to rounding", ["sites"], [[f"{one.fits} of {len(record.sites)}"] for one in readings]),
+        Group("reproduced numbers", ["exactly", "in all"], [reproduced_shares(one) for one in readings]),
+        Group("last places", ["worst"], [[number(one.ulps)] for one in readings]),
+        Group("fits", ["sites"], [[f"{one.fits} of {len(record.sites)}"] for one in readings]),
     ]
     for table in side_by_side(
         console, Group("", ["if it normalized ..."], [[one.reading] for one in readings]), groups
     ):
         console.print(table)
         console.print()
-    console.print(Text(READINGS))
+    console.print(Text(reading_sentence(record)))
     console.print()
     checks = Table.grid(padding=(0, 2, 0, 0))
     checks.add_column(style="bold", no_wrap=True)

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
-from gpt2ln_cli.render.layout import integer, number
+from gpt2ln_cli.render.layout import MISSING, integer, number
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from gpt2ln_cli.records import Inspection, SiteParameters, SiteSummary, Verdict, Verification
+    from gpt2ln_cli.records import Inspection, ReadingFit, SiteParameters, SiteSummary, Verdict, Verification
 
 SITES = (
     "sigma divides by d. 'pos 0' is the first token of each sequence, 'later' all others: arithmetic mean over "
     "tokens (of sigma, not its root mean square), then least and greatest. xhat = (x - mu) / sqrt(sigma^2 + eps) "
     "is before gain and bias, y = gain * xhat + bias after them. Norms are L2."
-)
-READINGS = (
-    "Each reading normalizes what entered a site, applies the learned gain and bias, and is held against what "
-    "left it: the worst of all sites is shown. 'statistics' is how many (mean, sigma) pairs a site would take."
 )
 OUTCOMES = {True: "as GPT-2", False: "OTHERWISE", None: "undecided"}
 
@@ -65,10 +62,37 @@ def learned_sentence(verdict: Verdict, sites: Sequence[SiteParameters | SiteSumm
     )
 
 
+def reading_sentence(record: Verification) -> str:
+    """What the axis trial's figures are."""
+    sentence = (
+        "Each reading normalizes what entered a site, applies the learned gain and bias, and is held against what "
+        "left it: the worst of all sites is shown. 'statistics' is how many (mean, sigma) pairs a site would take. "
+        f"A number is reproduced exactly where the reading, in float64 and rounded once to {record.model.dtype}, gives "
+        "the same bits; 'in all' counts also those that the kernel's float32 arithmetic can take across a rounding, "
+        f"and decides: a reading fits a site with {share(record.level)} of the numbers. The largest difference in "
+        "units of y's last place decides nothing."
+    )
+    if record.companion:
+        sentence += (
+            f" One context can't tell a context from a minibatch: {len(record.companion)} more tokens ran beside it."
+        )
+    return sentence
+
+
+def reproduced_shares(fit: ReadingFit) -> list[str]:
+    """The share of the numbers that a reading reproduces, exactly and in all."""
+    return [share(fit.exact), share(fit.reproduced)]
+
+
+def share(value: float | None) -> str:
+    """A share of one in per cent, rounded down, so that only what is all is called 100%."""
+    return MISSING if value is None else f"{math.floor(round(value * 1e4, 6)) / 100:.2f}%"
+
+
 def verified_sentence(record: Verification) -> str:
     """Whether the checkpoint behaves as GPT-2 does."""
-    return (
-        "This checkpoint behaves as GPT-2 does, in all that this input could decide."
-        if record.behaves_as_gpt2
-        else "This checkpoint does not behave as GPT-2 does: see what came out OTHERWISE."
-    )
+    if record.behaves_as_gpt2:
+        return "This checkpoint behaves as GPT-2 does, in all that this input could decide."
+    if any(check.passed is False for check in record.checks):
+        return "This checkpoint does not behave as GPT-2 does: see what came out OTHERWISE."
+    return "Whether this checkpoint behaves as GPT-2 does, this input could not decide: see what is undecided."

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from gpt2ln_cli.output.blocks import Block, Fact, Facts, Heading, Look, Paragraph, View, table_of
-from gpt2ln_cli.output.header import header, nonfinite
+from gpt2ln_cli.output.header import header, nonfinite, quotes, warnings
 from gpt2ln_cli.output.text import number
 from gpt2ln_cli.records import Ablated
 
@@ -40,6 +40,8 @@ def _blocks(record: Ablation) -> Iterator[Block]:
     named = ", ".join(record.sites) if len(record.sites) <= SITES_NAMED else f"{len(record.sites)} LayerNorms"
     replaced = Fact("replaced", f"all {len(record.sites)} LayerNorms" if every else named)
     yield header(record.model, record.prompts, bos=record.bos, more=[replaced])
+    yield quotes(record.prompts)
+    yield from warnings(record.warnings)
     yield Heading(f"Predictions of the next token, over {record.predictions:,} positions")
     rows = [record.real, *record.replaced]
     yield table_of(

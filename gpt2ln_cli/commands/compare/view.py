@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from rich.cells import cell_len
 
 from gpt2ln_cli.output.blocks import Block, Column, Fact, Facts, Heading, Look, Paragraph, Part, Table, View, table_of
-from gpt2ln_cli.output.header import header, nonfinite
+from gpt2ln_cli.output.header import header, nonfinite, quotes, warnings
 from gpt2ln_cli.output.text import quoted, visible
 from gpt2ln_cli.records import (
     ComparedToken,
@@ -57,6 +57,8 @@ def view(record: Comparison) -> View:
 
 def _blocks(record: Comparison) -> Iterator[Block]:
     yield header(record.model, record.prompts, bos=record.bos)
+    yield quotes(record.prompts)
+    yield from warnings(record.warnings)
     if record.settings:
         yield from _settings(record.settings)
     if record.probe is not None:

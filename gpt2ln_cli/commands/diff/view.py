@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from gpt2ln_cli.output.blocks import Block, Column, Heading, Look, Paragraph, Part, Table, View, table_of
-from gpt2ln_cli.output.header import header
+from gpt2ln_cli.output.header import header, nonfinite, quotes, warnings
 from gpt2ln_cli.output.text import MISSING, number
 from gpt2ln_cli.quantities import LABELS, SUMMARIZED
 from gpt2ln_cli.records import FeatureChange, SiteDifference
@@ -41,6 +41,9 @@ def view(record: Difference) -> View:
 def _blocks(record: Difference) -> Iterator[Block]:
     for name, model in (("A", record.model_a), ("B", record.model_b)):
         yield from _model(name, model)
+    if record.prompts is not None:
+        yield quotes(record.prompts)
+    yield from warnings(record.warnings)
     yield Heading("Learned gain and bias, from A to B")
     yield _sites(record)
     yield Paragraph(
@@ -51,6 +54,7 @@ def _blocks(record: Difference) -> Iterator[Block]:
         yield Paragraph(
             "A and B are means over the same tokens, position 0 of the sequences and later positions apart."
         )
+    yield from nonfinite(record.nonfinite)
     yield Paragraph(f"Gain or bias differ at {record.changed_sites} of {len(record.sites)} sites.", "strong")
 
 

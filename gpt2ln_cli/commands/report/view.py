@@ -11,6 +11,7 @@ from gpt2ln_cli.commands.params.view import STARTS, learned, learned_sentence
 from gpt2ln_cli.commands.verify import view as verify
 from gpt2ln_cli.output.blocks import Block, Boxes, Code, Fact, Facts, Heading, Panel, Paragraph, View
 from gpt2ln_cli.output.header import nonfinite, warnings
+from gpt2ln_cli.records import united
 
 if TYPE_CHECKING:
     from gpt2ln_cli.records import Report, SiteSummary, Vector
@@ -30,7 +31,7 @@ def view(record: Report) -> View:
 def _blocks(record: Report) -> Iterator[Block]:
     inspection = record.inspection
     yield from inspect.head(inspection)
-    yield from warnings(inspection.warnings)
+    yield from warnings(united(inspection.warnings, record.verification.warnings))
     yield from nonfinite(record.nonfinite, warn=True)
     yield Heading("How many statistics")
     yield from inspect.counts(inspection, title=inspect.COUNTED)
@@ -73,7 +74,7 @@ def _verification(record: Report) -> Iterator[Block]:
     yield Paragraph(f"Tried on {what}, at all {len(verification.sites)} LayerNorms of the model.")
     yield verify.checks(verification)
     yield verify.readings(verification, title="Every reading of LayerNorm")
-    yield Paragraph(verify.EXPLAINED, "note")
+    yield verify.explained(verification)
 
 
 def _reproduction(record: Report) -> Iterator[Block]:

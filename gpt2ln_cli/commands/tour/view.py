@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from gpt2ln_cli.output.blocks import Block, Code, Column, Heading, Look, Paragraph, Table, View, table_of
-from gpt2ln_cli.output.header import header
+from gpt2ln_cli.output.header import header, warnings
 from gpt2ln_cli.output.text import integer, number
 from gpt2ln_cli.records import Answer
 
@@ -19,7 +19,8 @@ TABLES = ("answers",)
 def view(record: Tour) -> View:
     """Every question with its answer, the numbers behind it, and the command that shows more."""
     answers = table_of("answers", Answer, record.answers)
-    return View(record, [header(record.model), *_answers(record.answers)], more=[answers], main=answers.name)
+    blocks = [header(record.model), *warnings(record.warnings), *_answers(record.answers)]
+    return View(record, blocks, more=[answers], main=answers.name)
 
 
 def _answers(answers: Sequence[Answer]) -> Iterator[Block]:

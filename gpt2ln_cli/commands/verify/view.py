@@ -6,17 +6,14 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from gpt2ln_cli.output.blocks import Block, Fact, Facts, Heading, Look, Paragraph, Table, Tone, View, table_of
-from gpt2ln_cli.output.header import header, quotes
+from gpt2ln_cli.output.header import header, quotes, warnings
+from gpt2ln_cli.output.text import share
 from gpt2ln_cli.records import Check, ReadingFit, SiteTrial
 
 if TYPE_CHECKING:
     from gpt2ln_cli.records import Verification
 
 TABLES = ("readings", "sites", "checks")
-EXPLAINED = (
-    "Each reading normalizes what entered a site, applies the learned gain and bias, and is held against what "
-    "left it: the worst of all sites is shown. 'statistics' is how many (mean, sigma) pairs a site would take."
-)
 OUTCOMES: dict[bool | None, tuple[str, Tone]] = {
     True: ("as GPT-2", "good"),
     False: ("OTHERWISE", "bad"),
@@ -32,9 +29,10 @@ def view(record: Verification) -> View:
 def _blocks(record: Verification) -> Iterator[Block]:
     yield header(record.model, record.prompts, bos=record.bos)
     yield quotes(record.prompts)
+    yield from warnings(record.warnings)
     yield Heading("Axis trial: every reading of LayerNorm against what the model computed")
     yield readings(record)
-    yield Paragraph(EXPLAINED, "note")
+    yield explained(record)
     yield checks(record)
     yield verdict(record)
 
@@ -51,10 +49,28 @@ def readings(record: Verification, *, title: str = "") -> Table:
             "statistics": Look("statistics", "for this input"),
             "rms": Look("rms", error),
             "worst": Look("worst", error),
-            "fitting": Look("sites", "to rounding"),
+            "exact": Look("exactly", "reproduced numbers", "share"),
+            "reproduced": Look("in all", "reproduced numbers", "share"),
+            "ulps": Look("worst", "last places"),
+            "fitting": Look("sites", "fits"),
         },
         words={"fitting": lambda one: f"{one.fits} of {len(record.sites)}"},
         title=title,
+    )
+
+
+def explained(record: Verification) -> Paragraph:
+    """What the axis trial's figures are."""
+    beside = len(record.companion or ())
+    alone = f" One context can't tell a context from a minibatch: {beside} more tokens ran beside it." if beside else ""
+    return Paragraph(
+        "Each reading normalizes what entered a site, applies the learned gain and bias, and is held against what "
+        "left it: the worst of all sites is shown. 'statistics' is how many (mean, sigma) pairs a site would take. "
+        f"A number is reproduced exactly where the reading, in float64 and rounded once to {record.model.dtype}, gives "
+        "the same bits; 'in all' counts also those that the kernel's float32 arithmetic can take across a rounding, "
+        f"and decides: a reading fits a site with {share(record.level)} of the numbers. The largest difference in "
+        f"units of y's last place decides nothing.{alone}",
+        "note",
     )
 
 
@@ -65,12 +81,13 @@ def checks(record: Verification) -> Facts:
 
 def verdict(record: Verification) -> Paragraph:
     """Whether the checkpoint behaves as GPT-2 does."""
-    return Paragraph(
-        "This checkpoint behaves as GPT-2 does, in all that this input could decide."
-        if record.behaves_as_gpt2
-        else "This checkpoint does not behave as GPT-2 does: see what came out OTHERWISE.",
-        "strong",
-    )
+    if record.behaves_as_gpt2:
+        text = "This checkpoint behaves as GPT-2 does, in all that this input could decide."
+    elif any(check.passed is False for check in record.checks):
+        text = "This checkpoint does not behave as GPT-2 does: see what came out OTHERWISE."
+    else:
+        text = "Whether this checkpoint behaves as GPT-2 does, this input could not decide: see what is undecided."
+    return Paragraph(text, "strong")
 
 
 def data(record: Verification) -> list[Table]:

@@ -55,7 +55,7 @@ def write(view: View, stream: TextIO, *, everything: bool = False) -> None:
         stream: where to.
         everything: whether the columns and tables that are for data alone are shown, too.
     """
-    blocks = [*view.blocks, *(block for table in view.more for block in (Heading(table.name), table) if everything)]
+    blocks = view.laid_out(everything=everything)
     pictures = _Pictures()
     for block in blocks:
         pictures.add(block)

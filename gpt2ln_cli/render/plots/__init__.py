@@ -54,7 +54,7 @@ def check_matplotlib() -> None:
     try:
         import matplotlib.figure  # noqa: F401
     except ImportError as error:
-        raise UsageError("plots need matplotlib: pip install 'gpt2ln[plot]'.") from error
+        raise UsageError('plots need matplotlib: pip install ".[plot]".') from error
 
 
 def check_room(sequences: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import textwrap
 from typing import TYPE_CHECKING, Any
 
@@ -28,12 +29,13 @@ if TYPE_CHECKING:
 
 RECORD = Verification
 # Room for the values beside the marks, in shares of the scale.
-ROOM = 0.25
+ROOM = 0.4
 
 
 def draw(record: Verification) -> Figure:
-    """The error of every reading at the site it fits worst, on a log scale, against the level of rounding.
+    """The error of every reading at the site it fits worst, on a log scale, against the most that rounding leaves.
 
+    Beside it stands the share of the numbers that the reading reproduces there, which decides whether it fits.
     An error of exactly zero stands at the left edge, as an arrow.
     """
     readings, rounding = record.readings, record.rounding
@@ -52,10 +54,11 @@ def draw(record: Verification) -> Figure:
         mark = _mark(is_gpt2=one.is_gpt2) | ({} if one.rms else {"marker": "<"})
         axes.hlines(row, left, place, color=GREY, linewidth=0.4, linestyle=":")
         axes.plot([place], [row], clip_on=False, label=one.reading, **mark)
-        axes.annotate(short(one.rms) if one.rms else "0", (place, row), xytext=(5, 0), **BESIDE)
+        value = short(one.rms) if one.rms else "0"
+        axes.annotate(f"{value} ({_whole_percent(one.reproduced or 0.0)})", (place, row), xytext=(5, 0), **BESIDE)
     rows_axis(axes, [_in_two_lines(one.reading) for one in readings], bold=[one.is_gpt2 for one in readings])
     log_axis(axes.xaxis, plain=False)
-    axes.set_xlabel("rms error of y / rms(y), worst site\n(no unit, log scale)")
+    axes.set_xlabel("rms error of y / rms(y) (log scale),\nshare of numbers reproduced")
     own, other = (
         Line2D([], [], linestyle="none", label=label, **_mark(is_gpt2=is_gpt2))
         for is_gpt2, label in ((True, "what GPT-2 does"), (False, "rival reading"))
@@ -68,6 +71,11 @@ def _in_two_lines(name: str) -> str:
     """The name in two lines at most, as narrow as they can be."""
     lines = next(lines for width in itertools.count(1) if len(lines := textwrap.wrap(name, width)) <= 2)
     return "\n".join(lines)
+
+
+def _whole_percent(share: float) -> str:
+    """Rounded down, so that only what is all is called 100%."""
+    return f"{math.floor(100 * share)}%"
 
 
 def _mark(*, is_gpt2: bool) -> dict[str, Any]:
