@@ -10,10 +10,12 @@ Everything the command line does is one call away::
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
 __all__ = [
+    "Model",
     "__version__",
     "ablate",
     "compare",
@@ -28,32 +30,34 @@ __all__ = [
     "stats",
     "tour",
     "verify",
+    "view",
 ]
 
 if TYPE_CHECKING:
-    from gpt2ln_cli.api import (
-        ablate,
-        compare,
-        count,
-        diff,
-        inspect,
-        models,
-        params,
-        report,
-        schema,
-        stats,
-        tour,
-        verify,
-    )
-    from gpt2ln_cli.model import load
+    from gpt2ln_cli.commands import view
+    from gpt2ln_cli.commands.ablate.compute import ablate
+    from gpt2ln_cli.commands.compare.compute import compare
+    from gpt2ln_cli.commands.count.compute import count
+    from gpt2ln_cli.commands.diff.compute import diff
+    from gpt2ln_cli.commands.inspect.compute import inspect
+    from gpt2ln_cli.commands.models.compute import models
+    from gpt2ln_cli.commands.params.compute import params
+    from gpt2ln_cli.commands.report.compute import report
+    from gpt2ln_cli.commands.schema.compute import schema
+    from gpt2ln_cli.commands.stats.compute import stats
+    from gpt2ln_cli.commands.tour.compute import tour
+    from gpt2ln_cli.commands.verify.compute import verify
+    from gpt2ln_cli.model import Model, load
+
+_HOMES = {"Model": "model", "load": "model", "view": "commands"}
 
 
 def __getattr__(name: str) -> object:
-    # Deferred, so that `gpt2ln --help` need not import what it does not use.
+    # Imported when first used: `gpt2ln --help` need not import what it does not use.
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    if name == "load":
-        from gpt2ln_cli import model as home
-    else:
-        from gpt2ln_cli import api as home  # type: ignore[no-redef]
-    return getattr(home, name)
+    return getattr(import_module(f"gpt2ln_cli.{_HOMES.get(name, f'commands.{name}.compute')}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -18,7 +18,7 @@ def run() -> None:
     gc.set_threshold(200_000, 50, 1000)
     # huggingface_hub logs its retries over several lines; what comes of them is said in one.
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")
-    from gpt2ln_cli.cli import main
+    from gpt2ln_cli.app import main
 
     code = main()
     if sys.stdout is not None:

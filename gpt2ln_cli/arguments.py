@@ -23,6 +23,14 @@ T = TypeVar("T")
 DEVICES = ("auto", "cpu", "cuda", "mps")
 DTYPES = ("auto", "float32", "float16", "bfloat16")
 OVERFLOWS = ("error", "truncate", "window")
+# What ``model.subject.Running`` has, and what each is unless given.
+SHARED: dict[str, object] = {
+    "bos": False,
+    "overflow": "error",
+    "batch_size": None,
+    "batch_tokens": None,
+    "progress": None,
+}
 
 
 def whole_number(name: str, value: object, *, least: int | None = None) -> int:
@@ -139,8 +147,6 @@ def _one_of(*allowed: str) -> Callable[[str, object], object]:
 _from_1 = functools.partial(whole_number, least=1)
 _RULES: dict[str, Callable[[str, Any], object]] = {
     "prompts": lambda _, value: prompt_list(value),
-    "model_a": checkpoint_name,
-    "model_b": checkpoint_name,
     "revision": _text,
     "heads": _from_1,
     "device": _one_of(*DEVICES),
@@ -163,15 +169,25 @@ _RULES: dict[str, Callable[[str, Any], object]] = {
 
 
 def checked(function: Callable[P, T]) -> Callable[P, T]:
-    """Have every argument that is not its default held against the rule of its name, and handed on as plain Python."""
+    """Have every argument that is not its default held against the rule of its name, and handed on as plain Python.
+
+    Where the signature unpacks a ``TypedDict``, a keyword that is not in it is a TypeError, as elsewhere.
+    """
     signature = inspect.signature(function)
+    unpacked = next((name for name, one in signature.parameters.items() if one.kind is one.VAR_KEYWORD), None)
 
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> T:
         given = signature.bind(*args, **kwargs)
-        for name, value in given.arguments.items():
-            if name in _RULES and value is not signature.parameters[name].default:
-                given.arguments[name] = _RULES[name](name, value)
+        shared = given.arguments.get(unpacked, {}) if unpacked else {}
+        for name in shared:
+            if name not in SHARED:
+                raise TypeError(f"{function.__name__}() got an unexpected keyword argument '{name}'")
+        for arguments in (given.arguments, shared):
+            for name, value in arguments.items():
+                default = signature.parameters[name].default if arguments is given.arguments else SHARED[name]
+                if name in _RULES and value is not default:
+                    arguments[name] = _RULES[name](name, value)
         return function(*given.args, **given.kwargs)
 
     return call

@@ -20,7 +20,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, GPT2Model
 
 import gpt2ln_cli
 from gpt2ln_cli.checkpoint import BUNDLED
-from gpt2ln_cli.model import LoadedModel
+from gpt2ln_cli.model import Model
 from gpt2ln_cli.records import Record
 from gpt2ln_cli.render import json as render_json
 
@@ -34,7 +34,7 @@ SITES_PER_BLOCK = ("ln_1", "ln_2")
 
 
 @pytest.fixture(scope="session")
-def demo() -> LoadedModel:
+def demo() -> Model:
     return gpt2ln_cli.load("demo")
 
 

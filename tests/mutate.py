@@ -26,7 +26,7 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from gpt2ln_cli.cli import main
+from gpt2ln_cli.app import main
 
 GIB = 2**30
 EXIT_CODES = {0, 2, 3, 4}

@@ -17,12 +17,12 @@ from test_truth import module_state
 from transformers import GPT2LMHeadModel
 
 import gpt2ln_cli
-from gpt2ln_cli.cli import main
+from gpt2ln_cli.app import main
+from gpt2ln_cli.commands.ablate.compute import VARIANTS, Place
+from gpt2ln_cli.commands.ablate.record import Ablation
 from gpt2ln_cli.errors import CheckpointError, PromptError
-from gpt2ln_cli.experiments.ablate import VARIANTS, Place
-from gpt2ln_cli.prompts import HELD_OUT, sample_prompts_folder
-from gpt2ln_cli.records import Ablation
 from gpt2ln_cli.render.layout import number, percent
+from gpt2ln_cli.text.prompts import HELD_OUT, sample_prompts_folder
 
 PROMPTS = [[7, 1, 1, 60, 0, 33], [5, 9], [2], [40, 41, 42, 43, 3, 3, 17, 21, 22]]
 

@@ -11,7 +11,7 @@ import torch
 
 import gpt2ln_cli
 from gpt2ln_cli import render
-from gpt2ln_cli.cli import main
+from gpt2ln_cli.app import main
 from gpt2ln_cli.errors import UsageError
 
 inspect = functools.partial(gpt2ln_cli.inspect, "ok")

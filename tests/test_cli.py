@@ -9,10 +9,12 @@ import pytest
 import torch
 
 from gpt2ln_cli import __version__, api
+from gpt2ln_cli.app import COMMANDS, main
 from gpt2ln_cli.checkpoint import BUNDLED
-from gpt2ln_cli.cli import COMMANDS, main
+from gpt2ln_cli.commands.count.record import Arithmetic
+from gpt2ln_cli.commands.inspect.record import Inspection, Row
+from gpt2ln_cli.commands.params.record import Parameters
 from gpt2ln_cli.quantities import SORT_KEYS
-from gpt2ln_cli.records import Arithmetic, Inspection, Parameters, Row
 
 
 @pytest.fixture

@@ -17,13 +17,13 @@ from test_cli import gpt2ln  # noqa: F401
 from test_render import WIDTHS, table
 
 import gpt2ln_cli
+from gpt2ln_cli.commands.compare.compute import _shape
+from gpt2ln_cli.commands.compare.linear_probe import PENALTIES, r_squared
+from gpt2ln_cli.commands.compare.record import Comparison
 from gpt2ln_cli.errors import PromptError
-from gpt2ln_cli.experiments import tracing
-from gpt2ln_cli.experiments.compare import _shape
-from gpt2ln_cli.experiments.linear_probe import PENALTIES, r_squared
-from gpt2ln_cli.prompts import HELD_OUT, LONG_SAMPLE, sample_prompts_folder
-from gpt2ln_cli.records import Comparison
+from gpt2ln_cli.model import tracing
 from gpt2ln_cli.render.layout import number, percent
+from gpt2ln_cli.text.prompts import HELD_OUT, LONG_SAMPLE, sample_prompts_folder
 
 EPS = 1e-5
 SOME = "0,5,final"

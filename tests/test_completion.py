@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from gpt2ln_cli.cli import main
+from gpt2ln_cli.app import main
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from transformers import GPT2Model
 
 import gpt2ln_cli
-from gpt2ln_cli.cli import main
+from gpt2ln_cli.app import main
 from gpt2ln_cli.errors import CheckpointError
 
 

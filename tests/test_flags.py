@@ -13,7 +13,7 @@ from transformers import GPT2Model
 
 import gpt2ln_cli
 from gpt2ln_cli import api
-from gpt2ln_cli.cli import main
+from gpt2ln_cli.app import main
 
 NAN, INF = float("nan"), float("inf")
 

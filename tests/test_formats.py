@@ -19,12 +19,12 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 import gpt2ln_cli
-from gpt2ln_cli import ledger as ledgers
-from gpt2ln_cli.cli import main
+from gpt2ln_cli.app import main
+from gpt2ln_cli.commands.inspect.record import Inspection
+from gpt2ln_cli.commands.schema.compute import RECORDS
 from gpt2ln_cli.errors import UsageError
-from gpt2ln_cli.ledger import Ledger
-from gpt2ln_cli.record_schema import RECORDS
-from gpt2ln_cli.records import Inspection
+from gpt2ln_cli.measure import ledger as ledgers
+from gpt2ln_cli.measure.ledger import Ledger
 from gpt2ln_cli.render import FORMATS, write
 from gpt2ln_cli.render.layout import number
 from gpt2ln_cli.render.tables import MAIN, choose, names
@@ -255,7 +255,7 @@ def test_the_option_for_a_safe_csv(capsys):
 
 
 def test_without_pyarrow_parquet_names_the_extra(capsys, monkeypatch):
-    monkeypatch.setattr("gpt2ln_cli.cli.running.find_spec", lambda name: None)
+    monkeypatch.setattr("gpt2ln_cli.shell.running.find_spec", lambda name: None)
     assert main(["count", "--format", "parquet"]) == 2
     assert 'pip install ".[parquet]"' in capsys.readouterr().err
 

@@ -14,12 +14,12 @@ import pytest
 
 import gpt2ln_cli
 from gpt2ln_cli import output
-from gpt2ln_cli.cli import main
+from gpt2ln_cli.app import main
+from gpt2ln_cli.commands.inspect.record import Row
 from gpt2ln_cli.commands.inspect.view import view
+from gpt2ln_cli.commands.schema.compute import descriptions
 from gpt2ln_cli.output.colors import VIRIDIS_256, viridis
 from gpt2ln_cli.quantities import QUANTITIES
-from gpt2ln_cli.record_schema import descriptions
-from gpt2ln_cli.records import Row
 
 PROMPTS = ["The war was over, but the hatred was not.", "war violence hate fear"]
 LONG = list(range(100, 500))

@@ -19,10 +19,10 @@ from transformers import GPT2Config, GPT2Model
 
 import gpt2ln_cli
 from gpt2ln_cli.errors import UsageError
-from gpt2ln_cli.instrument import Batch, Instrument, watch
+from gpt2ln_cli.model.instrument import Batch, Instrument, watch
+from gpt2ln_cli.model.subject import bytes_a_token, tokens_in_a_pass
 from gpt2ln_cli.records import Flag
 from gpt2ln_cli.sites import Site, all_sites
-from gpt2ln_cli.subject import bytes_a_token, tokens_in_a_pass
 
 IDS = [5, 9, 1, 33, 2, 7]
 EXPERIMENTS = {
@@ -374,7 +374,7 @@ def test_a_pass_with_fake_tensors_branches_on_no_value(shape):
 
 def test_the_mask_for_other_devices_gives_the_same_numbers(loaded, monkeypatch):
     """Right-padded, with the mask of four dimensions that a GPU gets, every real token's figures are as on a CPU."""
-    from gpt2ln_cli import instrument
+    from gpt2ln_cli.model import instrument
 
     prompts = [IDS, IDS[:4], IDS[::-1]]
     plain = gpt2ln_cli.inspect(prompts, model=loaded, per_token=True).rows

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from transformers import GPT2Config, GPT2LMHeadModel, GPT2Model
 
 import gpt2ln_cli
-from gpt2ln_cli.cli import main
+from gpt2ln_cli.app import main
 from gpt2ln_cli.errors import CheckpointError, UsageError
 
 IDS = [[5, 900, 17, 3], [1, 2]]

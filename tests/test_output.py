@@ -17,8 +17,9 @@ from pathlib import Path
 import pytest
 
 from gpt2ln_cli import api
+from gpt2ln_cli.app import main
 from gpt2ln_cli.checkpoint import BUNDLED
-from gpt2ln_cli.cli import main, output_file
+from gpt2ln_cli.shell import output_file
 
 COMMAND = shlex.join([sys.executable, "-m", "gpt2ln_cli", "count", "--json"])
 

@@ -19,12 +19,12 @@ from matplotlib.text import Text
 
 import gpt2ln_cli
 from gpt2ln_cli import api
-from gpt2ln_cli.cli import main
+from gpt2ln_cli.app import main
+from gpt2ln_cli.commands.params.describe import describe_gain
+from gpt2ln_cli.commands.plot import figures as plots
 from gpt2ln_cli.errors import UsageError
-from gpt2ln_cli.parameters import describe_gain
-from gpt2ln_cli.readings import Reading
+from gpt2ln_cli.measure.axes import Reading
 from gpt2ln_cli.records import Spread
-from gpt2ln_cli.render import plots
 
 PROMPTS = ["the war was over", "hate"]
 # Of the 25 sites of 12 layers on the layer axis.

@@ -13,7 +13,7 @@ from transformers import AutoTokenizer
 
 from gpt2ln_cli.checkpoint import Config, encoding
 from gpt2ln_cli.errors import CheckpointError, PromptError, UsageError
-from gpt2ln_cli.prompts import (
+from gpt2ln_cli.text.prompts import (
     BATCH_TOKENS,
     make_contexts,
     parse_token_ids,

@@ -19,8 +19,8 @@ from conftest import DEMO
 from safetensors.torch import load_file, save_file
 from transformers import GPT2Config, GPT2LMHeadModel
 
+from gpt2ln_cli.app import main
 from gpt2ln_cli.checkpoint import locate
-from gpt2ln_cli.cli import main
 from gpt2ln_cli.errors import CheckpointError
 from gpt2ln_cli.model import build_body
 

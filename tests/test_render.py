@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import gpt2ln_cli
-from gpt2ln_cli.escaping import visible
+from gpt2ln_cli.output.text import visible
 from gpt2ln_cli.records import Spread, strict
 from gpt2ln_cli.render import write
 from gpt2ln_cli.render.layout import number, percent, quoted

@@ -20,14 +20,14 @@ from contract import validator
 
 import gpt2ln_cli
 from gpt2ln_cli import output
+from gpt2ln_cli.app import main
 from gpt2ln_cli.checkpoint import BUNDLED
-from gpt2ln_cli.cli import main
+from gpt2ln_cli.commands.report.record import Report
 from gpt2ln_cli.commands.report.view import view
 from gpt2ln_cli.output.colors import VIRIDIS
 from gpt2ln_cli.output.text import number
-from gpt2ln_cli.prompts import LONG_SAMPLE, long_sample
 from gpt2ln_cli.quantities import QUANTITIES
-from gpt2ln_cli.records import Report
+from gpt2ln_cli.text.prompts import LONG_SAMPLE, long_sample
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(1)>'$(false) {{ 7 * 7 }}"
 PROMPTS = ["The war was over, but the hatred was not.", HOSTILE]
@@ -420,7 +420,7 @@ def test_the_calls_name_the_heads_that_the_file_does_not(make_folder, tmp_path):
 
 
 def test_strict_minds_the_checks(capsys, make_folder, monkeypatch, tmp_path):
-    from gpt2ln_cli.experiments import verify
+    from gpt2ln_cli.commands.verify import compute as verify
 
     failed = verify.Check(name="axis", passed=False, statement="otherwise")
     monkeypatch.setattr(verify, "check_axis", lambda *_: failed)

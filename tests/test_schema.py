@@ -14,7 +14,7 @@ from jsonschema import Draft202012Validator, ValidationError
 
 import gpt2ln_cli
 from gpt2ln_cli import records
-from gpt2ln_cli.cli import COMMANDS, main
+from gpt2ln_cli.app import COMMANDS, main
 from gpt2ln_cli.records import SCHEMA_VERSION, Record
 
 STORED = Path(__file__).parent / "schema.json"

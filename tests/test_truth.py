@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from transformers import GPT2Model
 
 import gpt2ln_cli
-from gpt2ln_cli.instrument import Batch, Instrument
+from gpt2ln_cli.model.instrument import Batch, Instrument
 from gpt2ln_cli.sites import Site, all_sites
 
 QUANTITIES = ("sigma", "pre_norm", "normalized_norm", "post_norm", "max_deviation", "excess_kurtosis")

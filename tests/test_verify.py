@@ -13,10 +13,10 @@ from conftest import raw_states
 from torch import nn
 
 import gpt2ln_cli
-from gpt2ln_cli.cli import main
-from gpt2ln_cli.experiments import verify
-from gpt2ln_cli.experiments.normalizing import normalized
-from gpt2ln_cli.readings import Reading
+from gpt2ln_cli.app import main
+from gpt2ln_cli.commands.verify import compute as verify
+from gpt2ln_cli.measure.axes import Reading
+from gpt2ln_cli.measure.normalizing import normalized
 
 SEQUENCES = [[5, 9, 1, 33, 2, 7], [11, 4, 4, 8, 60, 21], [3, 1, 2, 50, 40, 30]]
 DTYPES = ("float32", "float16", "bfloat16")
@@ -288,7 +288,7 @@ def test_the_command_says_what_came_out_otherwise(capsys, make_folder, monkeypat
     assert main([*words, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["behaves_as_gpt2"]
     build = loading.build_body
-    monkeypatch.setattr("gpt2ln_cli.subject.build_body", lambda *a, **k: altered(build(*a, **k), "rms"))
+    monkeypatch.setattr("gpt2ln_cli.model.subject.build_body", lambda *a, **k: altered(build(*a, **k), "rms"))
     assert main(words) == 1
     out, err = capsys.readouterr()
     assert "OTHERWISE" in out

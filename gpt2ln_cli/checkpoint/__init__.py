@@ -22,7 +22,7 @@ from gpt2ln_cli.checkpoint.base import (
 from gpt2ln_cli.checkpoint.files import stamps
 from gpt2ln_cli.checkpoint.tensors import LM_HEAD
 from gpt2ln_cli.errors import CheckpointError, UsageError
-from gpt2ln_cli.escaping import user_path
+from gpt2ln_cli.paths import user_path
 from gpt2ln_cli.records import Source
 
 __all__ = [
@@ -86,7 +86,7 @@ def locate(
     if path is not None:
         source: Source = "folder" if path.is_dir() else "file"
         return _recognize(path, name=model, source=source, heads=heads, prefix=prefix)
-    from gpt2ln_cli.checkpoint import hub  # what is on this disk is found sooner without it
+    from gpt2ln_cli.checkpoint import hub
 
     if not model.startswith((".", "~")) and hub.is_repo_id(model):
         checkpoint = hub.find(model, revision, prefix)

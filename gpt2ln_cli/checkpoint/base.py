@@ -15,7 +15,7 @@ from gpt2ln_cli.checkpoint.files import Stamp, read_json
 from gpt2ln_cli.checkpoint.tensors import FLOATS, StoredTensor
 from gpt2ln_cli.checkpoint.tokenizer import GPT2_VOCABULARIES, cached_gpt2_tokenizer, read_tokenizer
 from gpt2ln_cli.errors import CheckpointError
-from gpt2ln_cli.escaping import path_text
+from gpt2ln_cli.paths import path_text
 from gpt2ln_cli.records import ModelInfo, Source
 from gpt2ln_cli.sites import all_sites
 

@@ -21,8 +21,8 @@ class Format:
     """Whether it writes a single table."""
     document: bool = False
     """Whether it is read by a person, so that a single table may be asked for, and all columns."""
-    binary: bool = False
-    """Whether it writes to the stream's ``buffer``."""
+    file_only: bool = False
+    """Whether no terminal can show it."""
     needs: str | None = None
     """A module that comes with the extra of the format's name."""
 
@@ -33,8 +33,8 @@ FORMATS = {
     "ndjson": Format("gpt2ln_cli.output.ndjson", one_table=True),
     "csv": Format("gpt2ln_cli.output.csv", one_table=True),
     "markdown": Format("gpt2ln_cli.output.markdown", document=True),
-    "html": Format("gpt2ln_cli.output.html", document=True),
-    "parquet": Format("gpt2ln_cli.output.parquet", one_table=True, binary=True, needs="pyarrow"),
+    "html": Format("gpt2ln_cli.output.html", document=True, file_only=True),
+    "parquet": Format("gpt2ln_cli.output.parquet", one_table=True, file_only=True, needs="pyarrow"),
 }
 
 
@@ -51,7 +51,7 @@ def write(
 
     Args:
         view: what to show.
-        output_format: its name; a binary one is written to the stream's ``buffer``.
+        output_format: its name; parquet is written to the stream's ``buffer``.
         stream: where to.
         table: which of the view's tables, with all its columns; None is the main one where a format writes but one, and
             else all.

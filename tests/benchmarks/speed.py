@@ -19,9 +19,9 @@ from safetensors.torch import load_file
 from transformers import GPT2Config, GPT2Model
 
 from gpt2ln_cli.checkpoint import BUNDLED
-from gpt2ln_cli.prompts import Context, plan_batches
+from gpt2ln_cli.measure.statistics import measure
 from gpt2ln_cli.sites import all_sites, select_sites
-from gpt2ln_cli.statistics import measure
+from gpt2ln_cli.text.prompts import Context, plan_batches
 
 PROMPT = "The war was over, but the hatred was not."
 SMALLEST_SCRIPT = """

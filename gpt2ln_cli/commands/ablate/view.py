@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from gpt2ln_cli.commands.ablate.record import Ablated
 from gpt2ln_cli.output.blocks import Block, Fact, Facts, Heading, Look, Paragraph, View, table_of
 from gpt2ln_cli.output.header import header, nonfinite, quotes, warnings
 from gpt2ln_cli.output.text import number
-from gpt2ln_cli.records import Ablated
 
 if TYPE_CHECKING:
-    from gpt2ln_cli.records import Ablation
+    from gpt2ln_cli.commands.ablate.record import Ablation
 
+DEFAULT_PROMPTS = "held_out.txt of the sample prompts (from Treasure Island), which 'demo' was not trained on"
 TABLES = ("ladder",)
 AHEAD = " *"
 SITES_NAMED = 6

@@ -7,10 +7,7 @@ from typing import TYPE_CHECKING
 
 from rich.cells import cell_len
 
-from gpt2ln_cli.output.blocks import Block, Column, Fact, Facts, Heading, Look, Paragraph, Part, Table, View, table_of
-from gpt2ln_cli.output.header import header, nonfinite, quotes, warnings
-from gpt2ln_cli.output.text import quoted, visible
-from gpt2ln_cli.records import (
+from gpt2ln_cli.commands.compare.record import (
     ComparedToken,
     Cosines,
     LaterReading,
@@ -20,12 +17,17 @@ from gpt2ln_cli.records import (
     TokenInContext,
     TokenPair,
 )
+from gpt2ln_cli.output.blocks import Block, Column, Fact, Facts, Heading, Look, Paragraph, Part, Table, View, table_of
+from gpt2ln_cli.output.header import header, nonfinite, quotes, warnings
+from gpt2ln_cli.output.text import quoted, visible
 
 if TYPE_CHECKING:
-    from gpt2ln_cli.records import Comparison, Setting, SharedDirection, SigmaProbe
+    from gpt2ln_cli.commands.compare.record import Comparison, Setting, SharedDirection, SigmaProbe
 
 SEQUENCE = Column("sequence", int, "``index`` of the sequence in ``prompts``.")
 TEMPLATE = Column("template", str, "The carrier sentence; null where each was run alone.")
+DEFAULT_WORDS = '"ok" and "hatred"'
+DEFAULT_CONTEXT = '"war violence hate fear"'
 TABLES = ("tokens", "pairs", "probe", "later", "shared", "shared_tokens")
 LABEL_WIDTH = 9
 # Contexts up to this long get a column for each token.

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from gpt2ln_cli.commands.count.record import Reading
 from gpt2ln_cli.output.blocks import Fact, Facts, Look, Paragraph, View, table_of
 from gpt2ln_cli.output.text import integer
-from gpt2ln_cli.records import Reading
 
 if TYPE_CHECKING:
-    from gpt2ln_cli.records import Arithmetic
+    from gpt2ln_cli.commands.count.record import Arithmetic
 
 TABLES = ("readings",)
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from gpt2ln_cli.commands.diff.record import FeatureChange, SiteDifference
 from gpt2ln_cli.output.blocks import Block, Column, Heading, Look, Paragraph, Part, Table, View, table_of
 from gpt2ln_cli.output.header import header, nonfinite, quotes, warnings
 from gpt2ln_cli.output.text import MISSING, number
 from gpt2ln_cli.quantities import LABELS, SUMMARIZED
-from gpt2ln_cli.records import FeatureChange, SiteDifference
 
 if TYPE_CHECKING:
-    from gpt2ln_cli.records import Difference, ModelInfo, VectorChange
+    from gpt2ln_cli.commands.diff.record import Difference, VectorChange
+    from gpt2ln_cli.records import ModelInfo
 
 TABLES = ("sites", "features")
 VECTORS = ("gain", "bias")

@@ -9,18 +9,19 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
+from gpt2ln_cli.commands.inspect.record import Row, SiteSummary
 from gpt2ln_cli.commands.params.view import vector_looks
 from gpt2ln_cli.output.blocks import Block, Column, Form, Grid, Heading, Look, Paragraph, Strip, Table, View, table_of
 from gpt2ln_cli.output.header import header, nonfinite, quotes, warnings
 from gpt2ln_cli.output.text import integer, quoted
 from gpt2ln_cli.quantities import LABELS, SUMMARIZED
-from gpt2ln_cli.record_schema import descriptions
-from gpt2ln_cli.records import KindCount, PromptInfo, Row, SiteSummary
+from gpt2ln_cli.records import KindCount, PromptInfo
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from gpt2ln_cli.records import Counts, Inspection
+    from gpt2ln_cli.commands.inspect.record import Inspection
+    from gpt2ln_cli.records import Counts
 
 TABLES = ("rows", "sites", "kinds", "prompts")
 COUNTED = "Statistics, as counted in the kernel's own tensors"
@@ -185,7 +186,7 @@ def grid(record: Inspection, quantity: str) -> Grid:
     def values(name: str, most: int | None) -> list[NDArray[np.float64]]:
         return _arrays(record, every if most is None else beginning(most), name, most)
 
-    described = descriptions(Row)
+    described = {column.name: column.description for column in rows(record).columns}
     forms: dict[str, Form] = {"mean_share": "percent"}
     return Grid(
         title=f"{quantity} of each token at each LayerNorm",

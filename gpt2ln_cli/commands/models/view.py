@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from gpt2ln_cli.commands.models.record import AvailableModel
 from gpt2ln_cli.output.blocks import Look, Paragraph, View, table_of
 from gpt2ln_cli.output.text import number
-from gpt2ln_cli.records import AvailableModel
 
 if TYPE_CHECKING:
-    from gpt2ln_cli.records import Models
+    from gpt2ln_cli.commands.models.record import Models
 
 TABLES = ("models",)
 SHORT_COMMIT = 12

@@ -5,24 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from gpt2ln_cli.output.blocks import (
-    Block,
-    Column,
-    Form,
-    Heading,
-    Look,
-    Paragraph,
-    Part,
-    Table,
-    View,
-    table_of,
-)
+from gpt2ln_cli.commands.params.record import SiteParameters
+from gpt2ln_cli.output.blocks import Block, Column, Form, Heading, Look, Paragraph, Part, Table, View, table_of
 from gpt2ln_cli.output.header import header, nonfinite, warnings
 from gpt2ln_cli.output.text import number
-from gpt2ln_cli.records import Feature, SiteParameters
+from gpt2ln_cli.records import Feature
 
 if TYPE_CHECKING:
-    from gpt2ln_cli.records import Parameters, SiteSummary, Vector, Verdict
+    from gpt2ln_cli.commands.inspect.record import SiteSummary
+    from gpt2ln_cli.commands.params.record import Parameters, Verdict
+    from gpt2ln_cli.records import Vector
 
 TABLES = ("sites", "extremes")
 VECTORS = ("gain", "bias")

@@ -14,7 +14,9 @@ from gpt2ln_cli.output.header import nonfinite, warnings
 from gpt2ln_cli.records import united
 
 if TYPE_CHECKING:
-    from gpt2ln_cli.records import Report, SiteSummary, Vector
+    from gpt2ln_cli.commands.inspect.record import SiteSummary
+    from gpt2ln_cli.commands.report.record import Report
+    from gpt2ln_cli.records import Vector
 
 TABLES = ("rows", "kinds", "sites", "learned", "readings", "checks")
 FIVE = ("min", "lower_quartile", "median", "upper_quartile", "max")

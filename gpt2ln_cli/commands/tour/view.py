@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from gpt2ln_cli.commands.tour.record import Answer
 from gpt2ln_cli.output.blocks import Block, Code, Column, Heading, Look, Paragraph, Table, View, table_of
 from gpt2ln_cli.output.header import header, warnings
 from gpt2ln_cli.output.text import integer, number
-from gpt2ln_cli.records import Answer
 
 if TYPE_CHECKING:
-    from gpt2ln_cli.records import Tour, TourTable
+    from gpt2ln_cli.commands.tour.record import Tour, TourTable
 
 TABLES = ("answers",)
 

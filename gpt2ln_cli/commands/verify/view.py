@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from gpt2ln_cli.commands.verify.record import Check, ReadingFit, SiteTrial
 from gpt2ln_cli.output.blocks import Block, Fact, Facts, Heading, Look, Paragraph, Table, Tone, View, table_of
 from gpt2ln_cli.output.header import header, quotes, warnings
 from gpt2ln_cli.output.text import share
-from gpt2ln_cli.records import Check, ReadingFit, SiteTrial
 
 if TYPE_CHECKING:
-    from gpt2ln_cli.records import Verification
+    from gpt2ln_cli.commands.verify.record import Verification
 
+DEFAULT_PROMPTS = "bundled samples, the default prompt and 'war violence hate fear'"
 TABLES = ("readings", "sites", "checks")
 OUTCOMES: dict[bool | None, tuple[str, Tone]] = {
     True: ("as GPT-2", "good"),
@@ -88,6 +89,15 @@ def verdict(record: Verification) -> Paragraph:
     else:
         text = "Whether this checkpoint behaves as GPT-2 does, this input could not decide: see what is undecided."
     return Paragraph(text, "strong")
+
+
+def complaint(checks: Sequence[Check]) -> str | None:
+    """Why the command ends with exit code 1; None where it does not."""
+    otherwise = [check.name for check in checks if check.passed is False]
+    if otherwise:
+        return f"exit code 1: otherwise than in GPT-2 came out {', '.join(otherwise)}."
+    undecided = any(check.name == "axis" and check.passed is None for check in checks)
+    return "exit code 1: this input can't decide the axis." if undecided else None
 
 
 def data(record: Verification) -> list[Table]:

@@ -1,0 +1,77 @@
+"""``gpt2ln diff``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from gpt2ln_cli.arguments import refuse_without_effect
+from gpt2ln_cli.shell import completion, options
+from gpt2ln_cli.shell.notes import judge
+from gpt2ln_cli.shell.output import Output
+from gpt2ln_cli.shell.progress import progress_bar
+from gpt2ln_cli.shell.prompts import Given
+
+if TYPE_CHECKING:
+    from gpt2ln_cli.model import Device, Dtype
+
+EXAMPLE = """\b
+Examples:
+  gpt2ln diff demo demo
+  gpt2ln diff gpt2 ./my-fine-tune "The war was over" --layer 5
+"""
+
+
+@click.command("diff", epilog=EXAMPLE)
+@click.argument("model_a", shell_complete=completion.models)
+@click.argument("model_b", shell_complete=completion.models)
+@options.prompt_options
+@options.layer_option()
+@options.site_option
+@click.option(
+    "--top",
+    type=click.IntRange(min=1),
+    default=3,
+    show_default=True,
+    metavar="N",
+    help="List the N most changed features.",
+)
+@options.heads_option
+@options.prefix_option
+@options.device_options
+@options.strict_option
+@options.output_options
+def command(
+    model_a: str,
+    model_b: str,
+    given: Given,
+    layers: str | None,
+    sites: tuple[str, ...],
+    top: int,
+    heads: int | None,
+    prefix: str | None,
+    device: Device,
+    dtype: Dtype,
+    strict: bool,
+    out: Output,
+) -> None:
+    """Compare the LayerNorms of two checkpoints of one shape.
+
+    Without a PROMPT, gains and biases alone; with one, also the statistics that both compute on the same tokens.
+    """
+    prompts = given.gather() if given or given.whole_file else None
+    if prompts is None:
+        refuse_without_effect(
+            "without prompts, when gains and biases alone are compared",
+            device=(device, "auto"),
+            dtype=(dtype, "auto"),
+        )
+    from gpt2ln_cli.commands.diff.compute import diff
+    from gpt2ln_cli.commands.diff.view import view
+
+    with progress_bar(model_a) as progress:
+        a, b = (options.Choice(name, None, heads, prefix, device, dtype).load() for name in (model_a, model_b))
+        record = diff(a, b, prompts, layers=layers, sites=sites, top=top, **given.running(progress))
+    out.emit(view(record))
+    judge(record.warnings, strict=strict)

@@ -1,0 +1,204 @@
+"""Two checkpoints of one shape, LayerNorm by LayerNorm; parameters by NumPy alone."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from typing_extensions import Unpack
+
+from gpt2ln_cli.arguments import SHARED, checked, layer_list, refuse_without_effect
+from gpt2ln_cli.checkpoint import Checkpoint, LayerNormParameters
+from gpt2ln_cli.commands.diff.record import (
+    ActivationChange,
+    Difference,
+    FeatureChange,
+    SiteDifference,
+    SpreadChange,
+    VectorChange,
+)
+from gpt2ln_cli.commands.inspect.record import Inspection, Summary
+from gpt2ln_cli.commands.params.describe import BIAS_START, GAIN_START
+from gpt2ln_cli.commands.params.flags import eps_flags, of_both, parameter_flags
+from gpt2ln_cli.errors import CheckpointError
+from gpt2ln_cli.model import Model, as_model
+from gpt2ln_cli.records import Spread, strictly
+from gpt2ln_cli.sites import Site, select_sites
+
+if TYPE_CHECKING:
+    from gpt2ln_cli.model.subject import Layers, Prompts, Running
+
+Floats = NDArray[np.float64]
+
+
+@checked
+def diff(
+    model_a: str | Path | Model,
+    model_b: str | Path | Model,
+    prompts: Prompts | None = None,
+    *,
+    layers: Layers | None = None,
+    sites: Collection[str] | None = None,
+    top: int = 3,
+    **running: Unpack[Running],
+) -> Difference:
+    """Compare two checkpoints of one shape, LayerNorm by LayerNorm; ``gpt2ln diff``.
+
+    Args:
+        model_a: as ``model`` of :func:`gpt2ln_cli.inspect`.
+        model_b: the same; what changed is told as from A to B.
+        prompts: texts or token ids to compare activations on, tokenized by A's tokenizer; None compares parameters
+            alone, without torch where the files allow it.
+        layers: as for :func:`gpt2ln_cli.inspect`.
+        sites: as for :func:`gpt2ln_cli.inspect`.
+        top: how many of each vector's most changed features to list.
+        **running: see :class:`gpt2ln_cli.model.subject.Running`; for each model in turn.
+
+    Raises:
+        UsageError: an argument has no meaning, or without prompts no effect; or there is no such layer or site.
+        CheckpointError: as for :func:`gpt2ln_cli.inspect`, or the two differ in layers or width.
+        PromptError: as for :func:`gpt2ln_cli.inspect`.
+    """
+    if prompts is None:
+        refuse_without_effect(
+            "without prompts, when gains and biases alone are compared",
+            **{name: (value, SHARED[name]) for name, value in running.items() if name != "progress"},
+        )
+    models = as_model(model_a), as_model(model_b)
+    check_same_shape(*(model.checkpoint for model in models))
+    chosen = select_sites(models[0].checkpoint.config.n_layer, layer_list(layers), sites)
+    runs = None if prompts is None else _runs(models, prompts, layers, sites, running)
+    learned = [model.layer_norms() for model in models]
+    if runs:
+        flags = [run.warnings for run in runs]
+    else:
+        flags = [
+            [*parameter_flags(vectors), *eps_flags(model.info.eps)]
+            for model, vectors in zip(models, learned, strict=True)
+        ]
+    compared = [compare_site(site, learned[0][site.name], learned[1][site.name], top=top, runs=runs) for site in chosen]
+    return strictly(
+        Difference(
+            model_a=models[0].info,
+            model_b=models[1].info,
+            prompts=runs[0].prompts if runs else None,
+            sites=compared,
+            changed_sites=sum(
+                any(vector is not None and vector.changed for vector in (site.gain, site.bias)) for site in compared
+            ),
+            warnings=of_both(*flags),
+        )
+    )
+
+
+def _runs(
+    models: tuple[Model, Model],
+    prompts: Prompts,
+    layers: Layers | None,
+    sites: Collection[str] | None,
+    running: Running,
+) -> tuple[Inspection, Inspection]:
+    """The very same tokens through both, whatever B's own tokenizer would make of the text."""
+    from gpt2ln_cli.commands.inspect.compute import inspect  # which needs torch
+
+    first = inspect(prompts, model=models[0], layers=layers, sites=sites, **running)
+    same: Running = {**running, "bos": False}
+    ids = [prompt.token_ids for prompt in first.prompts]
+    return first, inspect(ids, model=models[1], layers=layers, sites=sites, **same)
+
+
+def check_same_shape(a: Checkpoint, b: Checkpoint) -> None:
+    """Refuse to compare what has no common features.
+
+    Raises:
+        CheckpointError: the two differ in layers or in width.
+    """
+    for words, one, other in (
+        ("layers", a.config.n_layer, b.config.n_layer),
+        ("features of width", a.config.n_embd, b.config.n_embd),
+    ):
+        if one != other:
+            raise CheckpointError(
+                f"'{a.name}' has {one} {words} and '{b.name}' has {other}: their LayerNorms do not correspond; "
+                "give two checkpoints of one shape."
+            )
+
+
+def compare_site(
+    site: Site,
+    a: LayerNormParameters,
+    b: LayerNormParameters,
+    *,
+    top: int,
+    runs: tuple[Inspection, Inspection] | None = None,
+) -> SiteDifference:
+    """Compare one site of two checkpoints.
+
+    Args:
+        site: the site.
+        a: gain and bias in checkpoint A, each (features,).
+        b: the same in checkpoint B.
+        top: how many of the most changed features to list.
+        runs: the same tokens through both, if activations are compared.
+    """
+    first = rest = None
+    if runs is not None:
+        summaries = [next(one for one in run.sites if one.name == site.name) for run in runs]
+        first = _activations(summaries[0].first, summaries[1].first)
+        rest = _activations(summaries[0].rest, summaries[1].rest)
+    return SiteDifference(
+        name=site.name,
+        layer=site.layer,
+        kind=site.kind,
+        gain=_change(a.gain, b.gain, GAIN_START, top),
+        bias=_change(a.bias, b.bias, BIAS_START, top),
+        first=first,
+        rest=rest,
+    )
+
+
+def _change(a: Floats | None, b: Floats | None, start: float, top: int) -> VectorChange | None:
+    if a is None and b is None:
+        return None
+    # A LayerNorm without a gain or bias computes as one whose gain is 1 or bias 0.
+    present = a if a is not None else b
+    assert present is not None
+    a = np.full_like(present, start) if a is None else a
+    b = np.full_like(present, start) if b is None else b
+    # NaN is NaN whatever its bits, and what is equal differs by nothing: infinity less infinity is NaN.
+    same = (a == b) | (np.isnan(a) & np.isnan(b))
+    with np.errstate(invalid="ignore", over="ignore"):
+        difference = np.where(same, 0.0, b - a)
+        norms = float(np.linalg.norm(a)), float(np.linalg.norm(b))
+        norm = float(np.linalg.norm(difference))
+        cosine = float(np.clip(a @ b / (norms[0] * norms[1]), -1.0, 1.0)) if all(norms) else None
+    # What is not finite on one side is no further off than any other such.
+    size = np.where(np.isfinite(difference), np.abs(difference), np.inf)
+    order = np.argsort(-size, kind="stable")[:top]
+    return VectorChange(
+        norm=norm,
+        relative=(norm / norms[0] if np.isfinite(norms[0]) else np.nan) if norms[0] else None,
+        cosine=cosine,
+        changed=int(np.count_nonzero(~same)),
+        largest=[FeatureChange(index=int(i), a=float(a[i]), b=float(b[i])) for i in order if not same[i]],
+    )
+
+
+def _activations(a: Summary | None, b: Summary | None) -> ActivationChange | None:
+    if a is None or b is None:
+        return None
+
+    def change(one: Spread, other: Spread) -> SpreadChange:
+        known = one.mean is not None and other.mean is not None and one.mean != 0
+        relative = (other.mean - one.mean) / abs(one.mean) if known else None  # type: ignore[operator, arg-type]
+        return SpreadChange(a=one.mean, b=other.mean, relative=relative)
+
+    return ActivationChange(
+        sigma=change(a.sigma, b.sigma),
+        pre_norm=change(a.pre_norm, b.pre_norm),
+        normalized_norm=change(a.normalized_norm, b.normalized_norm),
+        post_norm=change(a.post_norm, b.post_norm),
+    )

@@ -1,0 +1,92 @@
+"""What ``diff`` returns."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from gpt2ln_cli.records import Flag, ModelInfo, PromptInfo, Record
+
+
+class FeatureChange(msgspec.Struct, frozen=True, kw_only=True):
+    """One feature of a gain or bias in two checkpoints."""
+
+    index: int
+    a: float | None
+    b: float | None
+
+
+class VectorChange(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of a gain or bias between checkpoint A and checkpoint B."""
+
+    norm: Annotated[
+        float | None,
+        Meta(description="L2 norm of b - a over the features that differ; null where that is not finite."),
+    ]
+    relative: Annotated[
+        float | None,
+        Meta(description="That, divided by the L2 norm of a; null where a is 0 or not finite."),
+    ]
+    cosine: Annotated[
+        float | None,
+        Meta(description="Cosine of the angle between a and b; null where either is 0 or holds NaN or infinity."),
+    ]
+    changed: Annotated[int, Meta(description="Features whose value differs at all; NaN in both is no difference.")]
+    largest: Annotated[
+        list[FeatureChange],
+        Meta(
+            description=(
+                "The features that changed most: those that are not finite on one side, then the most changed; none "
+                "that did not change."
+            )
+        ),
+    ]
+
+
+class SpreadChange(msgspec.Struct, frozen=True, kw_only=True):
+    """Mean over tokens of a quantity in two checkpoints."""
+
+    a: float | None
+    b: float | None
+    relative: Annotated[float | None, Meta(description="(b - a) / |a|; null where a is 0.")]
+
+
+class ActivationChange(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of a site's statistics over the same tokens; arithmetic means over tokens."""
+
+    sigma: SpreadChange
+    pre_norm: SpreadChange
+    normalized_norm: SpreadChange
+    post_norm: SpreadChange
+
+
+class SiteDifference(msgspec.Struct, frozen=True, kw_only=True):
+    """One LayerNorm in two checkpoints."""
+
+    name: str
+    layer: int | None
+    kind: Literal["ln_1", "ln_2", "ln_f"]
+    gain: Annotated[VectorChange | None, Meta(description="Null where neither checkpoint has one.")]
+    bias: VectorChange | None
+    first: Annotated[ActivationChange | None, Meta(description="Position 0 of every sequence; null without prompts.")]
+    rest: Annotated[
+        ActivationChange | None,
+        Meta(description="All later positions; null without prompts, or where there are none."),
+    ]
+
+
+class Difference(Record, frozen=True, kw_only=True):
+    """What ``diff`` returns."""
+
+    command: Literal["diff"] = "diff"
+    model_a: ModelInfo
+    model_b: ModelInfo
+    prompts: Annotated[list[PromptInfo] | None, Meta(description="Null where parameters alone were compared.")]
+    sites: list[SiteDifference]
+    changed_sites: Annotated[int, Meta(description="Sites whose gain or bias differs at all.")]
+    warnings: Annotated[list[Flag], Meta(description="What deserves care, and in which of the two checkpoints.")] = (
+        msgspec.field(default_factory=list)
+    )
+    nonfinite: int = 0

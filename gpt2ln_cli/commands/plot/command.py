@@ -1,0 +1,150 @@
+"""``gpt2ln plot``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from gpt2ln_cli.commands.ablate.view import DEFAULT_PROMPTS as ABLATED
+from gpt2ln_cli.commands.plot import figures as plots
+from gpt2ln_cli.commands.verify.view import DEFAULT_PROMPTS as VERIFIED
+from gpt2ln_cli.errors import UsageError
+from gpt2ln_cli.quantities import QUANTITIES
+from gpt2ln_cli.shell import completion, options, output_file
+from gpt2ln_cli.shell.notes import note_model
+from gpt2ln_cli.shell.progress import progress_bar
+from gpt2ln_cli.shell.prompts import Given
+
+if TYPE_CHECKING:
+    from gpt2ln_cli.commands.ablate.record import Ablation
+    from gpt2ln_cli.commands.inspect.record import Inspection
+    from gpt2ln_cli.commands.params.record import Parameters
+    from gpt2ln_cli.commands.verify.record import Verification
+
+EXAMPLE = """\b
+Kinds:
+  sigma     inspect: sigma by layer, position 0 and the rest
+  gain      params: learned gain and bias by layer, outliers named
+  heatmap   inspect --per-token: layers x tokens
+  axis      verify: how well every reading of LayerNorm fits
+  ablation  ablate: what the predictions lose
+
+\b
+Examples:
+  gpt2ln plot sigma --output sigma.svg
+  gpt2ln plot gain --model gpt2 --site ln_1 --output gain.pdf
+  gpt2ln plot heatmap "war violence hate fear" --quantity post_norm --output heatmap.png
+"""
+PROMPTS = (
+    "prompt",
+    "files",
+    "whole_file",
+    "token_ids",
+    "bos",
+    "overflow",
+    "device",
+    "dtype",
+    "batch_size",
+    "batch_tokens",
+)
+# What each kind makes no use of.
+UNUSED = {
+    "sigma": ("quantity",),
+    "gain": (*PROMPTS, "quantity"),
+    "heatmap": (),
+    "axis": ("layers", "sites", "quantity"),
+    "ablation": ("quantity",),
+}
+DEFAULT_PROMPTS = {"axis": VERIFIED, "ablation": ABLATED}
+
+
+@click.command("plot", epilog=EXAMPLE)
+@click.argument("kind", type=click.Choice(list(plots.KINDS)))
+@options.prompt_options
+@options.layer_option()
+@options.site_option
+@click.option(
+    "--quantity",
+    type=click.Choice(list(QUANTITIES)),
+    default="sigma",
+    show_default=True,
+    help="What the heatmap shows of each token.",
+)
+@options.model_options
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    metavar="FILE",
+    shell_complete=completion.files,
+    help="The figure, .png, .svg or .pdf; whole or not at all.",
+)
+@options.debug_option
+@click.pass_context
+def command(
+    context: click.Context,
+    kind: str,
+    given: Given,
+    layers: str | None,
+    sites: tuple[str, ...],
+    quantity: str,
+    chosen: options.Choice,
+    output: str,
+) -> None:
+    """Draw a figure for a paper: PNG, SVG or PDF, as the name of the file says.
+
+    PROMPT and the options are those of the command that the KIND is of, and so is what is used without any PROMPT.
+    Needs matplotlib: pip install ".[plot]".
+    """
+    _check_applies(context, kind)
+    image_format = _image_format(output)
+    output_file.check(output)
+    plots.check_matplotlib()
+    model = chosen.load()
+    record: Inspection | Parameters | Verification | Ablation
+    if kind == "gain":
+        from gpt2ln_cli.commands.params.compute import params
+
+        # Every feature is listed: those far from the others are not always those far from 1 and 0.
+        record = params(model=model, layers=layers, sites=sites, top=sys.maxsize)
+    else:
+        prompts = given.gather(default=DEFAULT_PROMPTS.get(kind))
+        if kind == "heatmap":
+            plots.check_room(len(prompts or ()))
+        from gpt2ln_cli.commands.ablate.compute import ablate
+        from gpt2ln_cli.commands.inspect.compute import inspect
+        from gpt2ln_cli.commands.verify.compute import verify
+
+        with progress_bar(chosen.model) as progress:
+            running = given.running(progress)
+            if kind == "axis":
+                record = verify(prompts, model=model, **running)
+            elif kind == "ablation":
+                record = ablate(prompts, model=model, layers=layers, sites=sites, **running)
+            else:
+                per_token = kind == "heatmap"
+                record = inspect(prompts, model=model, layers=layers, sites=sites, per_token=per_token, **running)
+    note_model(record.model)
+    figure = plots.draw(kind, record, quantity=quantity if kind == "heatmap" else None)
+    output_file.deliver(lambda stream: plots.save(figure, stream.buffer, image_format), output=output, utf8=True)
+
+
+def _check_applies(context: click.Context, kind: str) -> None:
+    """Refuse what was given and would have no effect."""
+    for parameter in context.command.params:
+        given = context.get_parameter_source(parameter.name or "") is click.core.ParameterSource.COMMANDLINE
+        if given and parameter.name in UNUSED[kind]:
+            name = max(parameter.opts, key=len) if isinstance(parameter, click.Option) else "PROMPT"
+            raise UsageError(f"{name} does not apply to 'plot {kind}': leave it out.")
+
+
+def _image_format(output: str) -> str:
+    suffix = Path(output).suffix
+    image_format = suffix.lower().removeprefix(".")
+    if image_format not in plots.FORMATS:
+        endings = ", ".join(f".{one}" for one in plots.FORMATS)
+        raise UsageError(f"can't tell an image format from '{output}': let it end in one of {endings}.")
+    return image_format

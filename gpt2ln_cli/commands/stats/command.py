@@ -1,0 +1,57 @@
+"""``gpt2ln stats``."""
+
+from __future__ import annotations
+
+import click
+
+from gpt2ln_cli.quantities import POSITION, SORT_KEYS
+from gpt2ln_cli.shell import options
+from gpt2ln_cli.shell.notes import judge, note_model
+from gpt2ln_cli.shell.output import Output
+from gpt2ln_cli.shell.progress import progress_bar
+from gpt2ln_cli.shell.prompts import Given
+
+EXAMPLE = """\b
+Examples:
+  gpt2ln stats --layer 5
+  gpt2ln stats --layer 5 --sort sigma --top 10 --prompts book.txt --whole-file --overflow window
+"""
+
+
+@click.command("stats", epilog=EXAMPLE)
+@options.prompt_options
+@options.layer_option(required=True)
+@options.site_option
+@click.option(
+    "--sort", type=click.Choice(SORT_KEYS), default=POSITION, show_default=True, help="Greatest first, at each site."
+)
+@click.option("--top", type=click.IntRange(min=1), metavar="N", help="Only the first N rows of each site.")
+@options.model_options
+@options.strict_option
+@options.output_options
+def command(
+    given: Given,
+    layers: str,
+    sites: tuple[str, ...],
+    sort: str,
+    top: int | None,
+    chosen: options.Choice,
+    strict: bool,
+    out: Output,
+) -> None:
+    """Show every token's statistics at the LayerNorms of a layer.
+
+    PROMPT is text; '-' reads prompts from standard input, one a line. Without any, a bundled sample is used. The
+    forward pass stops after the last wanted LayerNorm.
+    """
+    prompts = given.gather()
+    from gpt2ln_cli.commands.stats.compute import stats
+    from gpt2ln_cli.commands.stats.view import view
+
+    with progress_bar(chosen.model) as progress:
+        record = stats(
+            prompts, model=chosen.load(), layers=layers, sites=sites, sort=sort, top=top, **given.running(progress)
+        )
+    note_model(record.model)
+    out.emit(view(record))
+    judge(record.warnings, strict=strict)

@@ -1,0 +1,7 @@
+"""The record of ``stats`` as blocks: that of ``inspect``, of which rows alone are laid out."""
+
+from __future__ import annotations
+
+from gpt2ln_cli.commands.inspect.view import TABLES, view
+
+__all__ = ["TABLES", "view"]

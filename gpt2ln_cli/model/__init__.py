@@ -1,0 +1,263 @@
+"""Loading a checkpoint into transformers' own GPT-2, ready to run."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Literal
+
+from gpt2ln_cli.arguments import checked, checkpoint_name
+from gpt2ln_cli.checkpoint import DEFAULT_MODEL, LM_HEAD, Checkpoint, LayerNormParameters, locate
+from gpt2ln_cli.checkpoint.environment import import_hub
+from gpt2ln_cli.errors import CheckpointError, UsageError
+from gpt2ln_cli.sites import all_sites
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy as np
+    import torch
+    from numpy.typing import NDArray
+    from tokenizers import Tokenizer
+    from torch import nn
+    from transformers.models.gpt2.modeling_gpt2 import GPT2Model
+
+    from gpt2ln_cli.records import ModelInfo
+    from gpt2ln_cli.sites import Site
+
+Device = Literal["auto", "cpu", "cuda", "mps"]
+Dtype = Literal["auto", "float32", "float16", "bfloat16"]
+
+
+class Model:
+    """A checkpoint: its header is read and checked, its tokenizer and weights are read when they are first asked for.
+
+    Threads may share one: each is read once.
+    """
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        *,
+        heads: int | None = None,
+        prefix: str | None = None,
+        device: Device = "auto",
+        dtype: Dtype = "auto",
+    ) -> None:
+        self._checkpoint, self._device, self._dtype = checkpoint, device, dtype
+        self.heads, self.prefix = heads, prefix
+        """As they were asked for, which a call that gives the same again needs."""
+        self._tokenizer: list[Tokenizer | None] = []
+        self._body: GPT2Model | None = None
+        self._reading = threading.RLock()
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        """Where it comes from, and what was inferred of it."""
+        return self._checkpoint
+
+    @property
+    def tokenizer(self) -> Tokenizer | None:
+        """The tokenizer that the checkpoint brings, if any.
+
+        Raises:
+            CheckpointError: it can't be used.
+        """
+        with self._reading:
+            if not self._tokenizer:
+                self._checkpoint, found = self._checkpoint.with_tokenizer()
+                self._tokenizer.append(found)
+            return self._tokenizer[0]
+
+    @property
+    def body(self) -> GPT2Model:
+        """Transformers' ``GPT2Model`` in evaluation mode, on its device.
+
+        Raises:
+            CheckpointError: the weights can't be read.
+        """
+        with self._reading:
+            if self._body is None:
+                self._body = build_body(self._checkpoint, device=self._device, dtype=self._dtype)
+            return self._body
+
+    @property
+    def info(self) -> ModelInfo:
+        """Which model this is, for a record's header: as it runs, or as it is stored where it never ran."""
+        if self._body is None:
+            return self._checkpoint.info(dtype=self._checkpoint.stored_dtype(), device=None)
+        return self._checkpoint.info(dtype=str(self._body.dtype).removeprefix("torch."), device=str(self._body.device))
+
+    def layer_norms(self) -> dict[str, LayerNormParameters]:
+        """Gain and bias by site name: those that the body has now, or where none was read the checkpoint's.
+
+        Raises:
+            CheckpointError: they can't be read.
+        """
+        if self._body is None:
+            return self._checkpoint.layer_norms()
+        modules = {site.name: layer_norm(self._body, site) for site in all_sites(self._checkpoint.config.n_layer)}
+        return {
+            name: LayerNormParameters(gain=_vector(module, "weight"), bias=_vector(module, "bias"))
+            for name, module in modules.items()
+        }
+
+
+@checked
+def load(
+    model: str | Path = DEFAULT_MODEL,
+    *,
+    revision: str | None = None,
+    heads: int | None = None,
+    prefix: str | None = None,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+) -> Model:
+    """Find a checkpoint and settle how it is run; its weights are read when they are first asked for.
+
+    Args:
+        model: a bundled name, a folder, a file, or a Hub id.
+        revision: branch, tag or commit of a Hub id.
+        heads: attention heads, for a file that does not tell.
+        prefix: what the tensors' names begin with, for a file that holds several bodies, as those of ``policy`` and
+            ``ref``.
+        device: where to run; ``auto`` is the first of cuda, mps and cpu that is there.
+        dtype: what to compute in; ``auto`` is the type the weights are stored in.
+
+    Raises:
+        UsageError: an argument has no meaning, the device is not there, or ``heads`` or ``prefix`` contradicts the
+            checkpoint or is needed and not given.
+        CheckpointError: the checkpoint can't be found, read or trusted.
+    """
+    found = locate(checkpoint_name("model", model), revision, heads=heads, prefix=prefix)
+    if device not in ("auto", "cpu"):
+        resolve_device(device)
+    return Model(found, heads=heads, prefix=prefix, device=device, dtype=dtype)
+
+
+def as_model(model: str | Path | Model) -> Model:
+    """The model itself, or the one of that name.
+
+    Raises:
+        UsageError: it is neither.
+        CheckpointError: the checkpoint can't be found, read or trusted.
+    """
+    return model if isinstance(model, Model) else load(model)
+
+
+def layer_norm(body: GPT2Model, site: Site) -> nn.LayerNorm:
+    """The module of a site."""
+    module: nn.LayerNorm = getattr(body if site.layer is None else body.h[site.layer], site.kind)
+    return module
+
+
+def eps_of(body: GPT2Model, site: Site) -> float:
+    """A site's own eps; the configuration's where its module has none."""
+    return float(getattr(layer_norm(body, site), "eps", body.config.layer_norm_epsilon))
+
+
+def _vector(module: nn.Module, name: Literal["weight", "bias"]) -> NDArray[np.float64] | None:
+    parameter: torch.Tensor | None = getattr(module, name, None)
+    return None if parameter is None else parameter.detach().cpu().double().numpy()
+
+
+def head_weight(model: Model) -> torch.Tensor:
+    """The LM head, (vocabulary, features): the checkpoint's own, or the token embedding where it is tied to that.
+
+    Raises:
+        CheckpointError: the weights can't be read, or the head is not tied and missing.
+    """
+    checkpoint, embedding = model.checkpoint, model.body.wte.weight
+    own = checkpoint.contents.tensors.get(LM_HEAD)
+    if own is not None:
+        if own.shape != tuple(embedding.shape):
+            raise CheckpointError(
+                f"{checkpoint.location}: '{LM_HEAD}' has shape {list(own.shape)} where the token embedding has "
+                f"{list(embedding.shape)}."
+            )
+        checkpoint.check_unchanged()
+        return own.tensor().to(embedding)
+    if not checkpoint.config.tie_word_embeddings:
+        raise CheckpointError(f"{checkpoint.location} has no LM head, and its configuration ties it to nothing.")
+    return embedding
+
+
+def resolve_device(device: Device) -> torch.device:
+    """The device of that name; ``auto`` is the first of cuda, mps and cpu that is there.
+
+    Raises:
+        UsageError: it is not there.
+    """
+    import torch
+
+    present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if device == "auto":
+        return torch.device(next(name for name, there in present.items() if there))
+    if device not in present:
+        raise UsageError(f"device '{device}' is none of auto, {', '.join(sorted(present))}.")
+    if not present[device]:
+        raise UsageError(f"this machine, or this build of torch, has no {device} device; use --device cpu.")
+    return torch.device(device)
+
+
+def build_body(checkpoint: Checkpoint, *, device: Device = "auto", dtype: Dtype = "auto") -> GPT2Model:
+    """Read all weights into a ``GPT2Model`` in evaluation mode; LayerNorms without a bias keep none.
+
+    Args:
+        checkpoint: the checkpoint, whose tensors have the shapes of its configuration.
+        device: as for :func:`load`.
+        dtype: as for :func:`load`.
+
+    Raises:
+        UsageError: the device or the type is not there.
+        CheckpointError: the weights can't be read or change meanwhile, or transformers rejects the configuration.
+    """
+    import_hub()  # before transformers does
+    import torch
+    from transformers.models.gpt2.configuration_gpt2 import GPT2Config
+    from transformers.models.gpt2.modeling_gpt2 import GPT2Model
+
+    target = resolve_device(device)
+    name = checkpoint.stored_dtype() if dtype == "auto" else dtype
+    kind = getattr(torch, name, None)
+    if not isinstance(kind, torch.dtype):
+        raise UsageError(f"dtype '{name}' is none of auto, float32, float16, bfloat16.")
+    config = checkpoint.config
+    # On the meta device nothing is allocated or initialized: the checkpoint's tensors become the parameters.
+    try:
+        with torch.device("meta"):
+            body = GPT2Model(
+                GPT2Config(
+                    vocab_size=config.vocab_size,
+                    n_positions=config.n_positions,
+                    n_embd=config.n_embd,
+                    n_layer=config.n_layer,
+                    n_head=config.n_head,
+                    n_inner=config.n_inner,
+                    activation_function=config.activation_function,
+                    layer_norm_epsilon=config.layer_norm_epsilon,
+                    scale_attn_weights=config.scale_attn_weights,
+                    scale_attn_by_inverse_layer_idx=config.scale_attn_by_inverse_layer_idx,
+                    reorder_and_upcast_attn=config.reorder_and_upcast_attn,
+                    bos_token_id=None,
+                    eos_token_id=None,
+                )
+            )
+    except Exception as error:  # whatever transformers makes of an odd configuration
+        raise CheckpointError(f"transformers rejects the configuration in {checkpoint.location}: {error}.") from error
+    state = {}
+    for name, parameter in list(body.named_parameters()):
+        stored = checkpoint.contents.tensors.get(name)
+        if stored is not None:
+            state[name] = stored.tensor().to(device=target, dtype=kind)
+            continue
+        # Only a bias may be missing. Conv1D always adds one, which may as well be 0.
+        module = body.get_submodule(name.rpartition(".")[0])
+        if isinstance(module, torch.nn.LayerNorm):
+            module.register_parameter("bias", None)
+        else:
+            state[name] = torch.zeros(parameter.shape, device=target, dtype=kind)
+    checkpoint.check_unchanged()
+    body.load_state_dict(state, assign=True)
+    body.requires_grad_(False)
+    body.train(False)
+    return body
