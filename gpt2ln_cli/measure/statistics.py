@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 
 from gpt2ln_cli.commands.inspect.record import Summary
 from gpt2ln_cli.measure.ledger import Floats, Ledger
-from gpt2ln_cli.model.instrument import Batch, Exact, Instrument, Reading
+from gpt2ln_cli.model.batch import Batch
+from gpt2ln_cli.model.instrument import Exact, Instrument, Reading
 from gpt2ln_cli.records import Counts, KindCount, Spread
 from gpt2ln_cli.sites import KINDS, Site
 from gpt2ln_cli.text.prompts import Context

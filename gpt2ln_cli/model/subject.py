@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypedDict
 
@@ -10,6 +10,7 @@ import torch
 from typing_extensions import Unpack
 
 from gpt2ln_cli.model import Model
+from gpt2ln_cli.model.batch import Batch
 from gpt2ln_cli.records import PromptInfo
 from gpt2ln_cli.sites import all_sites
 from gpt2ln_cli.text.prompts import (
@@ -65,6 +66,12 @@ class Subject:
     def prompts(self) -> list[PromptInfo]:
         """The contexts as a record lists them."""
         return prompt_infos(self.contexts, self.model.tokenizer)
+
+    def passes(self) -> Iterator[tuple[Batch, list[tuple[int, list[int]]]]]:
+        """Each batch, with the number and the token ids of its contexts in the order of its rows."""
+        for numbers in self.batches:
+            rows = [(number, self.contexts[number].token_ids) for number in numbers]
+            yield Batch.of([ids for _, ids in rows]), rows
 
 
 def prepare(prompts: Sequence[str | Sequence[int]], model: Model, **running: Unpack[Running]) -> Subject:

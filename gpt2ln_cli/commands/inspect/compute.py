@@ -16,7 +16,7 @@ from gpt2ln_cli.arguments import checked, layer_list, prompt_list
 from gpt2ln_cli.checkpoint import DEFAULT_MODEL, LayerNormParameters
 from gpt2ln_cli.commands.inspect.record import Inspection, Row, SiteSummary
 from gpt2ln_cli.commands.params.describe import describe
-from gpt2ln_cli.commands.params.flags import parameter_flags, run_flags, tallies
+from gpt2ln_cli.measure.flags import parameter_flags, run_flags, tallies
 from gpt2ln_cli.measure.statistics import Measured, measure, summarize
 from gpt2ln_cli.model import Model, as_model
 from gpt2ln_cli.model.subject import Layers, Prompts, Running, Subject, prepare
