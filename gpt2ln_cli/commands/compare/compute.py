@@ -43,7 +43,8 @@ from gpt2ln_cli.model.tracing import Floats, Passage, passes, trace, vector
 from gpt2ln_cli.model.watching import Watch
 from gpt2ln_cli.records import strictly
 from gpt2ln_cli.sites import Site, select_sites
-from gpt2ln_cli.text.prompts import HELD_OUT, LONG_SAMPLE, Context, long_sample, token_texts
+from gpt2ln_cli.text.contexts import Context, token_texts
+from gpt2ln_cli.text.prompts import HELD_OUT, LONG_SAMPLE, long_sample
 
 COMPARED = ("ok", "hatred")
 COMPARED_CONTEXT = "war violence hate fear"
