@@ -1,6 +1,6 @@
 """The contract between computing and rendering: typed records, and their JSON.
 
-Every record is a :class:`msgspec.Struct`. Its JSON, which :func:`gpt2ln_cli.render.write` writes, is the struct,
+Every record is a :class:`msgspec.Struct`. Its JSON, which :func:`gpt2ln_cli.output.write` writes, is the struct,
 encoded: strict JSON, where a number that is not finite is null and is counted in the record's ``nonfinite`` field.
 Field names never change within a ``schema_version``.
 
