@@ -19,7 +19,7 @@ from gpt2ln_cli.measure.watching import Watch
 from gpt2ln_cli.model.instrument import Passage
 from gpt2ln_cli.model.subject import Subject
 from gpt2ln_cli.sites import Site
-from gpt2ln_cli.text.prompts import Context, token_texts
+from gpt2ln_cli.text.contexts import Context, token_texts
 
 CARRIER = "The word was {}."
 BLANK = "{}"

@@ -15,7 +15,7 @@ from gpt2ln_cli.model import Model
 from gpt2ln_cli.model.instrument import Passage
 from gpt2ln_cli.model.subject import Subject
 from gpt2ln_cli.sites import Site
-from gpt2ln_cli.text.prompts import Context, token_texts
+from gpt2ln_cli.text.contexts import Context, token_texts
 
 
 def shared_directions(subject: Subject, sites: Sequence[Site], care: Watch) -> list[SharedDirection]:

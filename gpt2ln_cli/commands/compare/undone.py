@@ -84,7 +84,7 @@ def see_all(
     total = sum(len(context.token_ids) for context in subject.contexts)
     done = 0
     for batch, rows in subject.passes():
-        lengths = [len(ids) for _, ids in rows]
+        lengths = [len(context.token_ids) for _, context in rows]
         starts = dict(zip((number for number, _ in rows), itertools.accumulate([0, *lengths[:-1]]), strict=True))
         watch(subject.model.body, batch, sites, functools.partial(see, starts))
         done += sum(lengths)
