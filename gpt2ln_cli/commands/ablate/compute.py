@@ -85,7 +85,9 @@ def replace_all(subject: Subject, sites: Sequence[Site]) -> Ablation:
     for (batch, rows), outcome in zip(subject.passes(), plain, strict=True):
         outcomes = [outcome, *(_run(body, variant, places, batch, [FINAL], steps) for variant in tried)]
         # The token after each; after the last of a sequence comes the next one's first, which `has_next` leaves out.
-        targets = torch.tensor(np.roll(np.concatenate([context.token_ids for _, context in rows]), -1), device=head.device)
+        targets = torch.tensor(
+            np.roll(np.concatenate([context.token_ids for _, context in rows]), -1), device=head.device
+        )
         for of_variant, chunks in zip(parts, predict(outcomes, targets, head), strict=True):
             of_variant += chunks
 
