@@ -1,15 +1,15 @@
 """Finding a checkpoint by its name and recognizing its layout.
 
-A new layout is a module with ``matches(path)`` and ``read(path, heads, prefix)``, registered in ``LAYOUTS``.
+A new layout is a module here with ``matches(path)`` and ``read(path, heads, prefix)``, and its name in ``LAYOUTS``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, cast
 
-from gpt2ln_cli.checkpoint import gguf_file, huggingface, llmc, nanogpt, single
 from gpt2ln_cli.checkpoint.base import (
     CONFIG,
     Checkpoint,
@@ -20,6 +20,7 @@ from gpt2ln_cli.checkpoint.base import (
     check_tensors,
 )
 from gpt2ln_cli.checkpoint.files import stamps
+from gpt2ln_cli.checkpoint.huggingface import INDEX_SUFFIX
 from gpt2ln_cli.checkpoint.tensors import LM_HEAD
 from gpt2ln_cli.errors import CheckpointError, UsageError
 from gpt2ln_cli.paths import user_path
@@ -53,10 +54,16 @@ class Layout(Protocol):
 
 
 # The first that matches reads; those that know their files by their first bytes come before those that go by the name.
-LAYOUTS: tuple[Layout, ...] = (huggingface, gguf_file, llmc, nanogpt, single)
+LAYOUTS = (
+    "huggingface",
+    "gguf_file",
+    "llmc",
+    "nanogpt",
+    "single",
+)
 DEFAULT_MODEL = "demo"
 # The files of a checkpoint's folder, and what is read beside a lone file.
-WEIGHT_SUFFIXES = (".safetensors", ".bin", huggingface.INDEX_SUFFIX)
+WEIGHT_SUFFIXES = (".safetensors", ".bin", INDEX_SUFFIX)
 BESIDE = (CONFIG, "tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt")
 BUNDLED = {DEFAULT_MODEL: Path(__file__).parent.parent / "bundled" / DEFAULT_MODEL}
 
@@ -160,9 +167,13 @@ def _unreadable(path: Path, error: OSError) -> CheckpointError:
     return CheckpointError(f"can't read {path}: {error.strerror or error}.")
 
 
+def _layout(name: str) -> Layout:
+    return cast("Layout", import_module(f"gpt2ln_cli.checkpoint.{name}"))
+
+
 def _recognize(path: Path, *, name: str, source: Source, heads: int | None, prefix: str | None) -> Checkpoint:
     try:
-        layout = next((layout for layout in LAYOUTS if layout.matches(path)), None)
+        layout = next((layout for layout in map(_layout, LAYOUTS) if layout.matches(path)), None)
         if layout is None and path.is_dir():
             raise CheckpointError(f"{path} is no checkpoint: it has no config.json.")
         if layout is None:
