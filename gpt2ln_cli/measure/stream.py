@@ -16,7 +16,8 @@ import torch
 from numpy.typing import NDArray
 from typing_extensions import Self
 
-from gpt2ln_cli.model.instrument import Batch, Exact, Instrument, Reading
+from gpt2ln_cli.model.batch import Batch
+from gpt2ln_cli.model.instrument import Exact, Instrument, Reading
 from gpt2ln_cli.quantities import QUANTITIES, Kernel
 from gpt2ln_cli.sites import Site
 

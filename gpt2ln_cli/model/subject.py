@@ -10,6 +10,7 @@ import torch
 from typing_extensions import Unpack
 
 from gpt2ln_cli.model import Model
+from gpt2ln_cli.model.batch import Batch
 from gpt2ln_cli.records import PromptInfo
 from gpt2ln_cli.sites import all_sites
 from gpt2ln_cli.text.batches import BATCH_TOKENS, Numbered, check_batches, plan
@@ -62,6 +63,10 @@ class Subject:
     def prompts(self) -> list[PromptInfo]:
         """The contexts as a record lists them."""
         return prompt_infos(self.contexts, self.model.tokenizer)
+
+    def passes(self) -> Iterator[tuple[Batch, list[Numbered]]]:
+        """What the model runs, with the contexts in the order of its rows."""
+        return ((Batch.of([context.token_ids for _, context in rows]), rows) for rows in self.in_batches())
 
 
 def prepare(prompts: Sequence[str | Sequence[int]], model: Model, **running: Unpack[Running]) -> Subject:

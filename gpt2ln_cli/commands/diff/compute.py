@@ -21,9 +21,8 @@ from gpt2ln_cli.commands.diff.record import (
     VectorChange,
 )
 from gpt2ln_cli.commands.inspect.record import Inspection, Summary
-from gpt2ln_cli.commands.params.describe import BIAS_START, GAIN_START
-from gpt2ln_cli.commands.params.flags import eps_flags, of_both, parameter_flags
 from gpt2ln_cli.errors import CheckpointError
+from gpt2ln_cli.measure.flags import BIAS_START, GAIN_START, eps_flags, of_both, parameter_flags
 from gpt2ln_cli.model import Model, as_model
 from gpt2ln_cli.quantities import SUMMARIZED
 from gpt2ln_cli.records import Spread, strictly

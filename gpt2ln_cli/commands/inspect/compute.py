@@ -14,9 +14,9 @@ from gpt2ln_cli.checkpoint import DEFAULT_MODEL
 from gpt2ln_cli.commands.inspect.record import Inspection, SiteSummary, Summary
 from gpt2ln_cli.commands.inspect.rows import RunRows
 from gpt2ln_cli.commands.params.describe import describe
-from gpt2ln_cli.commands.params.flags import Tallies, parameter_flags, run_flags
 from gpt2ln_cli.commands.params.record import SiteParameters
 from gpt2ln_cli.measure.counts import Counting
+from gpt2ln_cli.measure.flags import Tallies, parameter_flags, run_flags
 from gpt2ln_cli.measure.rows import Columns
 from gpt2ln_cli.measure.stream import Fold, stream
 from gpt2ln_cli.measure.summary import Part, Summaries

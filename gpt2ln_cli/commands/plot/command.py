@@ -29,7 +29,7 @@ Kinds:
   sigma     inspect: sigma by layer, position 0 and the rest
   gain      params: learned gain and bias by layer, outliers named
   heatmap   inspect --per-token: layers x tokens
-  axis      verify: how well every reading of LayerNorm fits
+  axis      verify: how well every axis that LayerNorm could have fits
   ablation  ablate: what the predictions lose
 
 \b

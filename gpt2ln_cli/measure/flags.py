@@ -10,13 +10,14 @@ import numpy as np
 from typing_extensions import Self
 
 from gpt2ln_cli.checkpoint import LayerNormParameters
-from gpt2ln_cli.commands.params.describe import BIAS_START, GAIN_START
 from gpt2ln_cli.records import Flag
 from gpt2ln_cli.sites import Site
 
 if TYPE_CHECKING:
     from gpt2ln_cli.measure.stream import Block
 
+# What gain and bias are before training.
+GAIN_START, BIAS_START = 1.0, 0.0
 # Without a run no variance is known. GPT-2's own eps is 1e-5, and no released GPT-2 has a residual stream so quiet that
 # an eps of this size would leave it alone.
 SUSPECT_EPS = 1.0
