@@ -13,16 +13,9 @@ from transformers import AutoTokenizer
 
 from gpt2ln_cli.checkpoint import Config, encoding
 from gpt2ln_cli.errors import CheckpointError, PromptError, UsageError
-from gpt2ln_cli.text.prompts import (
-    BATCH_TOKENS,
-    make_contexts,
-    parse_token_ids,
-    plan_batches,
-    read_prompts,
-    sample_prompt,
-    sample_prompts_folder,
-    token_texts,
-)
+from gpt2ln_cli.text.batches import AHEAD, AHEAD_BATCHES, BATCH_TOKENS, in_batches, plan
+from gpt2ln_cli.text.contexts import Context, make_contexts, token_texts
+from gpt2ln_cli.text.prompts import parse_token_ids, read_prompts, sample_prompt, sample_prompts_folder
 
 SMALL = Config(model_type="gpt2", vocab_size=100, n_positions=8, bos_token_id=99)
 
@@ -178,9 +171,9 @@ def test_a_prompt_far_too_long_is_read_no_further_than_the_context_needs(demo):
     assert 0 < read < 10**6
     assert context.dropped == len(tokenizer.encode(text[:read], add_special_tokens=False).ids) - 1024
     with pytest.raises(PromptError, match=r"more than \d+ tokens and the context has 1024"):
-        make_contexts([text], **options)
+        list(make_contexts([text], **options))
     with pytest.raises(PromptError, match=r"prompt 0 has 10,000,000 bytes .* split it"):
-        make_contexts(["x" * 10**7], overflow="truncate", **options)
+        list(make_contexts(["x" * 10**7], overflow="truncate", **options))
 
 
 def test_token_texts_join_to_the_prompt(demo):
@@ -191,7 +184,7 @@ def test_token_texts_join_to_the_prompt(demo):
 
 
 def contexts(ids, **options):
-    return make_contexts([ids], config=SMALL, tokenizer=None, **options)
+    return list(make_contexts([ids], config=SMALL, tokenizer=None, **options))
 
 
 def test_too_long_is_an_error_with_both_lengths_and_the_ways_out():
@@ -222,20 +215,20 @@ def test_windows_cover_the_prompt_once(ids, bos):
 def test_unusable_prompts(demo):
     config, tokenizer = demo.checkpoint.config, demo.tokenizer
     with pytest.raises(PromptError, match="empty"):
-        make_contexts([""], config=config, tokenizer=tokenizer)
+        list(make_contexts([""], config=config, tokenizer=tokenizer))
     with pytest.raises(PromptError, match="no prompt"):
-        make_contexts([], config=config, tokenizer=tokenizer)
+        list(make_contexts([], config=config, tokenizer=tokenizer))
     with pytest.raises(PromptError, match="not valid text"):
-        make_contexts(["a\udcff"], config=config, tokenizer=tokenizer)
+        list(make_contexts(["a\udcff"], config=config, tokenizer=tokenizer))
     for ids in ([100], [-1], [3, 2**40]):
         with pytest.raises(PromptError, match="outside the vocabulary, 0 to 99"):
             contexts(ids)
     with pytest.raises(CheckpointError, match="no tokenizer"):
-        make_contexts(["text"], config=SMALL, tokenizer=None)
+        list(make_contexts(["text"], config=SMALL, tokenizer=None))
     with pytest.raises(CheckpointError, match="do not belong together"):
-        make_contexts(["The hatred"], config=SMALL, tokenizer=tokenizer)
+        list(make_contexts(["The hatred"], config=SMALL, tokenizer=tokenizer))
     with pytest.raises(CheckpointError, match="endoftext"):
-        make_contexts([[1]], config=Config(vocab_size=100, bos_token_id=None), tokenizer=None, bos=True)
+        list(make_contexts([[1]], config=Config(vocab_size=100, bos_token_id=None), tokenizer=None, bos=True))
 
 
 def test_truncation_settings_of_a_tokenizer_file_do_not_cut_prompts(tmp_path, demo):
@@ -253,9 +246,13 @@ def test_truncation_settings_of_a_tokenizer_file_do_not_cut_prompts(tmp_path, de
 lengths_ = st.lists(st.integers(1, 1024), min_size=1, max_size=80)
 
 
+def planned(lengths, **options):
+    return plan([Context(0, 0, 0, None, [0] * length) for length in lengths], **options)
+
+
 @given(lengths=lengths_, batch_size=st.none() | st.integers(1, 20), batch_tokens=st.integers(1, 5000))
 def test_batches_hold_every_sequence_once_and_waste_little(lengths, batch_size, batch_tokens):
-    batches = plan_batches(lengths, batch_size=batch_size, batch_tokens=batch_tokens)
+    batches = planned(lengths, batch_size=batch_size, batch_tokens=batch_tokens)
     assert sorted(index for batch in batches for index in batch) == list(range(len(lengths)))
     for batch in batches:
         longest, shortest = max(lengths[i] for i in batch), min(lengths[i] for i in batch)
@@ -265,12 +262,40 @@ def test_batches_hold_every_sequence_once_and_waste_little(lengths, batch_size, 
 
 
 def test_short_prompts_share_a_batch():
-    assert plan_batches([3, 5, 4]) == [[0, 2, 1]]
-    assert len(plan_batches([BATCH_TOKENS] * 4)) == 4
-    assert [len(batch) for batch in plan_batches([1024] * 10, batch_tokens=4096)] == [4, 4, 2]
-    assert [len(batch) for batch in plan_batches([1024] * 10, batch_size=3, batch_tokens=4096)] == [3, 3, 3, 1]
-    assert [len(batch) for batch in plan_batches([10] * 5, batch_size=2)] == [2, 2, 1]
+    assert planned([3, 5, 4]) == [[0, 2, 1]]
+    assert len(planned([BATCH_TOKENS] * 4)) == 4
+    assert [len(batch) for batch in planned([1024] * 10, batch_tokens=4096)] == [4, 4, 2]
+    assert [len(batch) for batch in planned([1024] * 10, batch_size=3, batch_tokens=4096)] == [3, 3, 3, 1]
+    assert [len(batch) for batch in planned([10] * 5, batch_size=2)] == [2, 2, 1]
     with pytest.raises(UsageError):
-        plan_batches([1], batch_size=0)
+        planned([1], batch_size=0)
     with pytest.raises(UsageError, match="batch tokens 0"):
-        plan_batches([1], batch_tokens=0)
+        planned([1], batch_tokens=0)
+
+
+@pytest.mark.parametrize("length", [1, 300])
+def test_batches_of_an_endless_text_look_ahead_only_so_far(length):
+    """Of ever more prompts, no more are taken than a bounded number and amount; their order is kept within a length."""
+    taken = 0
+
+    def endless():
+        nonlocal taken
+        while True:
+            taken += 1
+            yield [taken % 100] * length
+
+    texts = make_contexts(endless(), config=Config(vocab_size=100), tokenizer=None)
+    batches = in_batches(texts, batch_tokens=1024)
+    assert taken == 0
+    numbers = []
+    for _ in range(400):
+        numbers += [number for number, context in next(batches)]
+        assert taken - len(numbers) <= min(AHEAD, -(-AHEAD_BATCHES * 1024 // length))
+    assert numbers == list(range(len(numbers)))
+
+
+def test_an_unusable_prompt_is_found_where_it_stands():
+    found = make_contexts([[1], [100]], config=SMALL, tokenizer=None)
+    assert next(found).token_ids == [1]
+    with pytest.raises(PromptError, match="prompt 1: token id 100"):
+        next(found)
