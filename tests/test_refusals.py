@@ -583,3 +583,17 @@ def write_large(path):
 def test_a_tokenizer_that_is_no_file_to_read(refused_tokenizer, name, write, says):
     files = {} if name == "tokenizer.json" else {"vocab.json": {"a": 0}, "merges.txt": "#version: 0.2\n"}
     refused_tokenizer({**files, name: write}, name, says)
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate")])
+def test_want_of_memory_is_not_called_damage(tmp_path, monkeypatch, capsys, error):
+    layouts.plain_pickle({}, tmp_path / "a.bin")
+
+    def load(*_args, **_options):
+        raise error
+
+    monkeypatch.setattr(torch, "load", load)
+    assert main(["params", "--model", str(tmp_path / "a.bin")]) == 2
+    assert capsys.readouterr().err == (
+        "gpt2ln: out of memory; take shorter prompts, a smaller --batch-size or a smaller model.\n"
+    )

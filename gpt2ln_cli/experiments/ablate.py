@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from gpt2ln_cli.errors import PromptError
 from gpt2ln_cli.experiments.normalizing import normalized
 from gpt2ln_cli.experiments.rounding import last_place
-from gpt2ln_cli.experiments.tracing import Batch, Floats, Passage, passes, trace, vector
+from gpt2ln_cli.experiments.tracing import Batch, Floats, Passage, passes, trace
 from gpt2ln_cli.experiments.watching import Watch
 from gpt2ln_cli.instrument import undisturbed
-from gpt2ln_cli.model import eps_of, head_weight, layer_norm
+from gpt2ln_cli.model import eps_of, head_weight, layer_norm, learned
 from gpt2ln_cli.readings import Reading
 from gpt2ln_cli.records import Ablated, Ablation, Spread
 from gpt2ln_cli.sites import Site
@@ -260,7 +260,7 @@ def _first(lengths: Sequence[int]) -> NDArray[np.int64]:
 
 def _place(body: GPT2Model, site: Site, sigma: Floats, lengths: Sequence[int]) -> Place:
     module, config = layer_norm(body, site), body.config
-    gain, bias = vector(module, "weight"), vector(module, "bias")
+    gain, bias = (learned(module, name, config.n_embd) for name in ("weight", "bias"))
     first = np.zeros(len(sigma), dtype=bool)
     first[_first(lengths)] = True
     return Place(

@@ -16,9 +16,9 @@ from gpt2ln_cli.errors import PromptError, UsageError
 from gpt2ln_cli.experiments.linear_probe import r_squared
 from gpt2ln_cli.experiments.normalizing import normalized, standardized
 from gpt2ln_cli.experiments.rounding import LEVEL, arithmetic, last_place, reproduced
-from gpt2ln_cli.experiments.tracing import Floats, Passage, passes, trace, vector
+from gpt2ln_cli.experiments.tracing import Floats, Passage, passes, trace
 from gpt2ln_cli.experiments.watching import Watch
-from gpt2ln_cli.model import LoadedModel, eps_of, layer_norm
+from gpt2ln_cli.model import LoadedModel, eps_of, layer_norm, learned
 from gpt2ln_cli.prompts import HELD_OUT, LONG_SAMPLE, Context, long_sample, token_texts
 from gpt2ln_cli.readings import Reading
 from gpt2ln_cli.records import (
@@ -283,8 +283,8 @@ def _undo(loaded: LoadedModel, passage: Passage) -> _Undone:
     """Take gain and bias off a site's output, so that what is left is what the module itself made of x."""
     module, eps = layer_norm(loaded.body, passage.site), eps_of(loaded.body, passage.site)
     dtype = loaded.body.dtype
-    gain, bias = vector(module, "weight"), vector(module, "bias")
     x, y = passage.x, passage.y
+    gain, bias = learned(module, "weight", x.shape[1]), learned(module, "bias", x.shape[1])
     gain = np.ones(x.shape[1]) if gain is None else gain
     bias = np.zeros(x.shape[1]) if bias is None else bias
     by_definition, scale = standardized(Reading.PER_TOKEN, x, [len(x)], heads=1, eps=eps)
