@@ -473,7 +473,7 @@ class Verification(msgspec.Struct, frozen=True, kw_only=True):
     prompts: list[PromptInfo]
     readings: list[ReadingFit]
     """GPT-2's own first."""
-    rounding: float
+    rounding: float | None
     """What rounding to the dtype may make of rms(y - predicted y) / rms(y) of a right reading, at the worst site."""
     level: float
     """Share of the numbers that a reading must reproduce at a site to fit it."""
@@ -519,7 +519,7 @@ class TokenAtSite(msgspec.Struct, frozen=True, kw_only=True):
     post: StageShape
     rebuilt_error: float | None
     """||x - (sqrt(sigma^2 + eps) xhat + mu)|| / ||x||, xhat being undone from the module's output."""
-    rounding: float
+    rounding: float | None
     """What ``rebuilt_error`` may be at most, where it is the rounding of y alone."""
     rebuilt: bool
     """Whether x is rebuilt to rounding: y is what x, mu and sigma give, rounded once."""

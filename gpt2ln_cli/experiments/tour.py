@@ -53,13 +53,7 @@ def which_axis(trial: Verification) -> Answer:
         ),
         answer=f"Axis: {statements['axis']} Heads: {statements['heads']}",
         table=TourTable(
-            headings=[
-                "if it normalized ...",
-                "pairs at a site",
-                "rms difference",
-                "share reproduced",
-                "sites that fit",
-            ],
+            headings=["if it normalized ...", "pairs", "rms error", "reproduced", "sites that fit"],
             rows=[[fit.reading, fit.statistics, fit.rms, fit.reproduced, fit.fits] for fit in trial.readings],
         ),
         more="gpt2ln verify",
