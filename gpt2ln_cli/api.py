@@ -645,7 +645,7 @@ def tour(
     learners = count(tokens=1024, layers=config.n_layer, width=config.n_embd, heads=config.n_head)
     some_layers = range(0, config.n_layer, max(1, config.n_layer // 4))
     words, shared, ablation = compare(model=loaded), compare(model=loaded, context=True), ablate(model=loaded)
-    return _strict(
+    record = _strict(
         Tour(
             model=loaded.info,
             answers=[
@@ -659,6 +659,9 @@ def tour(
             warnings=united(*(record.warnings for record in (run, trial, words, shared, ablation))),
         )
     )
+    # The figures are of records in which what is not finite is null already.
+    cells = [cell for answer in record.answers for row in answer.table.rows for cell in row]
+    return msgspec.structs.replace(record, nonfinite=cells.count(None))
 
 
 @checked
