@@ -13,16 +13,16 @@ import numpy as np
 import pytest
 import torch
 from conftest import raw_states, reference
+from gpt2ln_cli.render.layout import number, percent
 from test_cli import gpt2ln  # noqa: F401
 from test_render import WIDTHS, table
 
 import gpt2ln_cli
-from gpt2ln_cli.commands.compare.compute import _shape
 from gpt2ln_cli.commands.compare.linear_probe import PENALTIES, r_squared
+from gpt2ln_cli.commands.compare.pairs import _shape
 from gpt2ln_cli.commands.compare.record import Comparison
 from gpt2ln_cli.errors import PromptError
-from gpt2ln_cli.model import tracing
-from gpt2ln_cli.render.layout import number, percent
+from gpt2ln_cli.model import instrument
 from gpt2ln_cli.text.prompts import HELD_OUT, LONG_SAMPLE, sample_prompts_folder
 
 EPS = 1e-5
@@ -253,7 +253,7 @@ def test_a_model_that_only_centers_gets_other_answers(demo):
     assert holds(record)["shape"] is True
 
 
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("dtype", [pytest.param("float16", marks=pytest.mark.slow), "bfloat16"])
 def test_half_precision_hides_no_other_normalization(demo, dtype):
     """What one rounding leaves is known to the last place; a multiple of epsilon would let all of this pass."""
 
@@ -492,14 +492,14 @@ def test_the_shape_of_features_is_that_of_any_multiple_of_them(scale):
 
 def living(monkeypatch):
     """The most inputs of LayerNorms that were alive at any passage."""
-    seen, most, plain = [], [0], tracing.Passage
+    seen, most, plain = [], [0], instrument.Passage
 
     def counted(site, x, y):
         seen.append(weakref.ref(x))
         most[0] = max(most[0], sum(one() is not None for one in seen))
         return plain(site, x, y)
 
-    monkeypatch.setattr(tracing, "Passage", counted)
+    monkeypatch.setattr(instrument, "Passage", counted)
     return most
 
 

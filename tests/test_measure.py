@@ -16,8 +16,8 @@ from hypothesis.extra.numpy import arrays
 from transformers import GPT2Model
 
 import gpt2ln_cli
-from gpt2ln_cli.commands.params.flags import Tallies
 from gpt2ln_cli.measure.counts import Counting
+from gpt2ln_cli.measure.flags import Tallies
 from gpt2ln_cli.measure.rows import Columns
 from gpt2ln_cli.measure.stream import Block, stream
 from gpt2ln_cli.measure.summary import Summaries
@@ -285,7 +285,7 @@ def test_a_run_is_the_fold_of_its_stream(body, make_folder):
 def test_a_quantity_is_one_entry():
     """All that is said of it stands there, and the structs that hold it are made of the same fields."""
     assert list(QUANTITIES) == list(Quantities.__struct_fields__)
-    assert SUMMARIZED == Summarized.__struct_fields__
+    assert Summarized.__struct_fields__ == SUMMARIZED
     for name, quantity in QUANTITIES.items():
         assert quantity.name == name
         assert quantity.symbol
