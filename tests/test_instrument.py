@@ -404,7 +404,7 @@ def test_a_pass_with_fake_tensors_branches_on_no_value(shape):
 
 def test_the_mask_for_other_devices_gives_the_same_numbers(loaded, monkeypatch):
     """Right-padded, with the mask of four dimensions that a GPU gets, every real token's figures are as on a CPU."""
-    from gpt2ln_cli.model import instrument
+    from gpt2ln_cli.model import stand_in
 
     prompts = [IDS, IDS[:4], IDS[::-1]]
     plain = gpt2ln_cli.inspect(prompts, model=loaded, per_token=True).rows
@@ -413,7 +413,7 @@ def test_the_mask_for_other_devices_gives_the_same_numbers(loaded, monkeypatch):
         length = batch.ids.shape[1]
         return torch.ones((1, 1, length, length), dtype=torch.bool).tril()
 
-    monkeypatch.setattr(instrument, "_attention_mask", for_gpu)
+    monkeypatch.setattr(stand_in, "_attention_mask", for_gpu)
     for a, b in zip(plain, gpt2ln_cli.inspect(prompts, model=loaded, per_token=True).rows, strict=True):
         assert b.sigma == pytest.approx(a.sigma, rel=1e-5)
         assert b.post_norm == pytest.approx(a.post_norm, rel=1e-5)
