@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 import json
 
 import numpy as np
 import pytest
-from conftest import raw_states, reference
+from conftest import raw_states, reference, with_body
 from transformers import GPT2Model
 
 import gpt2ln_cli
-from gpt2ln_cli import api
 from gpt2ln_cli.app import main
 
 NAN, INF = float("nan"), float("inf")
@@ -217,12 +215,12 @@ def test_a_sound_checkpoint_passes_strict_everywhere(make_folder, gpt2ln):
 def test_the_tour_flags_once_what_its_runs_flag(demo, monkeypatch, gpt2ln):
     body = copy.deepcopy(demo.body)
     body.h[3].ln_1.weight[5] = NAN
-    tour = gpt2ln_cli.tour(model=dataclasses.replace(demo, body=body))
+    tour = gpt2ln_cli.tour(model=with_body(demo, body))
     found = [(flag.code, flag.site) for flag in tour.warnings]
     assert found[0] == ("nonfinite_parameter", "h.3.ln_1")
     assert ("nonfinite_activation", "h.3.ln_1") in found
     assert len(found) == len(set(found))
-    monkeypatch.setattr(api, "tour", lambda **_: tour)
+    monkeypatch.setattr("gpt2ln_cli.commands.tour.compute.tour", lambda **_: tour)
     assert gpt2ln("tour")[0] == 0
     code, out, _ = gpt2ln("tour", "--strict")
     assert code == 1
@@ -282,4 +280,4 @@ def test_no_runtime_warning_reaches_the_terminal(make_folder, gpt2ln, tmp_path, 
 def test_no_runtime_warning_comes_of_the_probe_and_the_tour(demo, change):
     body = copy.deepcopy(demo.body)
     change(body)
-    assert gpt2ln_cli.tour(model=dataclasses.replace(demo, body=body)).nonfinite
+    assert gpt2ln_cli.tour(model=with_body(demo, body)).nonfinite

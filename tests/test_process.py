@@ -19,7 +19,7 @@ import pytest
 from contract import validated
 
 from gpt2ln_cli.checkpoint import BUNDLED
-from gpt2ln_cli.render import FORMATS
+from gpt2ln_cli.output import FORMATS
 
 GPT2LN = [sys.executable, "-m", "gpt2ln_cli"]
 
@@ -243,7 +243,7 @@ def test_a_folder_may_have_any_name_in_any_locale(tmp_path):
 def test_a_terminated_run_leaves_no_file(tmp_path):
     """By a signal that comes when everything is written and the file not yet in its place."""
     program = (
-        "import os, signal, gpt2ln_cli.cli.running as r\n"
+        "import os, signal, gpt2ln_cli.output as r\n"
         "plain = r.write\n"
         "r.write = lambda *a, **k: (plain(*a, **k), os.kill(os.getpid(), signal.SIGTERM))\n"
         "from gpt2ln_cli.__main__ import run; run()"
@@ -261,11 +261,11 @@ def test_a_terminated_run_leaves_no_file(tmp_path):
 def test_no_signal_is_swallowed(tmp_path, number):
     """One that comes in a ``__del__``, out of which no exception leads, or where everything is caught."""
     program = (
-        "import os, signal, gpt2ln_cli.cli.running as r\n"
+        "import os, signal, gpt2ln_cli.output as r\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "class Mortal:\n"
         f"    def __del__(self): os.kill(os.getpid(), {int(number)}); [None for _ in range(1000)]\n"
-        "def write(record, name, stream, **_):\n"
+        "def write(view, name, stream, **_):\n"
         "    stream.write('half'), Mortal()\n"
         f"    try: os.kill(os.getpid(), {int(number)}); [None for _ in range(1000)]\n"
         "    except: pass\n"
@@ -285,8 +285,8 @@ def test_no_signal_is_swallowed(tmp_path, number):
 def test_a_signal_leaves_the_terminal_with_its_cursor():
     program = (
         "import os, signal\n"
-        "from gpt2ln_cli import api\n"
-        "api.tour = lambda **_: os.kill(os.getpid(), signal.SIGTERM)\n"
+        "from gpt2ln_cli.commands.tour import compute\n"
+        "compute.tour = lambda **_: os.kill(os.getpid(), signal.SIGTERM)\n"
         "from gpt2ln_cli.__main__ import run; run()"
     )
     leader, follower = pty.openpty()
@@ -310,7 +310,7 @@ def test_a_signal_at_any_moment_ends_the_run(tmp_path):
         "from gpt2ln_cli.leaving import leave_on_signals\n"
         "leave_on_signals()\n"
         "print('begin', flush=True)\n"
-        "import gpt2ln_cli.cli.running as r\n"
+        "import gpt2ln_cli.output as r\n"
         "r.write = lambda *_, **__: [print('written', flush=True), time.sleep(10**6)]\n"
         "from gpt2ln_cli.__main__ import run; run()"
     )
@@ -349,7 +349,7 @@ def test_a_signal_ends_an_encoding_without_end(tmp_path, number, code):
     (folder / "tokenizer.json").write_text(json.dumps(document))
     (tmp_path / "prompt.txt").write_text("a" * 2_000_000)
     program = (
-        "import os, signal, threading, gpt2ln_cli.prompts as p\n"
+        "import os, signal, threading, gpt2ln_cli.text.prompts as p\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "plain = p._encode\n"
         f"send = threading.Timer(0.5, os.kill, (os.getpid(), {int(number)}))\n"
