@@ -252,7 +252,7 @@ def test_a_model_that_only_centers_gets_other_answers(demo):
     assert holds(record)["shape"] is True
 
 
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("dtype", [pytest.param("float16", marks=pytest.mark.slow), "bfloat16"])
 def test_half_precision_hides_no_other_normalization(demo, dtype):
     """What one rounding leaves is known to the last place; a multiple of epsilon would let all of this pass."""
 

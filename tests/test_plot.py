@@ -376,7 +376,7 @@ def test_the_command_writes_what_the_library_draws(tmp_path, capsys, inspection)
             "can't tell an image format from 'figure.jpg': let it end in one of .png, .svg",
         ),
         (["sigma", "-o", "figure"], "can't tell an image format from 'figure'"),
-        (["sigma", "-o", "nowhere/figure.png"], "there is no folder nowhere"),
+        (["sigma", "-o", "nowhere/figure.png"], "there is no folder"),
         (["gain", "a prompt", "-o", "f.png"], "PROMPT does not apply to 'plot gain'"),
         (["gain", "--dtype", "float16", "-o", "f.png"], "--dtype does not apply to 'plot gain'"),
         (["axis", "--layer", "3", "-o", "f.png"], "--layer does not apply to 'plot axis'"),

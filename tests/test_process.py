@@ -347,6 +347,7 @@ def test_a_signal_ends_an_encoding_without_end(tmp_path, number, code):
     pattern = {"Regex": "(?=a*b)a|a"}
     document["pre_tokenizer"] = {"type": "Split", "pattern": pattern, "behavior": "Isolated", "invert": False}
     (folder / "tokenizer.json").write_text(json.dumps(document))
+    (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "PreTrainedTokenizerFast"}')
     (tmp_path / "prompt.txt").write_text("a" * 2_000_000)
     program = (
         "import os, signal, threading, gpt2ln_cli.text.prompts as p\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 
 import numpy as np
 import pytest
@@ -305,3 +306,11 @@ def test_a_model_whose_layer_norms_give_nothing_is_no_crash(make_folder):
     assert {reading.rms for reading in record.readings} == {0}
     passed = {check.name: check.passed for check in record.checks}
     assert passed["axis"] is passed["heads"] is None
+
+
+def test_the_context_that_is_added_is_not_flagged(make_folder):
+    """Its first token is one that the prompt has not, and whose embedding is not finite."""
+    folder = make_folder(lambda body: body.wte.weight[4].fill_(math.nan))
+    record = gpt2ln_cli.verify([[1, 2, 3]], model=folder)
+    assert record.companion[0] == 4
+    assert record.warnings == gpt2ln_cli.inspect([[1, 2, 3]], model=folder).warnings == []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -69,12 +69,6 @@ def trace(
         see(Passage(site, _float64(x[tokens]), _float64(y[tokens])))
 
     return watch(body, batch, sites, show, replace)
-
-
-def vector(module: torch.nn.Module, name: Literal["weight", "bias"]) -> Floats | None:
-    """A LayerNorm's gain (``weight``) or bias, (features,); None where it has none."""
-    parameter = getattr(module, name, None)
-    return None if parameter is None else _float64(parameter.detach())
 
 
 def _float64(tensor: torch.Tensor) -> Floats:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,10 +20,10 @@ from gpt2ln_cli.errors import PromptError
 from gpt2ln_cli.measure.axes import Reading
 from gpt2ln_cli.measure.normalizing import normalized
 from gpt2ln_cli.measure.rounding import last_place
-from gpt2ln_cli.model import Model, as_model, eps_of, head_weight, layer_norm
+from gpt2ln_cli.model import Model, as_model, eps_of, head_weight, layer_norm, learned
 from gpt2ln_cli.model.instrument import undisturbed
 from gpt2ln_cli.model.subject import Layers, Progress, Prompts, Running, Subject, prepare
-from gpt2ln_cli.model.tracing import Batch, Floats, Passage, passes, trace, vector
+from gpt2ln_cli.model.tracing import Batch, Floats, Passage, passes, trace
 from gpt2ln_cli.model.watching import Watch
 from gpt2ln_cli.records import Spread, strictly
 from gpt2ln_cli.sites import Site, select_sites
@@ -164,9 +164,15 @@ class _Predictions:
     """As of the outcome."""
 
     @classmethod
-    def joined(cls, parts: Sequence[_Predictions]) -> _Predictions:
-        """Those of several parts, in order."""
-        return cls(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(cls)))
+    def room_for(cls, tokens: int) -> _Predictions:
+        """Arrays to be filled, part by part."""
+        return cls(
+            loss=np.empty(tokens),
+            kl=np.empty(tokens),
+            same_top=np.empty(tokens, dtype=bool),
+            finite=np.empty(tokens, dtype=bool),
+            residual=np.empty(tokens),
+        )
 
 
 # A residual that has overflowed is what the experiment may find.
@@ -205,17 +211,17 @@ def replace_all(subject: Subject, sites: Sequence[Site]) -> Ablation:
     plain = [_run(body, REAL, {}, batch, watched, steps, see) for batch, _ in passes(subject)]
     places = {site: _place(body, site, np.concatenate(sigma), lengths) for site, sigma in sigmas.items()}
     # Batch by batch, so that no more than the real model's hidden states is ever kept of all tokens.
-    parts: list[list[_Predictions]] = [[] for _ in (REAL, *tried)]
+    predictions = [_Predictions.room_for(sum(lengths)) for _ in (REAL, *tried)]
+    done = 0
     for (batch, rows), outcome in zip(passes(subject), plain, strict=True):
         outcomes = [outcome, *(_run(body, variant, places, batch, [FINAL], steps) for variant in tried)]
         # The token after each; after the last of a sequence comes the next one's first, which `has_next` leaves out.
         targets = torch.tensor(np.roll(np.concatenate([own for _, own in rows]), -1), device=head.device)
-        for of_variant, chunks in zip(parts, _predict(outcomes, targets, head), strict=True):
-            of_variant += chunks
+        _predict(outcomes, targets, head, predictions, done)
+        done += len(targets)
 
     first = np.zeros_like(has_next)
     first[_first(lengths)] = True
-    predictions = [_Predictions.joined(of_variant) for of_variant in parts]
     real, _, *replaced = (
         _describe(variant, predicted, predictions[0], has_next, first)
         for variant, predicted in zip((REAL, *tried), predictions, strict=True)
@@ -263,7 +269,7 @@ def _first(lengths: Sequence[int]) -> NDArray[np.int64]:
 
 def _place(body: GPT2Model, site: Site, sigma: Floats, lengths: Sequence[int]) -> Place:
     module, config = layer_norm(body, site), body.config
-    gain, bias = vector(module, "weight"), vector(module, "bias")
+    gain, bias = (learned(module, name, config.n_embd) for name in ("weight", "bias"))
     first = np.zeros(len(sigma), dtype=bool)
     first[_first(lengths)] = True
     return Place(
@@ -320,14 +326,28 @@ def _forward(
     return forward
 
 
-def _predict(outcomes: Sequence[_Outcome], targets: torch.Tensor, head: torch.Tensor) -> list[list[_Predictions]]:
-    """Every outcome's predictions, held against the first's, in chunks."""
-    parts: list[list[_Predictions]] = [[] for _ in outcomes]
+def _predict(
+    outcomes: Sequence[_Outcome],
+    targets: torch.Tensor,
+    head: torch.Tensor,
+    predictions: Sequence[_Predictions],
+    first: int,
+) -> None:
+    """Predict from every outcome of a batch, and hold it against the first's.
+
+    Args:
+        outcomes: of the batch.
+        targets: the token after each.
+        head: (vocabulary, features).
+        predictions: of each outcome, to be filled. What is kept must not be made between tensors over the vocabulary:
+            it would stand between them on the heap, and nothing large would fit where something large was.
+        first: where in them the batch's tokens begin.
+    """
     with undisturbed(head.device):
         for start in range(0, len(targets), CHUNK):
             chunk = slice(start, start + CHUNK)
             real: tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None = None
-            for outcome, predicted in zip(outcomes, parts, strict=True):
+            for outcome, predicted in zip(outcomes, predictions, strict=True):
                 logits = torch.nn.functional.linear(outcome.hidden[chunk], head)
                 finite, top = logits.isfinite().all(dim=-1), logits.argmax(dim=-1)
                 log_probability = logits.log_softmax(dim=-1, dtype=torch.float64)
@@ -336,16 +356,12 @@ def _predict(outcomes: Sequence[_Outcome], targets: torch.Tensor, head: torch.Te
                 real = (log_probability, log_probability.exp(), top) if real is None else real
                 # In place: a row over the vocabulary is what takes the memory here.
                 kl = (real[0] - log_probability).mul_(real[1]).sum(dim=-1)
-                predicted.append(
-                    _Predictions(
-                        loss=loss.cpu().numpy(),
-                        kl=kl.cpu().numpy(),
-                        same_top=((top == real[2]) & finite).cpu().numpy(),
-                        finite=finite.cpu().numpy(),
-                        residual=outcome.residual[chunk],
-                    )
-                )
-    return parts
+                part = slice(first + start, first + start + len(top))
+                predicted.loss[part] = loss.cpu().numpy()
+                predicted.kl[part] = kl.cpu().numpy()
+                predicted.same_top[part] = ((top == real[2]) & finite).cpu().numpy()
+                predicted.finite[part] = finite.cpu().numpy()
+                predicted.residual[part] = outcome.residual[chunk]
 
 
 def _describe(

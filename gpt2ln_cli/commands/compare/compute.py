@@ -37,9 +37,9 @@ from gpt2ln_cli.errors import PromptError, UsageError
 from gpt2ln_cli.measure.axes import Reading
 from gpt2ln_cli.measure.normalizing import normalized, standardized
 from gpt2ln_cli.measure.rounding import LEVEL, arithmetic, last_place, reproduced
-from gpt2ln_cli.model import Model, as_model, eps_of, layer_norm
+from gpt2ln_cli.model import Model, as_model, eps_of, layer_norm, learned
 from gpt2ln_cli.model.subject import Layers, Progress, Prompts, Running, Subject, prepare
-from gpt2ln_cli.model.tracing import Floats, Passage, passes, trace, vector
+from gpt2ln_cli.model.tracing import Floats, Passage, passes, trace
 from gpt2ln_cli.model.watching import Watch
 from gpt2ln_cli.records import strictly
 from gpt2ln_cli.sites import Site, select_sites
@@ -280,8 +280,8 @@ def _undo(loaded: Model, passage: Passage) -> _Undone:
     """Take gain and bias off a site's output, so that what is left is what the module itself made of x."""
     module, eps = layer_norm(loaded.body, passage.site), eps_of(loaded.body, passage.site)
     dtype = loaded.body.dtype
-    gain, bias = vector(module, "weight"), vector(module, "bias")
     x, y = passage.x, passage.y
+    gain, bias = learned(module, "weight", x.shape[1]), learned(module, "bias", x.shape[1])
     gain = np.ones(x.shape[1]) if gain is None else gain
     bias = np.zeros(x.shape[1]) if bias is None else bias
     by_definition, scale = standardized(Reading.PER_TOKEN, x, [len(x)], heads=1, eps=eps)

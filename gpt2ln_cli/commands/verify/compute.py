@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -19,10 +19,10 @@ from gpt2ln_cli.commands.verify.record import Check, ReadingFit, SiteTrial, Veri
 from gpt2ln_cli.measure.axes import Reading, statistics
 from gpt2ln_cli.measure.normalizing import normalized, standardized
 from gpt2ln_cli.measure.rounding import LEVEL, arithmetic, last_place, reproduced, rounded
-from gpt2ln_cli.model import Model, as_model, eps_of, layer_norm
+from gpt2ln_cli.model import Model, as_model, eps_of, layer_norm, learned
 from gpt2ln_cli.model.subject import Prompts, Running, Subject, prepare
-from gpt2ln_cli.model.tracing import Batch, Passage, trace, vector
-from gpt2ln_cli.model.watching import watched
+from gpt2ln_cli.model.tracing import Batch, Passage, trace
+from gpt2ln_cli.model.watching import Watch
 from gpt2ln_cli.records import ModelInfo, strictly
 from gpt2ln_cli.sites import Site, all_sites
 
@@ -111,8 +111,8 @@ class AxisTrial:
         """Try every reading on one site's passage."""
         module, dtype = layer_norm(self.body, passage.site), self.body.dtype
         heads, eps = self.body.config.n_head, eps_of(self.body, passage.site)
-        gain, bias = vector(module, "weight"), vector(module, "bias")
         x, y = passage.x, passage.y
+        gain, bias = learned(module, "weight", x.shape[1]), learned(module, "bias", x.shape[1])
         one, none = np.ones(1), np.zeros(1)
         affines = {
             affine: (gain if use_gain and gain is not None else one, bias if use_bias and bias is not None else none)
@@ -163,13 +163,14 @@ def minibatches(subject: Subject) -> tuple[list[list[list[int]]], list[int] | No
 
 
 def try_axes(
-    body: GPT2Model, batches: Sequence[Sequence[Sequence[int]]]
+    body: GPT2Model, batches: Sequence[Sequence[Sequence[int]]], also: Callable[[Passage], None] | None = None
 ) -> tuple[list[ReadingFit], list[SiteTrial], float]:
     """Hold every reading against what every LayerNorm of the model computed.
 
     Args:
         body: the model.
         batches: token ids of the contexts of each batch.
+        also: is shown what the readings are tried on.
 
     Returns:
         The readings over all sites, GPT-2's own first; the sites in forward order; and what rounding may make of
@@ -177,9 +178,15 @@ def try_axes(
     """
     trial = AxisTrial(body)
     sites = all_sites(body.config.n_layer)
+
+    def see(passage: Passage) -> None:
+        trial.see(passage)
+        if also is not None:
+            also(passage)
+
     for sequences in batches:
         trial.lengths = [len(sequence) for sequence in sequences]
-        trace(body, Batch.of(sequences), sites, trial.see)
+        trace(body, Batch.of(sequences), sites, see)
     readings = []
     for reading in Reading:
         fits = [(trial.sites[site], trial.sites[site].best(reading)[1]) for site in sites]
@@ -443,17 +450,18 @@ def check_heads(body: GPT2Model, readings: Sequence[ReadingFit], trials: Sequenc
 def check_gain_and_bias(body: GPT2Model, trials: Sequence[SiteTrial]) -> Check:
     """Whether y = gain * xhat + bias, with the gain and bias that the checkpoint has."""
     has: dict[str, str] = {}
-    learned = 0
+    trained = 0
+    width = body.config.n_embd
     for site, trial in zip(all_sites(body.config.n_layer), trials, strict=True):
         module = layer_norm(body, site)
-        gain, bias = vector(module, "weight"), vector(module, "bias")
+        gain, bias = learned(module, "weight", width), learned(module, "bias", width)
         has[trial.name] = {
             (True, True): "gain and bias",
             (True, False): "gain alone",
             (False, True): "bias alone",
             (False, False): "neither",
         }[gain is not None, bias is not None]
-        learned += bool((gain is not None and (gain != 1).any()) or (bias is not None and (bias != 0).any()))
+        trained += bool((gain is not None and (gain != 1).any()) or (bias is not None and (bias != 0).any()))
     off = [trial for trial in trials if not trial.candidates or trial.affine != has[trial.name]]
     if off:
         used = sorted({trial.affine if trial.candidates else "no use of them that was tried" for trial in off})
@@ -470,7 +478,7 @@ def check_gain_and_bias(body: GPT2Model, trials: Sequence[SiteTrial]) -> Check:
         name="gain and bias",
         passed=True,
         statement=(
-            f"y = gain * xhat + bias reproduces every output to {worst:.1e}; gain or bias are learned at {learned} of "
+            f"y = gain * xhat + bias reproduces every output to {worst:.1e}; gain or bias are learned at {trained} of "
             f"{len(trials)} sites."
         ),
     )
@@ -502,7 +510,14 @@ def try_all(subject: Subject) -> Verification:
     body, info = subject.model.body, subject.model.info
     batches, added = minibatches(subject)
     first = subject.contexts[0].token_ids
-    readings, trials, rounding = try_axes(body, batches)
+    watch = Watch(subject.model)
+    # Of the contexts that were given: one that was added comes after the only one of them.
+    given = slice(None if added is None else len(first))
+
+    def see(passage: Passage) -> None:
+        watch.see(Passage(passage.site, passage.x[given], passage.y[given]))
+
+    readings, trials, rounding = try_axes(body, batches, see)
     axis = check_axis(trials, info)
     checks = [
         axis,
@@ -522,7 +537,7 @@ def try_all(subject: Subject) -> Verification:
         sites=trials,
         checks=checks,
         behaves_as_gpt2=bool(axis.passed) and all(check.passed is not False for check in checks),
-        warnings=watched(subject, all_sites(body.config.n_layer)),
+        warnings=watch.flags(),
     )
 
 
