@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import json
 import os
@@ -19,6 +20,7 @@ import pytest
 from contract import validated
 
 from gpt2ln_cli.checkpoint import BUNDLED
+from gpt2ln_cli.commands import COMMANDS
 from gpt2ln_cli.output import FORMATS
 
 GPT2LN = [sys.executable, "-m", "gpt2ln_cli"]
@@ -39,25 +41,66 @@ def run(*words, **options):
 
 
 def modules_imported(*words):
-    done = subprocess.run(
-        [sys.executable, "-X", "importtime", "-m", "gpt2ln_cli", *words],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=True,
+    program = (
+        "import sys\n"
+        "from gpt2ln_cli.app import main\n"
+        "code = main()\n"
+        "print(*sys.modules, file=sys.stderr)\n"
+        "sys.exit(code)"
     )
-    return {line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.split("\n") if "|" in line}
+    done = subprocess.run(
+        [sys.executable, "-c", program, *words], capture_output=True, text=True, timeout=120, check=True
+    )
+    return set(done.stderr.splitlines()[-1].split(" "))
 
 
-def test_help_imports_nothing_heavy():
-    heavy = {"torch", "transformers", "numpy", "rich", "msgspec", "safetensors", "tokenizers", "huggingface_hub"}
-    for words in (["--help"], ["--version"], ["inspect", "--help"]):
-        assert not modules_imported(*words) & heavy
+def packages(modules):
+    return {module.partition(".")[0] for module in modules}
 
 
-@pytest.mark.parametrize("words", [["params"], ["params", "--json"], ["count"], ["count", "--model", "demo"]])
-def test_params_and_count_import_neither_torch_nor_transformers(words):
-    assert not modules_imported(*words) & {"torch", "transformers"}
+HEAVY = {"torch", "transformers", "numpy", "rich", "safetensors", "tokenizers", "huggingface_hub", "matplotlib"}
+
+
+@pytest.mark.parametrize("word", ["--help", "--version"])
+def test_help_imports_nothing_heavy_and_no_command(word):
+    modules = modules_imported(word)
+    assert not packages(modules) & {*HEAVY, "msgspec"}
+    assert "gpt2ln_cli.commands" in modules
+    assert not [module for module in modules if module.startswith("gpt2ln_cli.commands.")]
+
+
+@pytest.mark.parametrize("name", [command.name for command in COMMANDS])
+def test_help_of_a_command_imports_nothing_heavy_and_no_computation(name):
+    modules = modules_imported(name, "--help")
+    assert not packages(modules) & HEAVY
+    computations = {module for module in modules if module.endswith(".compute")}
+    # What schemas there are is told by its computation, which is none.
+    assert computations <= {"gpt2ln_cli.commands.schema.compute"}
+
+
+WITHOUT_TORCH = [
+    ["params"],
+    ["params", "--json"],
+    ["params", "--format", "markdown", "--all"],
+    ["count"],
+    ["count", "--model", "demo"],
+    ["diff", "demo", "demo"],
+    ["models"],
+    ["schema"],
+]
+
+
+@pytest.mark.parametrize("words", WITHOUT_TORCH, ids=" ".join)
+def test_what_runs_nothing_imports_neither_torch_nor_transformers(words):
+    assert not packages(modules_imported(*words)) & {"torch", "transformers"}
+
+
+def test_the_package_lists_its_functions_and_imports_none():
+    script = "import sys, gpt2ln_cli; print(dir(gpt2ln_cli)); print([*sys.modules])"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=True)
+    functions, modules = map(ast.literal_eval, done.stdout.splitlines())
+    assert {"inspect", "load", "params", "view"} <= set(functions)
+    assert not packages(modules) & {*HEAVY, "msgspec", "click"}
 
 
 def test_standard_output_carries_data_only():
