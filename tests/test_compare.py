@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 import itertools
 import re
 import weakref
@@ -12,8 +11,7 @@ import msgspec
 import numpy as np
 import pytest
 import torch
-from conftest import raw_states, reference
-from gpt2ln_cli.render.layout import number, percent
+from conftest import raw_states, reference, with_body
 from test_cli import gpt2ln  # noqa: F401
 from test_render import WIDTHS, table
 
@@ -23,6 +21,7 @@ from gpt2ln_cli.commands.compare.pairs import _shape
 from gpt2ln_cli.commands.compare.record import Comparison
 from gpt2ln_cli.errors import PromptError
 from gpt2ln_cli.model import instrument
+from gpt2ln_cli.output.text import number, percent
 from gpt2ln_cli.text.prompts import HELD_OUT, LONG_SAMPLE, sample_prompts_folder
 
 EPS = 1e-5
@@ -205,7 +204,7 @@ def test_what_cannot_be_read_is_no_number():
 def altered(demo, change):
     body = copy.deepcopy(demo.body)
     change(body)
-    return dataclasses.replace(demo, body=body)
+    return with_body(demo, body)
 
 
 def normalizing(formula):
@@ -506,7 +505,9 @@ def living(monkeypatch):
 def test_no_passage_is_kept_for_the_sake_of_a_row(demo, monkeypatch):
     most = living(monkeypatch)
     prompts = [[token] * 300 for token in range(1, 5)]  # two passes
-    gpt2ln_cli.compare(prompts, model=dataclasses.replace(demo, tokenizer=None))
+    wordless = with_body(demo, demo.body)
+    wordless._tokenizer = [None]
+    gpt2ln_cli.compare(prompts, model=wordless)
     assert 1 <= most[0] <= 2
     gpt2ln_cli.ablate(prompts, model=demo, layers="0")
     assert most[0] <= 2

@@ -16,7 +16,6 @@ from pathlib import Path
 
 import pytest
 
-from gpt2ln_cli import api
 from gpt2ln_cli.app import main
 from gpt2ln_cli.checkpoint import BUNDLED
 from gpt2ln_cli.shell import output_file
@@ -37,7 +36,7 @@ def is_count(line):
 
 @pytest.fixture
 def not_begun(monkeypatch):
-    monkeypatch.setattr(api, "params", lambda **_: pytest.fail("the run had begun"))
+    monkeypatch.setattr("gpt2ln_cli.commands.params.compute.params", lambda **_: pytest.fail("the run had begun"))
 
 
 @pytest.mark.skipif(not Path("/dev/stdout").exists(), reason="no /dev/stdout here")
@@ -297,8 +296,8 @@ def test_a_working_folder_that_is_gone(tmp_path):
 
 
 KILLED = (
-    "import os, signal, gpt2ln_cli.cli.running as r\n"
-    "r.write = lambda record, name, stream, **_: (stream.write('half'), stream.flush(), {then})\n"
+    "import os, signal, gpt2ln_cli.output as r\n"
+    "r.write = lambda view, name, stream, **_: (stream.write('half'), stream.flush(), {then})\n"
     "from gpt2ln_cli.__main__ import run; run()"
 )
 

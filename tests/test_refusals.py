@@ -368,7 +368,7 @@ def test_a_sparse_file_that_claims_a_terabyte(tmp_path, name, content):
 LIMITED = """
 import resource, sys
 import numpy
-from gpt2ln_cli.cli import main
+from gpt2ln_cli.app import main
 resource.setrlimit(resource.RLIMIT_AS, (2**32, 2**32))
 sys.exit(main())
 """

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 import json
 import math
 
 import numpy as np
 import pytest
 import torch
-from conftest import raw_states
+from conftest import raw_states, with_body
 from torch import nn
 
 import gpt2ln_cli
@@ -96,7 +95,7 @@ def altered(body, how, dtype="float32"):
 
 
 def checked(loaded, body, prompts=SEQUENCES):
-    record = gpt2ln_cli.verify(prompts, model=dataclasses.replace(loaded, body=body))
+    record = gpt2ln_cli.verify(prompts, model=with_body(loaded, body))
     return record, {check.name: check for check in record.checks}
 
 
@@ -288,7 +287,7 @@ def test_the_command_says_what_came_out_otherwise(capsys, make_folder, monkeypat
     assert main([*words, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["behaves_as_gpt2"]
     build = loading.build_body
-    monkeypatch.setattr("gpt2ln_cli.model.subject.build_body", lambda *a, **k: altered(build(*a, **k), "rms"))
+    monkeypatch.setattr("gpt2ln_cli.model.build_body", lambda *a, **k: altered(build(*a, **k), "rms"))
     assert main(words) == 1
     out, err = capsys.readouterr()
     assert "OTHERWISE" in out

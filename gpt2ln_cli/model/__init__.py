@@ -138,14 +138,18 @@ def load(
     return Model(found, heads=heads, prefix=prefix, device=device, dtype=dtype)
 
 
-def as_model(model: str | Path | Model) -> Model:
+def as_model(model: str | Path | Model, name: str = "model") -> Model:
     """The model itself, or the one of that name.
+
+    Args:
+        model: either.
+        name: of the argument that it was given as.
 
     Raises:
         UsageError: it is neither.
         CheckpointError: the checkpoint can't be found, read or trusted.
     """
-    return model if isinstance(model, Model) else load(model)
+    return model if isinstance(model, Model) else load(checkpoint_name(name, model))
 
 
 def layer_norm(body: GPT2Model, site: Site) -> nn.LayerNorm:

@@ -15,11 +15,11 @@ from pathlib import Path
 
 import click
 import torch
+from gpt2ln_cli.measure.statistics import measure
 from safetensors.torch import load_file
 from transformers import GPT2Config, GPT2Model
 
 from gpt2ln_cli.checkpoint import BUNDLED
-from gpt2ln_cli.measure.statistics import measure
 from gpt2ln_cli.sites import all_sites, select_sites
 from gpt2ln_cli.text.prompts import Context, plan_batches
 
