@@ -14,7 +14,8 @@ from torch import nn
 
 import gpt2ln_cli
 from gpt2ln_cli.app import main
-from gpt2ln_cli.commands.verify import compute as verify
+from gpt2ln_cli.commands.verify import axis_trial
+from gpt2ln_cli.commands.verify.independence import check_batch_independence
 from gpt2ln_cli.measure.axes import Axis, normalized
 
 SEQUENCES = [[5, 9, 1, 33, 2, 7], [11, 4, 4, 8, 60, 21], [3, 1, 2, 50, 40, 30]]
@@ -187,13 +188,13 @@ def test_the_share_of_exact_numbers_is_that_of_float64(demo):
 def test_contexts_run_in_the_batches_of_the_subject(random, monkeypatch):
     """A book's windows are not padded into one batch."""
     sizes = []
-    plain = verify.trace
+    plain = axis_trial.watch
 
     def trace(body, batch, *rest):
         sizes.append(tuple(batch.ids.shape))
         return plain(body, batch, *rest)
 
-    monkeypatch.setattr(verify, "trace", trace)
+    monkeypatch.setattr(axis_trial, "watch", trace)
     record, _ = checked(random, random.body, [[*range(32)]] * 40 + [[1, 2, 3]])
     assert record.behaves_as_gpt2
     assert max(rows * tokens for rows, tokens in sizes) <= 1024
@@ -213,8 +214,8 @@ def test_it_names_a_single_altered_site(random):
 @pytest.mark.parametrize("length", [25, 31, 32])
 def test_a_context_may_be_full(body, length):
     ids = [*range(length)]
-    assert verify.check_batch_independence(body, ids).passed
-    assert not verify.check_batch_independence(altered(body, "batch"), ids).passed
+    assert check_batch_independence(body, ids).passed
+    assert not check_batch_independence(altered(body, "batch"), ids).passed
 
 
 def test_what_the_input_cannot_tell_is_undecided_and_no_success(random, capsys, make_folder):
@@ -236,7 +237,7 @@ def test_one_head_is_the_whole_token(make_folder):
 
 def test_the_differences_are_those_of_float64(body):
     """One site's figures, computed again from plain hooks."""
-    readings, _, _ = verify.try_axes(body, [SEQUENCES[:1]])
+    readings, _, _ = axis_trial.try_axes(body, [SEQUENCES[:1]])
     gaps = []
     states = raw_states(body, SEQUENCES[0])
     for name, (x, y) in states.items():

@@ -52,7 +52,9 @@ def view(record: Comparison) -> View:
         also=[(Column("sigma_at", str, "The LayerNorm whose sigma is read."), lambda item: item[1].site)],
     )
     more = [later] if record.probe else []
-    return View(record, list(_blocks(record)), more=[*more, _shared_tokens(record)] if _is_long(record) else more)
+    if len(_short(record)) < len(record.contexts):
+        more.append(_shared_tokens(record, record.contexts))
+    return View(record, list(_blocks(record)), more=more)
 
 
 def _blocks(record: Comparison) -> Iterator[Block]:
@@ -221,21 +223,22 @@ def _contexts(record: Comparison) -> Iterator[Block]:
         words={"of": lambda item: _of(record, item[1])},
         by="of",
     )
-    long = _is_long(record)
-    if not long:
-        yield _shared_tokens(record)
+    short = _short(record)
+    if short:
+        yield _shared_tokens(record, short)
     yield Paragraph(
         "m is the mean of xhat over the tokens. The share is ||m||^2 / mean ||xhat||^2; of each token, <xhat, m> / "
         "||xhat||^2. 'LayerNorm' is the model's own, 'across tokens' what each feature normalized over the tokens "
-        "would leave, where m is zero by construction." + (" Each token's own share is in --json." if long else "")
+        "would leave, where m is zero by construction."
+        + ("" if len(short) == len(contexts) else " Each token's own share is in --json.")
     )
 
 
-def _shared_tokens(record: Comparison) -> Table:
+def _shared_tokens(record: Comparison, contexts: Sequence[SharedDirection]) -> Table:
     return table_of(
         "shared_tokens",
         [Part(TokenInContext)],
-        [(token, at, context) for context in record.contexts for at in context.sites for token in at.tokens],
+        [(token, at, context) for context in contexts for at in context.sites for token in at.tokens],
         {
             "of": Look("of", key=True),
             "site": Look("site", key=True),
@@ -261,5 +264,6 @@ def _of(record: Comparison, context: SharedDirection) -> str:
     return f"sequence {context.sequence}" if text is None else f'sequence {context.sequence}, "{text}"'
 
 
-def _is_long(record: Comparison) -> bool:
-    return any(record.prompts[context.sequence].length > TOKENS_SHOWN for context in record.contexts)
+def _short(record: Comparison) -> list[SharedDirection]:
+    """The contexts of which each token is shown."""
+    return [context for context in record.contexts if record.prompts[context.sequence].length <= TOKENS_SHOWN]
