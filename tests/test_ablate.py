@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import DEMO, raw_states
+from gpt2ln_cli.render.layout import number, percent
 from test_cli import gpt2ln  # noqa: F401
 from test_render import WIDTHS, table
 from test_truth import module_state
@@ -21,7 +22,6 @@ from gpt2ln_cli.app import main
 from gpt2ln_cli.commands.ablate.compute import VARIANTS, Place
 from gpt2ln_cli.commands.ablate.record import Ablation
 from gpt2ln_cli.errors import CheckpointError, PromptError
-from gpt2ln_cli.render.layout import number, percent
 from gpt2ln_cli.text.prompts import HELD_OUT, sample_prompts_folder
 
 PROMPTS = [[7, 1, 1, 60, 0, 33], [5, 9], [2], [40, 41, 42, 43, 3, 3, 17, 21, 22]]

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import raw_states, reference
+from gpt2ln_cli.render.layout import number, percent
 from test_cli import gpt2ln  # noqa: F401
 from test_render import WIDTHS, table
 
@@ -22,7 +23,6 @@ from gpt2ln_cli.commands.compare.linear_probe import PENALTIES, r_squared
 from gpt2ln_cli.commands.compare.record import Comparison
 from gpt2ln_cli.errors import PromptError
 from gpt2ln_cli.model import tracing
-from gpt2ln_cli.render.layout import number, percent
 from gpt2ln_cli.text.prompts import HELD_OUT, LONG_SAMPLE, sample_prompts_folder
 
 EPS = 1e-5

@@ -17,9 +17,9 @@ from pathlib import Path
 
 import pytest
 from contract import validated
+from gpt2ln_cli.render import FORMATS
 
 from gpt2ln_cli.checkpoint import BUNDLED
-from gpt2ln_cli.render import FORMATS
 
 GPT2LN = [sys.executable, "-m", "gpt2ln_cli"]
 

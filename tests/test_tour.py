@@ -7,11 +7,11 @@ import re
 
 import pytest
 import torch
+from gpt2ln_cli.render.layout import number
 from test_render import WIDTHS, table
 
 import gpt2ln_cli
 from gpt2ln_cli.model import Model
-from gpt2ln_cli.render.layout import number
 
 
 @pytest.fixture(scope="module")

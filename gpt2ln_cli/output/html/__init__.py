@@ -37,8 +37,8 @@ from gpt2ln_cli.output.text import integer, visible
 if TYPE_CHECKING:
     from gpt2ln_cli.output.blocks import Block, View
 
-# Cells (sites x tokens) of a page's heatmaps, each of eight numbers: 1.1 MB. The 25 sites of GPT-2 small leave 1,040
-# tokens.
+# Cells (sites x tokens) of a page's heatmaps, each of all quantities: 140 kB for each of these. The 25 sites of GPT-2
+# small leave 1,040 tokens.
 CELLS = 26_000
 # Digits that hovering shows. A number of six digits survives being a float32, so what is shown is the record's.
 DIGITS = 6
