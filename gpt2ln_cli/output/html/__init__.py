@@ -53,11 +53,10 @@ def write(view: View, stream: TextIO, *, everything: bool = False) -> None:
     Args:
         view: what to show.
         stream: where to.
-        everything: whether the columns and tables that are for data alone are shown, too.
+        everything: whether the columns that are for data alone are shown, too.
     """
-    blocks = view.laid_out(everything=everything)
     pictures = _Pictures()
-    for block in blocks:
+    for block in view.blocks:
         pictures.add(block)
     style, scripts = _read("page.css"), pictures.scripts()
     environment = jinja2.Environment(
@@ -72,7 +71,7 @@ def write(view: View, stream: TextIO, *, everything: bool = False) -> None:
         title=view.title or f"gpt2ln {view.record.command}",
         command=view.record.command,
         version=version("gpt2ln"),
-        sections=_sections(blocks),
+        sections=_sections(view.blocks),
         kind=lambda block: type(block).__name__,
         sheets=lambda table: sheets(table, everything=everything),
         shown=pictures.shown,
