@@ -239,11 +239,6 @@ class View:
     title: str | None = None
     """Of a page; None names the command."""
 
-    def laid_out(self, *, everything: bool) -> list[Block]:
-        """The blocks; with everything, also each table that is for data alone, under its name."""
-        more = self.more if everything else ()
-        return [*self.blocks, *(block for table in more for block in (Heading(table.name), table))]
-
     def tables(self) -> dict[str, Table]:
         """All tables by name; ``record`` has one row, with what stands outside of the record's lists."""
         tables = [block for block in [*self.blocks, *self.more] if isinstance(block, Table)]
