@@ -14,7 +14,7 @@ import click
 
 from gpt2ln_cli import __version__
 from gpt2ln_cli.commands import COMMANDS
-from gpt2ln_cli.errors import Gpt2lnError, UsageError
+from gpt2ln_cli.errors import Gpt2lnError, UsageError, is_want_of_memory
 from gpt2ln_cli.output.text import visible
 from gpt2ln_cli.shell.completion import VARIABLE, answer
 from gpt2ln_cli.shell.notes import note
@@ -36,6 +36,16 @@ class Commands(click.Group):
             return None
         command: click.Command = import_module(f"gpt2ln_cli.commands.{cmd_name}.command").command
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The one of the first word; Click knows no names to suggest but of commands that were imported."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.exceptions.NoSuchCommand as error:
+            names = self.list_commands(ctx)
+            raise click.exceptions.NoSuchCommand(error.command_name, possibilities=names, ctx=ctx) from None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         """List them without importing any."""
@@ -103,16 +113,10 @@ def _report(error: Exception, *, debug: bool) -> int:
     elif isinstance(error, OSError) and error.errno == errno.ENOSPC and error.filename is None:
         # Help and version, which Click writes by itself.
         message, code = f"can't write to standard output: {error.strerror}.", UsageError.exit_code
-    elif _is_want_of_memory(error):
+    elif is_want_of_memory(error):
         message = "out of memory; take shorter prompts, a smaller --batch-size or a smaller model."
         code = UsageError.exit_code
     else:
         message, code = f"internal error: {type(error).__name__}: {error}; --debug shows where.", 1
     note(" ".join(message.split()))
     return code
-
-
-def _is_want_of_memory(error: Exception) -> bool:
-    # torch says it by a RuntimeError: on a GPU of a kind of its own, on a CPU by the words of its allocator.
-    by_torch = type(error).__name__ == "OutOfMemoryError" or "DefaultCPUAllocator: " in str(error)
-    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and by_torch)

@@ -25,3 +25,12 @@ class PromptError(Gpt2lnError):
     """The prompt can't be used: empty, not text, ids out of range, longer than the context."""
 
     exit_code = 4
+
+
+def is_want_of_memory(error: Exception) -> bool:
+    """Whether an error says that there is no memory, which torch does by a RuntimeError.
+
+    On a GPU it has a kind of its own, on a CPU the words of its allocator.
+    """
+    by_torch = type(error).__name__ == "OutOfMemoryError" or "DefaultCPUAllocator: " in str(error)
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and by_torch)

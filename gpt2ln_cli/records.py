@@ -63,6 +63,10 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = []
 
+    def unrun(self) -> ModelInfo:
+        """The same for a record that no forward pass led to."""
+        return msgspec.structs.replace(self, device=None)
+
 
 class Flag(msgspec.Struct, frozen=True, kw_only=True):
     """Something in the checkpoint or the run that makes its figures mean less than they seem to."""

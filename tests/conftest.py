@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import io
 import json
 import os
@@ -106,6 +107,13 @@ def every_json_is_validated(monkeypatch: pytest.MonkeyPatch) -> None:
         stream.write(text.getvalue())
 
     monkeypatch.setattr(output_json, "write", write)
+
+
+def with_body(model: Model, body: GPT2Model) -> Model:
+    """The model as if this body had been read from its checkpoint."""
+    other = copy.copy(model)
+    other._body = body
+    return other
 
 
 def site_names(n_layer: int) -> list[str]:

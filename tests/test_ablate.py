@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 import re
 
 import msgspec
 import numpy as np
 import pytest
 import torch
+<<<<<<< HEAD
+from conftest import DEMO, raw_states, with_body
+=======
 from conftest import DEMO, raw_states
-from gpt2ln_cli.render.layout import number, percent
+>>>>>>> hmeasure
 from test_cli import gpt2ln  # noqa: F401
 from test_render import WIDTHS, table
 from test_truth import module_state
@@ -19,9 +21,13 @@ from transformers import GPT2LMHeadModel
 
 import gpt2ln_cli
 from gpt2ln_cli.app import main
-from gpt2ln_cli.commands.ablate.compute import VARIANTS, Place
 from gpt2ln_cli.commands.ablate.record import Ablation
+from gpt2ln_cli.commands.ablate.replacements import VARIANTS, Place
 from gpt2ln_cli.errors import CheckpointError, PromptError
+<<<<<<< HEAD
+from gpt2ln_cli.output.text import number, percent
+=======
+>>>>>>> hmeasure
 from gpt2ln_cli.text.prompts import HELD_OUT, sample_prompts_folder
 
 PROMPTS = [[7, 1, 1, 60, 0, 33], [5, 9], [2], [40, 41, 42, 43, 3, 3, 17, 21, 22]]
@@ -164,7 +170,7 @@ def test_the_verdict_follows_from_the_losses(record):
 def altered(demo, change):
     body = copy.deepcopy(demo.body)
     change(body)
-    return dataclasses.replace(demo, body=body)
+    return with_body(demo, body)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
@@ -186,7 +192,7 @@ def test_rounding_hides_no_other_normalization_and_makes_none_of_the_same(make_f
 def test_half_precision_takes_no_loss_of_a_tenth_for_rounding(demo):
     """In float32 0.057 nats for RMSNorm; 4 x eps of bfloat16, relative to the loss, would be 0.13."""
     body = copy.deepcopy(demo.body).bfloat16()
-    record = gpt2ln_cli.ablate("The war was over, but the hatred was not.", model=dataclasses.replace(demo, body=body))
+    record = gpt2ln_cli.ablate("The war was over, but the hatred was not.", model=with_body(demo, body))
     assert record.equal == []
     assert record.resolution < 0.05
 
@@ -315,9 +321,9 @@ def test_json_is_the_record_of_the_library(gpt2ln, demo):  # noqa: F811
 
 
 def test_the_default_text_is_said_on_standard_error(gpt2ln, monkeypatch, record):  # noqa: F811
-    from gpt2ln_cli import api
-
-    monkeypatch.setattr(api, "ablate", lambda prompts, **_: record if prompts is None else None)
+    monkeypatch.setattr(
+        "gpt2ln_cli.commands.ablate.compute.ablate", lambda prompts, **_: record if prompts is None else None
+    )
     code, out, err = gpt2ln("ablate")
     assert code == 0
     assert "held_out.txt" in err

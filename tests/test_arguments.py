@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import functools
 import io
+import threading
 
 import numpy as np
 import pytest
 import torch
 
 import gpt2ln_cli
-from gpt2ln_cli import render
+from gpt2ln_cli import output
 from gpt2ln_cli.app import main
-from gpt2ln_cli.errors import UsageError
+from gpt2ln_cli.errors import PromptError, UsageError
 
 inspect = functools.partial(gpt2ln_cli.inspect, "ok")
 stats = functools.partial(gpt2ln_cli.stats, "ok")
@@ -37,11 +38,7 @@ MEANINGLESS = [
     (inspect, {"batch_size": 0}, "batch size 0: it must be 1 or more"),
     (inspect, {"batch_size": 1.5}, "batch size 1.5"),
     (inspect, {"batch_size": True}, "batch size True"),
-    (inspect, {"heads": 12.0}, "heads 12.0"),
-    (inspect, {"revision": 5}, "revision 5"),
-    (inspect, {"device": "tpu"}, "device 'tpu' is none of"),
-    (inspect, {"dtype": "int8"}, "dtype 'int8' is none of"),
-    (inspect, {"dtype": torch.float16}, "dtype 'torch.float16' is none of"),
+    (inspect, {"batch_tokens": 0}, "batch tokens 0: it must be 1 or more"),
     (inspect, {"model": 5}, "a int"),
     (inspect, {"progress": 5}, "progress 5"),
     (stats, {"layers": 1, "top": True}, "top True"),
@@ -64,21 +61,24 @@ MEANINGLESS = [
     (gpt2ln_cli.count, {"layers": "12"}, "layers '12'"),
     (gpt2ln_cli.count, {"model": 5}, "a int"),
     (gpt2ln_cli.load, {"heads": True}, "heads True"),
+    (gpt2ln_cli.load, {"heads": 12.0}, "heads 12.0"),
+    (gpt2ln_cli.load, {"revision": 5}, "revision 5"),
+    (gpt2ln_cli.load, {"prefix": 5}, "prefix 5"),
+    (gpt2ln_cli.load, {"device": "tpu"}, "device 'tpu' is none of"),
+    (gpt2ln_cli.load, {"dtype": "int8"}, "dtype 'int8' is none of"),
     (gpt2ln_cli.load, {"dtype": "float64"}, "dtype 'float64'"),
+    (gpt2ln_cli.load, {"dtype": torch.float16}, "dtype 'torch.float16' is none of"),
     (gpt2ln_cli.load, {"model": None}, "a NoneType"),
     (compare, {"position": 0.5}, "position 0.5"),
     (compare, {"template": 5}, "template 5"),
     (compare, {"context": 1}, "context 1"),
     (gpt2ln_cli.diff, {"model_a": "demo", "model_b": 5}, "model_b is a int"),
-    (gpt2ln_cli.tour, {"device": "gpu"}, "device 'gpu'"),
+    (gpt2ln_cli.tour, {"model": 5}, "model is a int"),
 ]
 WITHOUT_EFFECT = [
-    (gpt2ln_cli.count, {"revision": "main"}, "revision has no effect without a model"),
     (gpt2ln_cli.count, {"model": "demo", "layers": 3, "heads": 2}, "layers and heads have no effect"),
     (diff, {"bos": True}, "bos has no effect without prompts"),
     (diff, {"batch_size": 2, "overflow": "window"}, "overflow and batch_size have no effect without prompts"),
-    (diff, {"device": "cpu"}, "device has no effect"),
-    (diff, {"dtype": "float32"}, "dtype has no effect"),
     (compare, {"context": True, "position": 0}, "position has no effect"),
     (compare, {"context": True, "template": "So {}"}, "template has no effect"),
 ]
@@ -96,17 +96,92 @@ def test_it_is_a_usage_error(function, arguments, says):
     assert "\n" not in str(error.value)
 
 
-HOW = [{"dtype": "nonsense"}, {"dtype": "float32"}, {"device": "cpu"}, {"revision": "main"}, {"heads": 12}]
+HOW = ["dtype", "device", "revision", "heads", "prefix"]
+FUNCTIONS = ["inspect", "stats", "params", "compare", "ablate", "verify", "diff", "tour", "report", "count"]
 
 
-@pytest.mark.parametrize("how", HOW, ids=str)
-@pytest.mark.parametrize("name", ["inspect", "stats", "compare", "ablate", "verify", "tour", "report", "params"])
-def test_how_a_loaded_model_is_loaded_is_settled(demo, name, how):
-    more = {"layers": 1} if name == "stats" else {}
-    if name == "params" and how.keys() & {"dtype", "device"}:
-        pytest.skip("params takes neither")
-    with pytest.raises(UsageError, match=next(iter(how))):
-        getattr(gpt2ln_cli, name)(model=demo, **more, **how)
+@pytest.mark.parametrize("how", [*HOW, "bso"])
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_an_unknown_keyword_is_a_type_error(demo, name, how):
+    """As everywhere in Python; how a model is loaded is settled by load()."""
+    if (name, how) == ("count", "heads"):
+        pytest.skip("a shape of its own")
+    more = {"stats": {"layers": 1}, "diff": {"model_a": demo, "model_b": demo}}.get(name, {})
+    which = {} if name == "diff" else {"model": demo}
+    with pytest.raises(TypeError, match=f"unexpected keyword argument '{how}'"):
+        getattr(gpt2ln_cli, name)(**which, **more, **{how: None})
+
+
+@pytest.mark.parametrize("name", ["inspect", "stats", "compare", "ablate", "verify", "diff", "report"])
+def test_what_functions_share_is_held_against_one_rule(demo, name):
+    more = {"stats": {"layers": 1}, "diff": {"model_a": demo, "model_b": demo}}.get(name, {})
+    which = {} if name == "diff" else {"model": demo}
+    for wrong, says in (
+        ({"bos": 1}, "bos 1: it must be True or False"),
+        ({"overflow": "bogus"}, "overflow 'bogus' is none of"),
+        ({"batch_size": 0}, "batch size 0: it must be 1 or more"),
+        ({"batch_tokens": 1.5}, "batch tokens 1.5: it must be a whole number"),
+        ({"progress": 5}, "progress 5"),
+    ):
+        with pytest.raises(UsageError, match=says):
+            getattr(gpt2ln_cli, name)(prompts=["ok"], **which, **more, **wrong)
+
+
+def test_load_settles_how_a_model_is_run(make_folder):
+    folder = make_folder(n_head=4)
+    loaded = gpt2ln_cli.load(folder, heads=4, device="cpu", dtype="bfloat16")
+    first, again = (gpt2ln_cli.inspect([[1, 2, 3]], model=loaded) for _ in range(2))
+    assert first == again
+    assert (first.model.device, first.model.dtype) == ("cpu", "bfloat16")
+    with pytest.raises(UsageError, match="says n_head 4"):
+        gpt2ln_cli.load(folder, heads=3)
+    with pytest.raises(UsageError, match="revision"):
+        gpt2ln_cli.load(folder, revision="main")
+
+
+def test_threads_that_share_a_model_read_its_weights_once(make_folder, monkeypatch):
+    from gpt2ln_cli import model as models
+
+    plain, built, shared = models.build_body, [], gpt2ln_cli.load(make_folder())
+    begin = threading.Barrier(4)
+
+    def build(*given, **how):
+        built.append(plain(*given, **how))
+        return built[-1]
+
+    def run():
+        begin.wait()
+        records.append(gpt2ln_cli.inspect([[1, 2, 3]], model=shared))
+
+    monkeypatch.setattr(models, "build_body", build)
+    records = []
+    threads = [threading.Thread(target=run) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(built) == 1
+    assert shared.body is built[0]
+    assert records == [records[0]] * 4
+
+
+def test_loading_reads_no_weights(make_folder, monkeypatch):
+    """What is wrong with a prompt or a layer is found before."""
+    monkeypatch.setattr("gpt2ln_cli.model.build_body", lambda *_, **__: pytest.fail("the weights were read"))
+    loaded = gpt2ln_cli.load(make_folder())
+    with pytest.raises(PromptError, match="99"):
+        gpt2ln_cli.inspect([[99]], model=loaded)
+    with pytest.raises(UsageError, match="layers 0 to 1"):
+        gpt2ln_cli.inspect([[1]], model=loaded, layers=9)
+    gpt2ln_cli.params(model=loaded)
+
+
+def test_the_package_lists_its_functions():
+    assert {*FUNCTIONS, "load", "models", "schema", "view", "Model"} <= set(dir(gpt2ln_cli))
+    for name in gpt2ln_cli.__all__:
+        assert getattr(gpt2ln_cli, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'inspct'"):
+        gpt2ln_cli.inspct
 
 
 @pytest.mark.parametrize(
@@ -120,7 +195,8 @@ def test_how_a_loaded_model_is_loaded_is_settled(demo, name, how):
         ((layer for layer in (4,)), ["h.4"]),
         ("final", ["ln_f"]),
     ],
-    ids=str,
+    # A generator's text differs from process to process.
+    ids=["texts", "text and number", "numpy", "array", "range", "generator", "final"],
 )
 def test_layers_may_be_any_of_these(layers, names):
     record = gpt2ln_cli.params(layers=layers)
@@ -136,7 +212,7 @@ def test_numpys_integers_and_truth_values_are_as_good_as_pythons(demo):
         record = gpt2ln_cli.inspect([given, "ok"], model=demo, bos=np.True_, batch_size=np.int64(1))
         assert record == plain
     assert gpt2ln_cli.count(tokens=np.int64(3)) == gpt2ln_cli.count(tokens=3)
-    render.write(gpt2ln_cli.count(tokens=np.int64(3)), "json", io.StringIO())
+    output.write(gpt2ln_cli.view(gpt2ln_cli.count(tokens=np.int64(3))), "json", io.StringIO())
 
 
 def test_params_of_a_loaded_model_are_its_current_ones(demo, make_folder):
@@ -154,13 +230,20 @@ def test_params_of_a_loaded_model_are_its_current_ones(demo, make_folder):
 
 
 def test_a_table_is_refused_where_everything_is_written():
-    with pytest.raises(UsageError, match="csv"):
-        render.write(gpt2ln_cli.count(), "json", io.StringIO(), table="readings")
+    with pytest.raises(UsageError, match="json writes everything; --table is for the other formats"):
+        output.write(gpt2ln_cli.view(gpt2ln_cli.count()), "json", io.StringIO(), table="readings")
 
 
 @pytest.mark.parametrize(
     "words",
-    [["--bos"], ["--overflow", "window"], ["--batch-size", "3"], ["--dtype", "float16"], ["--whole-file"]],
+    [
+        ["--bos"],
+        ["--overflow", "window"],
+        ["--batch-size", "3"],
+        ["--device", "cpu"],
+        ["--dtype", "float16"],
+        ["--whole-file"],
+    ],
     ids=str,
 )
 def test_the_command_refuses_them_in_one_line(capsys, words):

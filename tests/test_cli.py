@@ -8,9 +8,11 @@ import numpy
 import pytest
 import torch
 
-from gpt2ln_cli import __version__, api
-from gpt2ln_cli.app import COMMANDS, main
+import gpt2ln_cli
+from gpt2ln_cli import __version__
+from gpt2ln_cli.app import main
 from gpt2ln_cli.checkpoint import BUNDLED
+from gpt2ln_cli.commands import COMMANDS
 from gpt2ln_cli.commands.count.record import Arithmetic
 from gpt2ln_cli.commands.inspect.record import Inspection, Row
 from gpt2ln_cli.commands.params.record import Parameters
@@ -43,7 +45,7 @@ def parsed(run, *words, kind=Inspection):
 
 
 def test_inspect_json_is_the_record_of_the_library(gpt2ln):
-    assert parsed(gpt2ln, "inspect", "The quick brown fox") == api.inspect(["The quick brown fox"])
+    assert parsed(gpt2ln, "inspect", "The quick brown fox") == gpt2ln_cli.inspect(["The quick brown fox"])
 
 
 def test_inspect_total_is_25_times_the_tokens(gpt2ln):
@@ -54,12 +56,12 @@ def test_inspect_total_is_25_times_the_tokens(gpt2ln):
 
 def test_stats_json_is_the_record_of_the_library(gpt2ln):
     words = ("stats", "--layer", "5", "--sort", "sigma", "--top", "3", "--site", "ln_2", "the war was over")
-    assert parsed(gpt2ln, *words) == api.stats("the war was over", layers=5, sort="sigma", top=3, sites=["ln_2"])
+    assert parsed(gpt2ln, *words) == gpt2ln_cli.stats("the war was over", layers=5, sort="sigma", top=3, sites=["ln_2"])
 
 
 def test_params_json_is_the_record_of_the_library(gpt2ln):
     words = ("params", "--top", "2", "--layer", "0-1,final")
-    assert parsed(gpt2ln, *words, kind=Parameters) == api.params(top=2, layers=[0, 1, "final"])
+    assert parsed(gpt2ln, *words, kind=Parameters) == gpt2ln_cli.params(top=2, layers=[0, 1, "final"])
 
 
 def test_count_gives_the_learners_figures(gpt2ln):
@@ -289,20 +291,20 @@ def test_output_through_a_link_keeps_the_link(gpt2ln, tmp_path):
 
 @pytest.mark.parametrize("path", [".", "no/such/folder/out.json"])
 def test_output_that_cannot_be_written_is_found_before_the_work(gpt2ln, path, monkeypatch):
-    monkeypatch.setattr(api, "inspect", lambda *_, **__: pytest.fail("the run had begun"))
+    monkeypatch.setattr(
+        "gpt2ln_cli.commands.inspect.compute.inspect", lambda *_, **__: pytest.fail("the run had begun")
+    )
     code, out, err = gpt2ln("inspect", "x", "-o", path)
     assert (code, out) == (2, "")
     assert "can't write" in err
 
 
 def test_a_failure_while_writing_leaves_no_half_file(gpt2ln, tmp_path, monkeypatch):
-    from gpt2ln_cli.render import json as render_json
-
     def fail(_, stream):
         stream.write("half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(render_json, "write", fail)
+    monkeypatch.setattr("gpt2ln_cli.output.json.write", fail)
     code, _, err = gpt2ln("count", "--json", "-o", str(tmp_path / "out.json"))
     assert code == 2
     assert "No space left" in err
@@ -313,7 +315,7 @@ def test_an_interrupt_ends_with_130(gpt2ln, monkeypatch):
     def interrupt(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(api, "params", interrupt)
+    monkeypatch.setattr("gpt2ln_cli.commands.params.compute.params", interrupt)
     code, out, err = gpt2ln("params")
     assert (code, out) == (130, "")
     assert "Traceback" not in err
@@ -321,7 +323,7 @@ def test_an_interrupt_ends_with_130(gpt2ln, monkeypatch):
 
 def test_debug_shows_the_traceback_of_any_error(gpt2ln, monkeypatch):
     assert "Traceback" in gpt2ln("params", "--model", "./nothing", "--debug")[2]
-    monkeypatch.setattr(api, "params", lambda **_: 1 / 0)
+    monkeypatch.setattr("gpt2ln_cli.commands.params.compute.params", lambda **_: 1 / 0)
     code, _, err = gpt2ln("params")
     assert code == 1
     assert "internal error: ZeroDivisionError" in err
@@ -331,7 +333,7 @@ def test_debug_shows_the_traceback_of_any_error(gpt2ln, monkeypatch):
 
 @pytest.mark.parametrize("allocate", [lambda: bytearray(2**60), lambda: numpy.ones(2**50), lambda: torch.empty(2**50)])
 def test_want_of_memory_is_no_internal_error(gpt2ln, monkeypatch, allocate):
-    monkeypatch.setattr(api, "params", lambda **_: allocate())
+    monkeypatch.setattr("gpt2ln_cli.commands.params.compute.params", lambda **_: allocate())
     code, out, err = gpt2ln("params")
     assert (code, out) == (2, "")
     assert err.startswith("gpt2ln: out of memory; ")
@@ -346,8 +348,7 @@ def test_help_of_every_command_ends_with_an_example_that_runs(gpt2ln, tmp_path, 
     monkeypatch.chdir(tmp_path)  # some write a file
     code, out, _ = gpt2ln("--help")
     assert code == 0
-    for module in COMMANDS:
-        name = module.command.name
+    for name in (command.name for command in COMMANDS):
         assert name in out
         code, help_, _ = gpt2ln(name, "-h")
         assert code == 0

@@ -66,7 +66,7 @@ def test_bash_completes(tmp_path):
         ("inspect --layer 1", ["1", "10", "11"]),
         ("inspect --layer 9-", ["9-10", "9-11"]),
         ("inspect --layer 3,f", ["3,final"]),
-        ("params --format csv --table sites.g", ["sites.gain.extremes"]),
+        ("params --format csv --table e", ["extremes"]),
         ("schema st", ["stats"]),
         ("inspect --layer 10-x", []),
         ("inspect --layer nonsense-", []),

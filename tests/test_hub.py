@@ -384,7 +384,7 @@ def test_a_repository_without_configuration_or_weights(hub, gpt2ln, small, tmp_p
     refused(gpt2ln("params", "--model", "org/bare", "--revision", "main"), "config.json")
 
 
-@pytest.mark.parametrize("command", ["params", "inspect"])
+@pytest.mark.parametrize("command", ["params", pytest.param("inspect", marks=pytest.mark.slow)])
 def test_weights_that_the_server_fails_to_send(hub, gpt2ln, small, command):
     words = (command, "--model", "org/m", *(["--token-ids", "1"] if command == "inspect" else []))
     repository = hub.repositories["org/m"] = Repository(small, status={WEIGHTS: 500})

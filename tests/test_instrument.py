@@ -178,6 +178,36 @@ def test_what_only_watches_works_on_any_module(loaded, how, training):
     assert torch.equal(output(loaded.body.eval()), plain)
 
 
+class Scaled(nn.Module):
+    def __init__(self, weight):
+        super().__init__()
+        self.weight = nn.Parameter(weight)
+
+    def forward(self, x):
+        return 2.0 * x
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        nn.Identity(),
+        Scaled(torch.ones(())),
+        Scaled(torch.ones(3)),
+        Scaled(torch.ones(2, 12)),
+        nn.Sequential(nn.Linear(24, 24)),
+    ],
+    ids=["identity", "scalar", "vector of another width", "matrix", "sequence"],
+)
+def test_a_module_without_gain_and_bias_leaves_other_sites_as_they_are(loaded, module):
+    loaded.body.h[1].ln_2 = module
+    states = raw_states(loaded.body, IDS)
+    record = gpt2ln_cli.inspect([IDS], model=loaded, sites=["ln_1", "ln_f"], per_token=True)
+    assert_rows(rows_of(record, "h.1.ln_1"), reference(*states["h.1.ln_1"], 1e-5))
+    assert record.warnings == []
+    for run in EXPERIMENTS.values():
+        assert [flag for flag in run(loaded).warnings if flag.code == "identity"] == []
+
+
 def test_a_block_with_another_forward_is_followed_or_refused(loaded):
     body = loaded.body
     plain = gpt2ln_cli.inspect([IDS], model=loaded, per_token=True).rows
@@ -374,7 +404,7 @@ def test_a_pass_with_fake_tensors_branches_on_no_value(shape):
 
 def test_the_mask_for_other_devices_gives_the_same_numbers(loaded, monkeypatch):
     """Right-padded, with the mask of four dimensions that a GPU gets, every real token's figures are as on a CPU."""
-    from gpt2ln_cli.model import instrument
+    from gpt2ln_cli.model import stand_in
 
     prompts = [IDS, IDS[:4], IDS[::-1]]
     plain = gpt2ln_cli.inspect(prompts, model=loaded, per_token=True).rows
@@ -383,7 +413,7 @@ def test_the_mask_for_other_devices_gives_the_same_numbers(loaded, monkeypatch):
         length = batch.ids.shape[1]
         return torch.ones((1, 1, length, length), dtype=torch.bool).tril()
 
-    monkeypatch.setattr(instrument, "_attention_mask", for_gpu)
+    monkeypatch.setattr(stand_in, "_attention_mask", for_gpu)
     for a, b in zip(plain, gpt2ln_cli.inspect(prompts, model=loaded, per_token=True).rows, strict=True):
         assert b.sigma == pytest.approx(a.sigma, rel=1e-5)
         assert b.post_norm == pytest.approx(a.post_norm, rel=1e-5)

@@ -41,11 +41,11 @@ def write(writer, model, folder):
 @pytest.mark.parametrize("writer", layouts.LAYOUTS, ids=lambda writer: writer.__name__)
 def test_every_layout_gives_the_bundled_records(model, tmp_path, writer, demo):
     path, heads = write(writer, model, tmp_path)
-    ours, theirs = gpt2ln_cli.params(model=path, top=3, **heads), gpt2ln_cli.params(top=3)
+    ours, theirs = gpt2ln_cli.params(model=gpt2ln_cli.load(path, **heads), top=3), gpt2ln_cli.params(top=3)
     assert ours.sites == theirs.sites
     assert ours.verdict == theirs.verdict
     assert shape(ours.model) == shape(theirs.model)
-    ours = gpt2ln_cli.inspect(IDS, model=path, per_token=True, **heads)
+    ours = gpt2ln_cli.inspect(IDS, model=gpt2ln_cli.load(path, **heads), per_token=True)
     theirs = gpt2ln_cli.inspect(IDS, model=demo, per_token=True)
     assert ours.sites == theirs.sites
     assert ours.counts == theirs.counts
@@ -71,14 +71,14 @@ def test_half_precision_is_the_same_within_its_rounding(tmp_path, writer, dtype,
     path, heads = write(writer, half, tmp_path)
     rounding = HALVES[dtype]
     weights = half.transformer.state_dict()
-    record = gpt2ln_cli.params(model=path, **heads)
+    record = gpt2ln_cli.params(model=gpt2ln_cli.load(path, **heads))
     assert record.model.dtype == str(dtype).removeprefix("torch.")
     for site in record.sites:
         gain = weights[f"{site.name}.weight"].double().numpy()
         np.testing.assert_allclose([site.gain.norm, site.gain.min], [np.linalg.norm(gain), gain.min()], rtol=1e-12)
-    ours = gpt2ln_cli.inspect(IDS, model=path, **heads)
+    ours = gpt2ln_cli.inspect(IDS, model=gpt2ln_cli.load(path, **heads))
     assert ours.model.dtype == str(dtype).removeprefix("torch.")
-    wide = gpt2ln_cli.inspect(IDS, model=path, dtype="float32", **heads)
+    wide = gpt2ln_cli.inspect(IDS, model=gpt2ln_cli.load(path, dtype="float32", **heads))
     assert wide.model.dtype == "float32"
     expected = gpt2ln_cli.inspect(IDS, model=demo)
     for got, factor in ((ours, 16), (wide, 4)):
@@ -172,7 +172,7 @@ def test_a_lone_file_says_what_was_inferred(tmp_path, capsys):
     record = gpt2ln_cli.inspect([[1, 2]], model=path)
     assert (record.model.source, record.model.n_layer, record.model.n_head) == ("file", 2, 2)
     assert "n_head 2 from width / 64" in record.model.inferred
-    assert gpt2ln_cli.params(model=path, heads=4).model.n_head == 4
+    assert gpt2ln_cli.params(model=gpt2ln_cli.load(path, heads=4)).model.n_head == 4
     assert main(["params", "--model", str(path), "--heads", "8"]) == 0
     assert "n_head 8 from --heads" in capsys.readouterr().out
 
@@ -180,13 +180,13 @@ def test_a_lone_file_says_what_was_inferred(tmp_path, capsys):
 def test_heads_that_cannot_be(tmp_path, model):
     _, path = tiny(tmp_path)
     with pytest.raises(UsageError, match="5 heads do not divide"):
-        gpt2ln_cli.params(model=path, heads=5)
+        gpt2ln_cli.load(path, heads=5)
     (tmp_path / "other").mkdir()
     lone = layouts.lone_safetensors(model, tmp_path / "other")
     with pytest.raises(UsageError, match="--heads"):
         gpt2ln_cli.params(model=lone)
     with pytest.raises(UsageError, match="says n_head 12"):
-        gpt2ln_cli.params(heads=6)
+        gpt2ln_cli.load(heads=6)
 
 
 @pytest.fixture(scope="module")
@@ -237,18 +237,18 @@ def in_old_mingpt(models, folder):
 def test_of_several_bodies_the_named_one_is_read(tmp_path, policy_and_ref, write_both):
     path = write_both(policy_and_ref, tmp_path)
     ends = "" if write_both is in_old_mingpt else ".transformer"
-    for call in (gpt2ln_cli.params, gpt2ln_cli.load, lambda **which: gpt2ln_cli.inspect([[1]], **which)):
+    for call in (gpt2ln_cli.params, gpt2ln_cli.load, lambda model: gpt2ln_cli.inspect([[1]], model=model)):
         with pytest.raises(UsageError, match=f"2 bodies of GPT-2, 'policy{ends}', 'ref{ends}': choose .* --prefix"):
             call(model=path)
-        with pytest.raises(UsageError, match=f"no body .* --prefix 'reference'; it has 'policy{ends}', 'ref{ends}'"):
-            call(model=path, prefix="reference")
+    with pytest.raises(UsageError, match=f"no body .* --prefix 'reference'; it has 'policy{ends}', 'ref{ends}'"):
+        gpt2ln_cli.load(path, prefix="reference")
     for name, model in policy_and_ref.items():
-        record = gpt2ln_cli.inspect([[4, 5, 6]], model=path, prefix=name, per_token=True)
+        record = gpt2ln_cli.inspect([[4, 5, 6]], model=gpt2ln_cli.load(path, prefix=name), per_token=True)
         assert f"the body under '{name}' from --prefix" in record.model.inferred
         states = raw_states(model.transformer, [4, 5, 6])
         for row in record.rows:
             assert row.sigma == pytest.approx(reference(*states[row.site], 1e-5)["sigma"][row.position], rel=1e-5)
-        for site in gpt2ln_cli.params(model=path, prefix=name + ends).sites:
+        for site in gpt2ln_cli.params(model=gpt2ln_cli.load(path, prefix=name + ends)).sites:
             gain = model.transformer.get_submodule(site.name).weight.detach().double().numpy()
             assert site.gain.norm == pytest.approx(np.linalg.norm(gain), rel=1e-12)
 
@@ -275,7 +275,7 @@ def test_the_prefix_is_an_option_of_every_command_on_a_model(tmp_path, policy_an
 def test_each_body_has_its_own_head(tmp_path, policy_and_ref):
     path = in_a_folder(policy_and_ref, tmp_path)
     for name, model in policy_and_ref.items():
-        real = gpt2ln_cli.ablate([[4, 5, 6, 7]], model=path, prefix=name).real
+        real = gpt2ln_cli.ablate([[4, 5, 6, 7]], model=gpt2ln_cli.load(path, prefix=name)).real
         with torch.no_grad():
             loss = model(torch.tensor([[4, 5, 6, 7]]), labels=torch.tensor([[4, 5, 6, 7]])).loss
         assert real.loss == pytest.approx(float(loss), rel=1e-5)
@@ -295,7 +295,7 @@ def test_a_body_without_a_name_before_it(tmp_path, policy_and_ref):
         with pytest.raises(UsageError, match=f"2 bodies of GPT-2, {shown}"):
             gpt2ln_cli.params(model=folder)
         for prefix, name in ((top, "policy"), ("ref", "ref")):
-            (site,) = gpt2ln_cli.params(model=folder, prefix=prefix, sites=["ln_f"]).sites
+            (site,) = gpt2ln_cli.params(model=gpt2ln_cli.load(folder, prefix=prefix), sites=["ln_f"]).sites
             gain = policy_and_ref[name].transformer.ln_f.weight.detach().double().numpy()
             assert site.gain.norm == pytest.approx(np.linalg.norm(gain), rel=1e-12)
 
@@ -303,9 +303,9 @@ def test_a_body_without_a_name_before_it(tmp_path, policy_and_ref):
 def test_a_prefix_where_there_is_nothing_to_choose(tmp_path, model):
     for writer in (layouts.gguf_float32, layouts.llmc_float32):
         with pytest.raises(UsageError, match="holds one body; leave out --prefix policy"):
-            gpt2ln_cli.params(model=writer(model, tmp_path), prefix="policy")
+            gpt2ln_cli.load(writer(model, tmp_path), prefix="policy")
     with pytest.raises(UsageError, match="no body of GPT-2 under --prefix 'policy'; it has 'transformer'"):
-        gpt2ln_cli.params(prefix="policy")
+        gpt2ln_cli.load(prefix="policy")
 
 
 @pytest.mark.parametrize(
@@ -332,9 +332,9 @@ def test_the_factors_of_another_body_do_no_harm(tmp_path, policy_and_ref):
     folder = in_a_folder(policy_and_ref, tmp_path)
     tensors = load_file(folder / "model.safetensors")
     save_file({**tensors, "policy.transformer.h.0.attn.c_attn.lora_A": torch.ones(4, 96)}, folder / "model.safetensors")
-    assert gpt2ln_cli.params(model=folder, prefix="ref").model.inferred
+    assert gpt2ln_cli.params(model=gpt2ln_cli.load(folder, prefix="ref")).model.inferred
     with pytest.raises(CheckpointError, match="low-rank factor 'policy"):
-        gpt2ln_cli.params(model=folder, prefix="policy")
+        gpt2ln_cli.load(folder, prefix="policy")
 
 
 def test_the_configuration_beside_a_file_holds(tmp_path):
@@ -427,7 +427,7 @@ def test_the_device_and_the_dtype_are_chosen(capsys):
     assert (record["model"]["device"], record["model"]["dtype"]) == ("cpu", "bfloat16")
     half = GPT2LMHeadModel.from_pretrained(DEMO).transformer.eval().to(torch.bfloat16)
     states = raw_states(half, [1, 2, 3])
-    for row in gpt2ln_cli.stats([[1, 2, 3]], layers=4, dtype="bfloat16").rows:
+    for row in gpt2ln_cli.stats([[1, 2, 3]], layers=4, model=gpt2ln_cli.load(dtype="bfloat16")).rows:
         expected = reference(*states[row.site], 1e-5)
         assert row.sigma == pytest.approx(expected["sigma"][row.position], rel=1e-4)
 
@@ -436,10 +436,10 @@ def test_the_device_and_the_dtype_are_chosen(capsys):
 def test_a_device_that_is_not_there(device):
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if there[device]:
-        assert gpt2ln_cli.inspect("ok", device=device).model.device.startswith(device)
+        assert gpt2ln_cli.inspect("ok", model=gpt2ln_cli.load(device=device)).model.device.startswith(device)
     else:
         with pytest.raises(UsageError, match=f"no {device} device"):
-            gpt2ln_cli.inspect("ok", device=device)
+            gpt2ln_cli.load(device=device)
 
 
 def test_mixed_types_run_in_the_widest(tmp_path, model):

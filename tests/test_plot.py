@@ -22,7 +22,7 @@ from gpt2ln_cli.app import main
 from gpt2ln_cli.commands.params.describe import describe_gain
 from gpt2ln_cli.commands.plot import figures as plots
 from gpt2ln_cli.errors import UsageError
-from gpt2ln_cli.measure.axes import Reading
+from gpt2ln_cli.measure.axes import Axis
 from gpt2ln_cli.records import Spread
 
 PROMPTS = ["the war was over", "hate"]
@@ -213,12 +213,12 @@ def test_the_axis_trial_draws_every_error_and_marks_gpt2s_own_and_rounding(verif
 
 def test_errors_of_zero_and_none_are_on_the_axis_trial(verification):
     readings = [
-        changed(one, rms={Reading.PER_TOKEN.value: 0.0, Reading.PER_HEAD.value: None}.get(one.reading, one.rms))
+        changed(one, rms={Axis.PER_TOKEN.value: 0.0, Axis.PER_HEAD.value: None}.get(one.reading, one.rms))
         for one in verification.readings
     ]
     (axes,) = plots.draw("axis", changed(verification, readings=readings)).axes
-    assert line(axes, Reading.PER_TOKEN.value).get_xdata() == [axes.get_xlim()[0]]
-    assert line(axes, Reading.PER_TOKEN.value).get_marker() == "<"
+    assert line(axes, Axis.PER_TOKEN.value).get_xdata() == [axes.get_xlim()[0]]
+    assert line(axes, Axis.PER_TOKEN.value).get_marker() == "<"
     notes = {round(text.xy[1]): text.get_text() for text in axes.texts}
     assert (notes[0], notes[5]) == ("0 (100%)", "not finite")
 
@@ -375,7 +375,7 @@ def test_the_command_writes_what_the_library_draws(tmp_path, capsys, inspection)
             "can't tell an image format from 'figure.jpg': let it end in one of .png, .svg",
         ),
         (["sigma", "-o", "figure"], "can't tell an image format from 'figure'"),
-        (["sigma", "-o", "nowhere/figure.png"], "can't write nowhere/figure.png: there is no folder "),
+        (["sigma", "-o", "nowhere/figure.png"], "there is no folder"),
         (["gain", "a prompt", "-o", "f.png"], "PROMPT does not apply to 'plot gain'"),
         (["gain", "--dtype", "float16", "-o", "f.png"], "--dtype does not apply to 'plot gain'"),
         (["axis", "--layer", "3", "-o", "f.png"], "--layer does not apply to 'plot axis'"),

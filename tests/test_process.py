@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import json
 import os
@@ -17,9 +18,13 @@ from pathlib import Path
 
 import pytest
 from contract import validated
-from gpt2ln_cli.render import FORMATS
 
 from gpt2ln_cli.checkpoint import BUNDLED
+<<<<<<< HEAD
+from gpt2ln_cli.commands import COMMANDS
+from gpt2ln_cli.output import FORMATS
+=======
+>>>>>>> hmeasure
 
 GPT2LN = [sys.executable, "-m", "gpt2ln_cli"]
 
@@ -39,25 +44,66 @@ def run(*words, **options):
 
 
 def modules_imported(*words):
-    done = subprocess.run(
-        [sys.executable, "-X", "importtime", "-m", "gpt2ln_cli", *words],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=True,
+    program = (
+        "import sys\n"
+        "from gpt2ln_cli.app import main\n"
+        "code = main()\n"
+        "print(*sys.modules, file=sys.stderr)\n"
+        "sys.exit(code)"
     )
-    return {line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.split("\n") if "|" in line}
+    done = subprocess.run(
+        [sys.executable, "-c", program, *words], capture_output=True, text=True, timeout=120, check=True
+    )
+    return set(done.stderr.splitlines()[-1].split(" "))
 
 
-def test_help_imports_nothing_heavy():
-    heavy = {"torch", "transformers", "numpy", "rich", "msgspec", "safetensors", "tokenizers", "huggingface_hub"}
-    for words in (["--help"], ["--version"], ["inspect", "--help"]):
-        assert not modules_imported(*words) & heavy
+def packages(modules):
+    return {module.partition(".")[0] for module in modules}
 
 
-@pytest.mark.parametrize("words", [["params"], ["params", "--json"], ["count"], ["count", "--model", "demo"]])
-def test_params_and_count_import_neither_torch_nor_transformers(words):
-    assert not modules_imported(*words) & {"torch", "transformers"}
+HEAVY = {"torch", "transformers", "numpy", "rich", "safetensors", "tokenizers", "huggingface_hub", "matplotlib"}
+
+
+@pytest.mark.parametrize("word", ["--help", "--version"])
+def test_help_imports_nothing_heavy_and_no_command(word):
+    modules = modules_imported(word)
+    assert not packages(modules) & {*HEAVY, "msgspec"}
+    assert "gpt2ln_cli.commands" in modules
+    assert not [module for module in modules if module.startswith("gpt2ln_cli.commands.")]
+
+
+@pytest.mark.parametrize("name", [command.name for command in COMMANDS])
+def test_help_of_a_command_imports_nothing_heavy_and_no_computation(name):
+    modules = modules_imported(name, "--help")
+    assert not packages(modules) & HEAVY
+    computations = {module for module in modules if module.endswith(".compute")}
+    # What schemas there are is told by its computation, which is none.
+    assert computations <= {"gpt2ln_cli.commands.schema.compute"}
+
+
+WITHOUT_TORCH = [
+    ["params"],
+    ["params", "--json"],
+    ["params", "--format", "markdown", "--all"],
+    ["count"],
+    ["count", "--model", "demo"],
+    ["diff", "demo", "demo"],
+    ["models"],
+    ["schema"],
+]
+
+
+@pytest.mark.parametrize("words", WITHOUT_TORCH, ids=" ".join)
+def test_what_runs_nothing_imports_neither_torch_nor_transformers(words):
+    assert not packages(modules_imported(*words)) & {"torch", "transformers"}
+
+
+def test_the_package_lists_its_functions_and_imports_none():
+    script = "import sys, gpt2ln_cli; print(dir(gpt2ln_cli)); print([*sys.modules])"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=True)
+    functions, modules = map(ast.literal_eval, done.stdout.splitlines())
+    assert {"inspect", "load", "params", "view"} <= set(functions)
+    assert not packages(modules) & {*HEAVY, "msgspec", "click"}
 
 
 def test_standard_output_carries_data_only():
@@ -243,7 +289,7 @@ def test_a_folder_may_have_any_name_in_any_locale(tmp_path):
 def test_a_terminated_run_leaves_no_file(tmp_path):
     """By a signal that comes when everything is written and the file not yet in its place."""
     program = (
-        "import os, signal, gpt2ln_cli.cli.running as r\n"
+        "import os, signal, gpt2ln_cli.output as r\n"
         "plain = r.write\n"
         "r.write = lambda *a, **k: (plain(*a, **k), os.kill(os.getpid(), signal.SIGTERM))\n"
         "from gpt2ln_cli.__main__ import run; run()"
@@ -261,11 +307,11 @@ def test_a_terminated_run_leaves_no_file(tmp_path):
 def test_no_signal_is_swallowed(tmp_path, number):
     """One that comes in a ``__del__``, out of which no exception leads, or where everything is caught."""
     program = (
-        "import os, signal, gpt2ln_cli.cli.running as r\n"
+        "import os, signal, gpt2ln_cli.output as r\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "class Mortal:\n"
         f"    def __del__(self): os.kill(os.getpid(), {int(number)}); [None for _ in range(1000)]\n"
-        "def write(record, name, stream, **_):\n"
+        "def write(view, name, stream, **_):\n"
         "    stream.write('half'), Mortal()\n"
         f"    try: os.kill(os.getpid(), {int(number)}); [None for _ in range(1000)]\n"
         "    except: pass\n"
@@ -285,8 +331,8 @@ def test_no_signal_is_swallowed(tmp_path, number):
 def test_a_signal_leaves_the_terminal_with_its_cursor():
     program = (
         "import os, signal\n"
-        "from gpt2ln_cli import api\n"
-        "api.tour = lambda **_: os.kill(os.getpid(), signal.SIGTERM)\n"
+        "from gpt2ln_cli.commands.tour import compute\n"
+        "compute.tour = lambda **_: os.kill(os.getpid(), signal.SIGTERM)\n"
         "from gpt2ln_cli.__main__ import run; run()"
     )
     leader, follower = pty.openpty()
@@ -310,7 +356,7 @@ def test_a_signal_at_any_moment_ends_the_run(tmp_path):
         "from gpt2ln_cli.leaving import leave_on_signals\n"
         "leave_on_signals()\n"
         "print('begin', flush=True)\n"
-        "import gpt2ln_cli.cli.running as r\n"
+        "import gpt2ln_cli.output as r\n"
         "r.write = lambda *_, **__: [print('written', flush=True), time.sleep(10**6)]\n"
         "from gpt2ln_cli.__main__ import run; run()"
     )
@@ -347,9 +393,10 @@ def test_a_signal_ends_an_encoding_without_end(tmp_path, number, code):
     pattern = {"Regex": "(?=a*b)a|a"}
     document["pre_tokenizer"] = {"type": "Split", "pattern": pattern, "behavior": "Isolated", "invert": False}
     (folder / "tokenizer.json").write_text(json.dumps(document))
+    (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "PreTrainedTokenizerFast"}')
     (tmp_path / "prompt.txt").write_text("a" * 2_000_000)
     program = (
-        "import os, signal, threading, gpt2ln_cli.prompts as p\n"
+        "import os, signal, threading, gpt2ln_cli.text.prompts as p\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "plain = p._encode\n"
         f"send = threading.Timer(0.5, os.kill, (os.getpid(), {int(number)}))\n"

@@ -84,9 +84,14 @@ def test_the_full_context_sample_fits_the_bundled_model(demo):
     assert len(context.token_ids) == 1015
 
 
+@pytest.fixture(scope="module")
+def transformers_own():
+    return AutoTokenizer.from_pretrained(DEMO)
+
+
 @given(st.text(min_size=1, max_size=300))
-def test_tokens_are_those_of_transformers(demo, text):
-    expected = AutoTokenizer.from_pretrained(DEMO)(text).input_ids
+def test_tokens_are_those_of_transformers(demo, transformers_own, text):
+    expected = transformers_own(text).input_ids
     (context,) = make_contexts([text], config=demo.checkpoint.config, tokenizer=demo.tokenizer, overflow="truncate")
     assert context.token_ids == expected[:1024]
 

@@ -266,7 +266,7 @@ def test_weights_that_are_no_floating_point_numbers(tiny, tmp_path, refused):
 def test_a_tokenizer_larger_than_the_embedding(tiny, tmp_path, refused):
     folder = layouts.whole_safetensors(tiny, tmp_path)
     shutil.copy(DEMO / "tokenizer.json", folder)
-    refused(folder, "8192 tokens and the embedding 61 rows", commands=["inspect"])
+    refused(folder, "8191 tokens and the embedding 61 rows", commands=["inspect"])
 
 
 def gguf_with(tiny, tmp_path, old, new):
@@ -368,7 +368,7 @@ def test_a_sparse_file_that_claims_a_terabyte(tmp_path, name, content):
 LIMITED = """
 import resource, sys
 import numpy
-from gpt2ln_cli.cli import main
+from gpt2ln_cli.app import main
 resource.setrlimit(resource.RLIMIT_AS, (2**32, 2**32))
 sys.exit(main())
 """
@@ -509,6 +509,10 @@ def tokenizer_document(**parts):
     return {"version": "1.0", "added_tokens": [], "normalizer": None, "pre_tokenizer": None, "model": model, **parts}
 
 
+# GPT-2's own is rebuilt from its vocabulary and merges, whatever else stands there.
+OTHER_CLASS = {"tokenizer_config.json": {"tokenizer_class": "PreTrainedTokenizerFast"}}
+
+
 def sequence(kind, step, times):
     return {"type": "Sequence", kind: [step] * times}
 
@@ -523,7 +527,8 @@ CHARSMAP = {"type": "Precompiled", "precompiled_charsmap": "////f2E="}
         ({"tokenizer.json": tokenizer_document(model={"continuing_subword_prefix": "####"})}, "out of range"),
         ({"vocab.json": {"a": 0, "b": 1}, "merges.txt": "#version: 0.2\na b c\n"}, "can't read the tokenizer"),
         (
-            {
+            OTHER_CLASS
+            | {
                 "tokenizer.json": tokenizer_document(
                     pre_tokenizer={
                         "type": "Split",
@@ -548,7 +553,8 @@ CHARSMAP = {"type": "Precompiled", "precompiled_charsmap": "////f2E="}
         ),
         ({"tokenizer.json": tokenizer_document(normalizer=CHARSMAP)}, "a table of 2147483647 bytes out of 5"),
         (
-            {
+            OTHER_CLASS
+            | {
                 "tokenizer.json": json.dumps(tokenizer_document()).replace(
                     '"normalizer": null', f'"normalizer": {json.dumps(CHARSMAP)}, "normalizer": 5'
                 )
@@ -583,3 +589,17 @@ def write_large(path):
 def test_a_tokenizer_that_is_no_file_to_read(refused_tokenizer, name, write, says):
     files = {} if name == "tokenizer.json" else {"vocab.json": {"a": 0}, "merges.txt": "#version: 0.2\n"}
     refused_tokenizer({**files, name: write}, name, says)
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate")])
+def test_want_of_memory_is_not_called_damage(tmp_path, monkeypatch, capsys, error):
+    layouts.plain_pickle({}, tmp_path / "a.bin")
+
+    def load(*_args, **_options):
+        raise error
+
+    monkeypatch.setattr(torch, "load", load)
+    assert main(["params", "--model", str(tmp_path / "a.bin")]) == 2
+    assert capsys.readouterr().err == (
+        "gpt2ln: out of memory; take shorter prompts, a smaller --batch-size or a smaller model.\n"
+    )

@@ -7,11 +7,18 @@ import re
 
 import pytest
 import torch
-from gpt2ln_cli.render.layout import number
+<<<<<<< HEAD
+from conftest import with_body
+from test_render import WIDTHS, table
+
+import gpt2ln_cli
+from gpt2ln_cli.output.text import number
+=======
 from test_render import WIDTHS, table
 
 import gpt2ln_cli
 from gpt2ln_cli.model import Model
+>>>>>>> hmeasure
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +66,7 @@ def test_another_model_gets_another_answer(demo, tour):
         for name, parameter in body.named_parameters():
             if "ln_" in name:
                 parameter.fill_(1.0 if name.endswith("weight") else 0.0)
-    other = gpt2ln_cli.tour(model=Model(demo.checkpoint, body, demo.tokenizer))
+    other = gpt2ln_cli.tour(model=with_body(demo, body))
     assert "0 and the bias other than 0 at 0 of 25 sites" in other.answers[5].answer
     losses = rows(other.answers[5])
     assert all(abs(difference) < 1e-5 for _, difference in losses.values())

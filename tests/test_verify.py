@@ -3,33 +3,41 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 import json
+import math
 
 import numpy as np
 import pytest
 import torch
+<<<<<<< HEAD
+from conftest import raw_states, with_body
+=======
 from conftest import raw_states
 from gpt2ln_cli.measure.normalizing import normalized
+>>>>>>> hmeasure
 from torch import nn
 
 import gpt2ln_cli
 from gpt2ln_cli.app import main
 from gpt2ln_cli.commands.verify import compute as verify
+<<<<<<< HEAD
+from gpt2ln_cli.measure.axes import Axis, normalized
+=======
 from gpt2ln_cli.measure.axes import Reading
+>>>>>>> hmeasure
 
 SEQUENCES = [[5, 9, 1, 33, 2, 7], [11, 4, 4, 8, 60, 21], [3, 1, 2, 50, 40, 30]]
 DTYPES = ("float32", "float16", "bfloat16")
 AXES = {"batch": (0, 1), "context": (1,), "whole context": (1, 2), "whole batch": (0, 1, 2)}
 READINGS = {
-    "as it is": Reading.PER_TOKEN,
-    "batch": Reading.FEATURE_OVER_BATCH,
-    "context": Reading.FEATURE_OVER_CONTEXT,
-    "heads": Reading.PER_HEAD,
-    "rms": Reading.NOT_CENTERED,
-    "sample": Reading.SAMPLE_VARIANCE,
-    "whole batch": Reading.WHOLE_BATCH,
-    "whole context": Reading.WHOLE_CONTEXT,
+    "as it is": Axis.PER_TOKEN,
+    "batch": Axis.FEATURE_OVER_BATCH,
+    "context": Axis.FEATURE_OVER_CONTEXT,
+    "heads": Axis.PER_HEAD,
+    "rms": Axis.NOT_CENTERED,
+    "sample": Axis.SAMPLE_VARIANCE,
+    "whole batch": Axis.WHOLE_BATCH,
+    "whole context": Axis.WHOLE_CONTEXT,
 }
 
 
@@ -96,7 +104,7 @@ def altered(body, how, dtype="float32"):
 
 
 def checked(loaded, body, prompts=SEQUENCES):
-    record = gpt2ln_cli.verify(prompts, model=dataclasses.replace(loaded, body=body))
+    record = gpt2ln_cli.verify(prompts, model=with_body(loaded, body))
     return record, {check.name: check for check in record.checks}
 
 
@@ -104,11 +112,11 @@ def checked(loaded, body, prompts=SEQUENCES):
 @pytest.mark.parametrize("how", [*READINGS, "no gain", "no bias", "scaled"])
 def test_it_tells_what_a_model_does_in_every_dtype(loaded, how, dtype):
     record, checks = checked(loaded, altered(loaded.body, how, dtype))
-    reading = READINGS.get(how, None if how == "scaled" else Reading.PER_TOKEN)
+    reading = READINGS.get(how, None if how == "scaled" else Axis.PER_TOKEN)
     assert {trial.verdict for trial in record.sites} == {None if reading is None else reading.value}
     assert [fit.reading for fit in record.readings if fit.fits] == ([] if reading is None else [reading.value])
-    assert checks["axis"].passed == (reading is Reading.PER_TOKEN)
-    assert (reading.value if reading else "no reading that was tried") in checks["axis"].statement
+    assert checks["axis"].passed == (reading is Axis.PER_TOKEN)
+    assert (reading.value if reading else "no axis that was tried") in checks["axis"].statement
     assert checks["heads"].passed == (how != "heads")
     affine = {"no gain": "bias alone", "no bias": "gain alone"}.get(how, "gain and bias")
     if reading is not None:
@@ -135,7 +143,7 @@ def test_one_less_in_the_divisor_is_told_apart_at_the_width_of_gpt2(make_folder,
     record, _ = checked(loaded, loaded.body)
     assert record.behaves_as_gpt2
     record, _ = checked(loaded, altered(loaded.body, "sample", "bfloat16"))
-    assert {trial.verdict for trial in record.sites} == {Reading.SAMPLE_VARIANCE.value}
+    assert {trial.verdict for trial in record.sites} == {Axis.SAMPLE_VARIANCE.value}
 
 
 def test_what_width_and_precision_hide_is_said_and_is_no_success(make_folder):
@@ -170,7 +178,7 @@ def test_the_share_of_exact_numbers_is_that_of_float64(demo):
     record, _ = checked(demo, body)
     modules = dict(body.named_modules())
     states = [raw_states(body, sequence) for sequence in SEQUENCES]
-    for reading, centered in ((Reading.PER_TOKEN, True), (Reading.NOT_CENTERED, False)):
+    for reading, centered in ((Axis.PER_TOKEN, True), (Axis.NOT_CENTERED, False)):
         shares = []
         for trial in record.sites:
             x, y = (np.concatenate([state[trial.name][part] for state in states]) for part in (0, 1))
@@ -178,7 +186,7 @@ def test_the_share_of_exact_numbers_is_that_of_float64(demo):
             from_x = x - x.mean(-1, keepdims=True) * centered
             predicted = from_x / np.sqrt((from_x**2).mean(-1, keepdims=True) + 1e-5) * gain + bias
             shares.append(np.mean(torch.tensor(predicted).bfloat16().double().numpy() == y))
-            if reading is Reading.PER_TOKEN:
+            if reading is Axis.PER_TOKEN:
                 assert trial.exact == pytest.approx(shares[-1], abs=2e-3)  # matrix products of a batch round otherwise
         fit = next(fit for fit in record.readings if fit.reading == reading.value)
         assert fit.exact == pytest.approx(min(shares), abs=0.01)
@@ -206,7 +214,7 @@ def test_it_names_a_single_altered_site(random):
     changed = copy.deepcopy(random.body)
     changed.h[1].ln_1 = Altered(changed.h[1].ln_1, "rms", 3)
     record, checks = checked(random, changed)
-    assert [trial.name for trial in record.sites if trial.verdict != Reading.PER_TOKEN.value] == ["h.1.ln_1"]
+    assert [trial.name for trial in record.sites if trial.verdict != Axis.PER_TOKEN.value] == ["h.1.ln_1"]
     assert checks["axis"].passed is False
     assert "h.1.ln_1" in checks["axis"].statement
 
@@ -222,7 +230,7 @@ def test_what_the_input_cannot_tell_is_undecided_and_no_success(random, capsys, 
     record, checks = checked(random, random.body, [[5]])
     assert checks["axis"].passed is checks["causality"].passed is None
     assert "undecided" in checks["axis"].statement
-    assert all(trial.verdict is None and Reading.PER_TOKEN.value in trial.candidates for trial in record.sites)
+    assert all(trial.verdict is None and Axis.PER_TOKEN.value in trial.candidates for trial in record.sites)
     assert not record.behaves_as_gpt2
     assert main(["verify", "--token-ids", "5", "--model", str(make_folder())]) == 1
     assert "can't decide" in capsys.readouterr().err
@@ -245,7 +253,7 @@ def test_the_differences_are_those_of_float64(body):
         gain, bias = module.weight.double().numpy(), module.bias.double().numpy()
         xhat = x / np.sqrt((x**2).mean(-1, keepdims=True) + 1e-5)
         gaps.append(np.sqrt(np.mean((xhat * gain + bias - y) ** 2)) / np.sqrt(np.mean(y**2)))
-    reading = next(fit for fit in readings if fit.reading == Reading.NOT_CENTERED.value)
+    reading = next(fit for fit in readings if fit.reading == Axis.NOT_CENTERED.value)
     assert reading.rms == pytest.approx(max(gaps), rel=1e-6)
 
 
@@ -260,23 +268,23 @@ def test_each_reading_averages_over_what_its_name_says():
         np.testing.assert_allclose(values.mean(axes), 0, atol=1e-12)
         np.testing.assert_allclose(values.std(axes), 1, rtol=1e-12)
 
-    is_standard(done(Reading.PER_TOKEN), 1)
-    is_standard(done(Reading.FEATURE_OVER_BATCH), 0)
-    is_standard(done(Reading.WHOLE_BATCH), (0, 1))
-    is_standard(done(Reading.PER_HEAD).reshape(7, 3, 4), 2)
-    for part in np.split(done(Reading.FEATURE_OVER_CONTEXT), [4]):
+    is_standard(done(Axis.PER_TOKEN), 1)
+    is_standard(done(Axis.FEATURE_OVER_BATCH), 0)
+    is_standard(done(Axis.WHOLE_BATCH), (0, 1))
+    is_standard(done(Axis.PER_HEAD).reshape(7, 3, 4), 2)
+    for part in np.split(done(Axis.FEATURE_OVER_CONTEXT), [4]):
         is_standard(part, 0)
-    for part in np.split(done(Reading.WHOLE_CONTEXT), [4]):
+    for part in np.split(done(Axis.WHOLE_CONTEXT), [4]):
         is_standard(part, (0, 1))
-    np.testing.assert_allclose((done(Reading.NOT_CENTERED) ** 2).mean(1), 1)
-    np.testing.assert_allclose(done(Reading.SAMPLE_VARIANCE).std(1, ddof=1), 1)
+    np.testing.assert_allclose((done(Axis.NOT_CENTERED) ** 2).mean(1), 1)
+    np.testing.assert_allclose(done(Axis.SAMPLE_VARIANCE).std(1, ddof=1), 1)
 
 
 def test_the_bundled_model_behaves_as_gpt2(demo):
     record = gpt2ln_cli.verify(model=demo)
     assert record.behaves_as_gpt2
     assert [check.passed for check in record.checks] == [True] * 5
-    assert all(trial.verdict == Reading.PER_TOKEN.value and trial.orders > 3 for trial in record.sites)
+    assert all(trial.verdict == Axis.PER_TOKEN.value and trial.orders > 3 for trial in record.sites)
     assert len(record.sites) == 25
 
 
@@ -288,11 +296,11 @@ def test_the_command_says_what_came_out_otherwise(capsys, make_folder, monkeypat
     assert main([*words, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["behaves_as_gpt2"]
     build = loading.build_body
-    monkeypatch.setattr("gpt2ln_cli.model.subject.build_body", lambda *a, **k: altered(build(*a, **k), "rms"))
+    monkeypatch.setattr("gpt2ln_cli.model.build_body", lambda *a, **k: altered(build(*a, **k), "rms"))
     assert main(words) == 1
     out, err = capsys.readouterr()
     assert "OTHERWISE" in out
-    assert Reading.NOT_CENTERED.value in out
+    assert Axis.NOT_CENTERED.value in out
     assert "exit code 1" in err
     assert "axis" in err
 
@@ -306,3 +314,11 @@ def test_a_model_whose_layer_norms_give_nothing_is_no_crash(make_folder):
     assert {reading.rms for reading in record.readings} == {0}
     passed = {check.name: check.passed for check in record.checks}
     assert passed["axis"] is passed["heads"] is None
+
+
+def test_the_context_that_is_added_is_not_flagged(make_folder):
+    """Its first token is one that the prompt has not, and whose embedding is not finite."""
+    folder = make_folder(lambda body: body.wte.weight[4].fill_(math.nan))
+    record = gpt2ln_cli.verify([[1, 2, 3]], model=folder)
+    assert record.companion[0] == 4
+    assert record.warnings == gpt2ln_cli.inspect([[1, 2, 3]], model=folder).warnings == []

@@ -15,11 +15,13 @@ import re
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
 from gpt2ln_cli.errors import CheckpointError, PromptError
+from gpt2ln_cli.leaving import tidied
 
 if TYPE_CHECKING:
     from tokenizers import Encoding, Tokenizer
@@ -82,9 +84,10 @@ def _panics_unheard(raised: list[BaseException]) -> Iterator[None]:
             return
         os.dup2(kept.fileno(), STANDARD_ERROR)
         try:
-            yield
+            # A signal, too, is answered on standard error.
+            with tidied(partial(os.dup2, own, STANDARD_ERROR)):
+                yield
         finally:
-            os.dup2(own, STANDARD_ERROR)
             os.close(own)
             if all(isinstance(error, Exception) for error in raised):
                 kept.seek(0)

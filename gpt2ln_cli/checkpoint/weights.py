@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from gpt2ln_cli.checkpoint.files import Stamp, read_at
 from gpt2ln_cli.checkpoint.header import DTYPES, Place, read_header
 from gpt2ln_cli.checkpoint.tensors import StoredTensor, as_array, from_torch
-from gpt2ln_cli.errors import CheckpointError
+from gpt2ln_cli.errors import CheckpointError, is_want_of_memory
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -103,6 +103,8 @@ def load_pickle(path: Path) -> Any:
     except OSError as error:
         raise CheckpointError(f"can't read {path}: {error.strerror or error}.") from error
     except Exception as error:  # torch's readers raise whatever a damaged file leads them to
+        if is_want_of_memory(error):
+            raise
         raise CheckpointError(f"{path} is damaged, or no file of torch.save ({type(error).__name__}).") from error
 
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from gpt2ln_cli.measure.flags import SiteTally, parameter_flags, run_flags
 from gpt2ln_cli.model import Model, eps_of
-from gpt2ln_cli.model.instrument import Passage, watch
-from gpt2ln_cli.model.subject import Subject
+from gpt2ln_cli.model.instrument import Passage
 from gpt2ln_cli.records import Flag
 from gpt2ln_cli.sites import Site
 
@@ -47,11 +45,3 @@ class Watch:
             *parameter_flags(self.loaded.layer_norms()),
             *run_flags(self.tallies, self.loaded.checkpoint.config.layer_norm_epsilon),
         ]
-
-
-def watched(subject: Subject, sites: Sequence[Site]) -> list[Flag]:
-    """Run the contexts once and flag what was seen; for an experiment whose own runs show it otherwise."""
-    care = Watch(subject.model)
-    for batch, _ in subject.passes():
-        watch(subject.model.body, batch, sites, care.see)
-    return care.flags()

@@ -90,16 +90,20 @@ class Model:
     def layer_norms(self) -> dict[str, LayerNormParameters]:
         """Gain and bias by site name: those that the body has now, or where none was read the checkpoint's.
 
+        What stands at a site and has no such vectors is left out.
+
         Raises:
             CheckpointError: they can't be read.
         """
         if self._body is None:
             return self._checkpoint.layer_norms()
-        modules = {site.name: layer_norm(self._body, site) for site in all_sites(self._checkpoint.config.n_layer)}
-        return {
-            name: LayerNormParameters(gain=vector(module, "weight"), bias=vector(module, "bias"))
-            for name, module in modules.items()
-        }
+        found = {}
+        for site in all_sites(self._checkpoint.config.n_layer):
+            module = layer_norm(self._body, site)
+            gain, bias = (learned(module, name, self._body.config.n_embd) for name in ("weight", "bias"))
+            if gain is not None or bias is not None or getattr(module, "weight", module) is None:
+                found[site.name] = LayerNormParameters(gain=gain, bias=bias)
+        return found
 
 
 @checked
@@ -134,14 +138,18 @@ def load(
     return Model(found, heads=heads, prefix=prefix, device=device, dtype=dtype)
 
 
-def as_model(model: str | Path | Model) -> Model:
+def as_model(model: str | Path | Model, name: str = "model") -> Model:
     """The model itself, or the one of that name.
+
+    Args:
+        model: either.
+        name: of the argument that it was given as.
 
     Raises:
         UsageError: it is neither.
         CheckpointError: the checkpoint can't be found, read or trusted.
     """
-    return model if isinstance(model, Model) else load(model)
+    return model if isinstance(model, Model) else load(checkpoint_name(name, model))
 
 
 def layer_norm(body: GPT2Model, site: Site) -> nn.LayerNorm:
@@ -155,10 +163,13 @@ def eps_of(body: GPT2Model, site: Site) -> float:
     return float(getattr(layer_norm(body, site), "eps", body.config.layer_norm_epsilon))
 
 
-def vector(module: nn.Module, name: Literal["weight", "bias"]) -> NDArray[np.float64] | None:
-    """A LayerNorm's gain (``weight``) or bias in float64, (features,); None where it has none."""
+def learned(module: nn.Module, name: Literal["weight", "bias"], width: int) -> NDArray[np.float64] | None:
+    """A LayerNorm's gain (``weight``) or bias, (features,); None where the module has none of that width."""
     parameter: torch.Tensor | None = getattr(module, name, None)
-    return None if parameter is None else parameter.detach().double().cpu().numpy()
+    if parameter is None or getattr(parameter, "shape", None) != (width,):
+        return None
+    values: NDArray[np.float64] = parameter.detach().cpu().double().numpy()
+    return values
 
 
 def head_weight(model: Model) -> torch.Tensor:

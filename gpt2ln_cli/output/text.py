@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import msgspec
-
-from gpt2ln_cli.output.blocks import Column
+if TYPE_CHECKING:
+    from gpt2ln_cli.output.blocks import Column
 
 MISSING = "-"
 
@@ -65,5 +64,7 @@ def cell(column: Column, value: Any) -> str:
     if form == "token":
         return quoted(value)
     if form == "json" and not isinstance(value, str):
+        import msgspec
+
         return visible(msgspec.json.encode(value).decode())
     return visible(str(value))

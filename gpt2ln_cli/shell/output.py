@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from gpt2ln_cli import output
 from gpt2ln_cli.errors import UsageError
-from gpt2ln_cli.output.blocks import RECORD
 from gpt2ln_cli.shell import output_file
 
 if TYPE_CHECKING:
@@ -72,4 +71,6 @@ class Output:
 
 def table_names(command: str) -> tuple[str, ...]:
     """The tables that a command's view may have."""
+    from gpt2ln_cli.output.blocks import RECORD
+
     return (*import_module(f"gpt2ln_cli.commands.{command}.view").TABLES, RECORD)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import stat
 import sys
@@ -18,6 +17,11 @@ import click
 
 from gpt2ln_cli.errors import UsageError
 from gpt2ln_cli.leaving import tidied
+
+try:
+    import fcntl
+except ImportError:  # Windows, where no file is locked, so that nothing is ever known to be a leftover
+    fcntl = None  # type: ignore[assignment]
 
 # What is not yet whole has a short name of its own: the output's may have all the bytes that a file system allows.
 PREFIX, SUFFIX = ".gpt2ln-", ".partial"
@@ -164,7 +168,7 @@ def _opened(output: str) -> contextlib.AbstractContextManager[TextIO]:
         return _as_text(os.dup(descriptor))
     there = _status(output)
     if there is not None and not stat.S_ISREG(there.st_mode):
-        return _as_text(os.open(output, os.O_WRONLY | os.O_NOCTTY))
+        return _as_text(os.open(output, os.O_WRONLY | getattr(os, "O_NOCTTY", 0)))
     return _replaced(Path(output).resolve())
 
 
@@ -177,16 +181,18 @@ def _replaced(target: Path) -> Iterator[TextIO]:
     """A new file, which takes the target's place, and its permissions, once it is written whole."""
     _remove_leftovers(target.parent)
     descriptor, path = _new_partial(target.parent)
-    with (
-        tidied(partial(path.unlink, missing_ok=True)),
-        _as_text(descriptor) as stream,
-    ):
-        yield stream
-        stream.flush()
-        there = _status(target)
-        os.fchmod(descriptor, stat.S_IMODE(there.st_mode) if there is not None else 0o666 & ~_umask())
-        os.fsync(descriptor)
-        path.replace(target)
+    with tidied(partial(path.unlink, missing_ok=True)):
+        with _as_text(descriptor) as stream:
+            yield stream
+            stream.flush()
+            there = _status(target)
+            if fcntl is not None:
+                os.fchmod(descriptor, stat.S_IMODE(there.st_mode) if there is not None else 0o666 & ~_umask())
+            os.fsync(descriptor)
+            if fcntl is not None:  # while it is locked
+                path.replace(target)
+        if fcntl is None:  # Windows renames no open file
+            path.replace(target)
 
 
 def _umask() -> int:
@@ -199,6 +205,8 @@ def _new_partial(folder: Path) -> tuple[int, Path]:
     """An empty file of a name that nobody could foresee, held by a lock for as long as its writer lives."""
     while True:
         descriptor, name = tempfile.mkstemp(prefix=PREFIX, suffix=SUFFIX, dir=folder)
+        if fcntl is None:
+            return descriptor, Path(name)
         with contextlib.suppress(OSError):  # a file system without locks, where nothing is ever a leftover
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         # Another run may have taken it for a leftover before it was locked.
@@ -209,6 +217,8 @@ def _new_partial(folder: Path) -> tuple[int, Path]:
 
 def _remove_leftovers(folder: Path) -> None:
     """Remove what killed runs left in the folder: partial files that nobody holds a lock on any more."""
+    if fcntl is None:
+        return
     for path in folder.glob(f"{PREFIX}*{SUFFIX}"):
         # Another's, which may not be touched, or removed meanwhile, or in use.
         with contextlib.suppress(OSError):

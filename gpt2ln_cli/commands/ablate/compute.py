@@ -81,19 +81,19 @@ def replace_all(subject: Subject, sites: Sequence[Site]) -> Ablation:
     plain = [_run(body, REAL, {}, batch, watched, steps, see) for batch, _ in subject.passes()]
     places = {site: place_of(body, site, np.concatenate(sigma), lengths) for site, sigma in sigmas.items()}
     # Batch by batch, so that no more than the real model's hidden states is ever kept of all tokens.
-    parts: list[list[Predictions]] = [[] for _ in (REAL, *tried)]
+    predictions = [Predictions.room_for(sum(lengths)) for _ in (REAL, *tried)]
+    done = 0
     for (batch, rows), outcome in zip(subject.passes(), plain, strict=True):
         outcomes = [outcome, *(_run(body, variant, places, batch, [FINAL], steps) for variant in tried)]
         # The token after each; after the last of a sequence comes the next one's first, which `has_next` leaves out.
         targets = torch.tensor(
             np.roll(np.concatenate([context.token_ids for _, context in rows]), -1), device=head.device
         )
-        for of_variant, chunks in zip(parts, predict(outcomes, targets, head), strict=True):
-            of_variant += chunks
+        predict(outcomes, targets, head, predictions, done)
+        done += len(targets)
 
     first = np.zeros_like(has_next)
     first[first_tokens(lengths)] = True
-    predictions = [Predictions.joined(of_variant) for of_variant in parts]
     real, _, *replaced = (
         _describe(variant, predicted, predictions[0], has_next, first)
         for variant, predicted in zip((REAL, *tried), predictions, strict=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -41,19 +41,39 @@ class Predictions:
     """As of the outcome."""
 
     @classmethod
-    def joined(cls, parts: Sequence[Predictions]) -> Predictions:
-        """Those of several parts, in order."""
-        return cls(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(cls)))
+    def room_for(cls, tokens: int) -> Predictions:
+        """Arrays to be filled, part by part."""
+        return cls(
+            loss=np.empty(tokens),
+            kl=np.empty(tokens),
+            same_top=np.empty(tokens, dtype=bool),
+            finite=np.empty(tokens, dtype=bool),
+            residual=np.empty(tokens),
+        )
 
 
-def predict(outcomes: Sequence[Outcome], targets: torch.Tensor, head: torch.Tensor) -> list[list[Predictions]]:
-    """Every outcome's predictions, held against the first's, in chunks."""
-    parts: list[list[Predictions]] = [[] for _ in outcomes]
+def predict(
+    outcomes: Sequence[Outcome],
+    targets: torch.Tensor,
+    head: torch.Tensor,
+    predictions: Sequence[Predictions],
+    first: int,
+) -> None:
+    """Predict from every outcome of a batch, and hold it against the first's.
+
+    Args:
+        outcomes: of the batch.
+        targets: the token after each.
+        head: (vocabulary, features).
+        predictions: of each outcome, to be filled. What is kept must not be made between tensors over the vocabulary:
+            it would stand between them on the heap, and nothing large would fit where something large was.
+        first: where in them the batch's tokens begin.
+    """
     with undisturbed(head.device):
         for start in range(0, len(targets), CHUNK):
             chunk = slice(start, start + CHUNK)
             real: tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None = None
-            for outcome, predicted in zip(outcomes, parts, strict=True):
+            for outcome, predicted in zip(outcomes, predictions, strict=True):
                 logits = torch.nn.functional.linear(outcome.hidden[chunk], head)
                 finite, top = logits.isfinite().all(dim=-1), logits.argmax(dim=-1)
                 log_probability = logits.log_softmax(dim=-1, dtype=torch.float64)
@@ -62,13 +82,9 @@ def predict(outcomes: Sequence[Outcome], targets: torch.Tensor, head: torch.Tens
                 real = (log_probability, log_probability.exp(), top) if real is None else real
                 # In place: a row over the vocabulary is what takes the memory here.
                 kl = (real[0] - log_probability).mul_(real[1]).sum(dim=-1)
-                predicted.append(
-                    Predictions(
-                        loss=loss.cpu().numpy(),
-                        kl=kl.cpu().numpy(),
-                        same_top=((top == real[2]) & finite).cpu().numpy(),
-                        finite=finite.cpu().numpy(),
-                        residual=outcome.residual[chunk],
-                    )
-                )
-    return parts
+                part = slice(first + start, first + start + len(top))
+                predicted.loss[part] = loss.cpu().numpy()
+                predicted.kl[part] = kl.cpu().numpy()
+                predicted.same_top[part] = ((top == real[2]) & finite).cpu().numpy()
+                predicted.finite[part] = finite.cpu().numpy()
+                predicted.residual[part] = outcome.residual[chunk]

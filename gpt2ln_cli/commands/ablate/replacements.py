@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from gpt2ln_cli.measure.axes import Axis, Floats, normalized
 from gpt2ln_cli.measure.rounding import last_place
-from gpt2ln_cli.model import eps_of, layer_norm, vector
+from gpt2ln_cli.model import eps_of, layer_norm, learned
 from gpt2ln_cli.sites import Site
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ def first_tokens(lengths: Sequence[int]) -> NDArray[np.int64]:
 def place_of(body: GPT2Model, site: Site, sigma: Floats, lengths: Sequence[int]) -> Place:
     """A site's place, from the real model's sigma of the tokens of all sequences."""
     module, config = layer_norm(body, site), body.config
-    gain, bias = vector(module, "weight"), vector(module, "bias")
+    gain, bias = (learned(module, name, config.n_embd) for name in ("weight", "bias"))
     first = np.zeros(len(sigma), dtype=bool)
     first[first_tokens(lengths)] = True
     return Place(

@@ -46,7 +46,7 @@ class TokenAtSite(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ]
     rounding: Annotated[
-        float,
+        float | None,
         Meta(description="What ``rebuilt_error`` may be at most, where it is the rounding of y alone."),
     ]
     rebuilt: Annotated[

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from gpt2ln_cli.measure.axes import Axis, Floats, standardized
 from gpt2ln_cli.measure.rounding import arithmetic, last_place, reproduced
-from gpt2ln_cli.model import Model, eps_of, layer_norm, vector
+from gpt2ln_cli.model import Model, eps_of, layer_norm, learned
 from gpt2ln_cli.model.instrument import Passage, watch
 from gpt2ln_cli.model.subject import Subject
 from gpt2ln_cli.sites import Site
@@ -42,8 +42,8 @@ def undo(loaded: Model, passage: Passage) -> Undone:
     """Take gain and bias off a site's output, so that what is left is what the module itself made of x."""
     module, eps = layer_norm(loaded.body, passage.site), eps_of(loaded.body, passage.site)
     dtype = loaded.body.dtype
-    gain, bias = vector(module, "weight"), vector(module, "bias")
     x, y = passage.x, passage.y
+    gain, bias = learned(module, "weight", x.shape[1]), learned(module, "bias", x.shape[1])
     gain = np.ones(x.shape[1]) if gain is None else gain
     bias = np.zeros(x.shape[1]) if bias is None else bias
     by_definition, scale = standardized(Axis.PER_TOKEN, x, [len(x)], heads=1, eps=eps)

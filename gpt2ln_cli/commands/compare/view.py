@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from rich.cells import cell_len
-
 from gpt2ln_cli.commands.compare.record import (
     ComparedToken,
     Cosines,
@@ -193,6 +191,8 @@ def _named(token: ComparedToken) -> str:
 
 def _labels(setting: Setting) -> list[str]:
     """The words themselves where they are short and differ, else numbers that the legend explains."""
+    from rich.cells import cell_len
+
     tokens = setting.tokens
     texts = [visible(token.text) if token.text is not None else f"id {token.token_id}" for token in tokens]
     if len(set(texts)) == len(texts) and all(0 < cell_len(text) <= LABEL_WIDTH for text in texts):

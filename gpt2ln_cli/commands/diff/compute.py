@@ -63,11 +63,12 @@ def diff(
         PromptError: as for :func:`gpt2ln_cli.inspect`.
     """
     if prompts is None:
+        given: dict[str, object] = {**running}
         refuse_without_effect(
             "without prompts, when gains and biases alone are compared",
-            **{name: (value, SHARED[name]) for name, value in running.items() if name != "progress"},
+            **{name: (given[name], SHARED[name]) for name in SHARED if name in given and name != "progress"},
         )
-    models = as_model(model_a), as_model(model_b)
+    models = as_model(model_a, "model_a"), as_model(model_b, "model_b")
     check_same_shape(*(model.checkpoint for model in models))
     chosen = select_sites(models[0].checkpoint.config.n_layer, layer_list(layers), sites)
     runs = None if prompts is None else _runs(models, prompts, layers, sites, running)
@@ -79,11 +80,12 @@ def diff(
             [*parameter_flags(vectors), *eps_flags(model.info.eps)]
             for model, vectors in zip(models, learned, strict=True)
         ]
+    infos = [model.info if runs else model.info.unrun() for model in models]
     compared = [compare_site(site, learned[0][site.name], learned[1][site.name], top=top, runs=runs) for site in chosen]
     return strictly(
         Difference(
-            model_a=models[0].info,
-            model_b=models[1].info,
+            model_a=infos[0],
+            model_b=infos[1],
             prompts=runs[0].prompts if runs else None,
             sites=compared,
             changed_sites=sum(

@@ -39,6 +39,6 @@ def params(
     vectors = source.layer_norms()
     chosen = select_sites(source.checkpoint.config.n_layer, layer_list(layers), sites)
     described = [describe(site, vectors[site.name], top=top) for site in chosen]
-    info = source.info
+    info = source.info.unrun()
     flags = [*parameter_flags(vectors), *eps_flags(info.eps)]
     return strictly(Parameters(model=info, sites=described, verdict=judge(described), warnings=flags))

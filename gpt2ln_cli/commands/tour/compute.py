@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
+
 from gpt2ln_cli.checkpoint import DEFAULT_MODEL
 from gpt2ln_cli.commands.ablate.compute import ablate
 from gpt2ln_cli.commands.ablate.record import Ablation
@@ -62,13 +64,7 @@ def which_axis(trial: Verification) -> Answer:
         ),
         answer=f"Axis: {statements['axis']} Heads: {statements['heads']}",
         table=TourTable(
-            headings=[
-                "if it normalized ...",
-                "pairs at a site",
-                "rms difference",
-                "share reproduced",
-                "sites that fit",
-            ],
+            headings=["if it normalized ...", "pairs", "rms error", "reproduced", "sites that fit"],
             rows=[[fit.reading, fit.statistics, fit.rms, fit.reproduced, fit.fits] for fit in trial.readings],
         ),
         more="gpt2ln verify",
@@ -174,7 +170,7 @@ def tour(*, model: str | Path | Model = DEFAULT_MODEL) -> Tour:
     learners = count(tokens=1024, layers=config.n_layer, width=config.n_embd, heads=config.n_head)
     some_layers = range(0, config.n_layer, max(1, config.n_layer // 4))
     words, shared, ablation = compare(model=source), compare(model=source, context=True), ablate(model=source)
-    return strictly(
+    record = strictly(
         Tour(
             model=source.info,
             answers=[
@@ -188,3 +184,6 @@ def tour(*, model: str | Path | Model = DEFAULT_MODEL) -> Tour:
             warnings=united(*(record.warnings for record in (run, trial, words, shared, ablation))),
         )
     )
+    # The figures are of records in which what is not finite is null already.
+    cells = [cell for answer in record.answers for row in answer.table.rows for cell in row]
+    return msgspec.structs.replace(record, nonfinite=cells.count(None))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
@@ -13,7 +13,7 @@ import torch
 from gpt2ln_cli.commands.verify.record import AxisFit, SiteTrial
 from gpt2ln_cli.measure.axes import Axis, Floats, standardized, statistics
 from gpt2ln_cli.measure.rounding import LEVEL, arithmetic, last_place, relative_to, reproduced, rounded
-from gpt2ln_cli.model import eps_of, layer_norm, vector
+from gpt2ln_cli.model import eps_of, layer_norm, learned
 from gpt2ln_cli.model.batch import Batch
 from gpt2ln_cli.model.instrument import Passage, watch
 from gpt2ln_cli.model.subject import Subject
@@ -98,8 +98,8 @@ class AxisTrial:
         """Try every axis on one site's passage."""
         module, dtype = layer_norm(self.body, passage.site), self.body.dtype
         heads, eps = self.body.config.n_head, eps_of(self.body, passage.site)
-        gain, bias = vector(module, "weight"), vector(module, "bias")
         x, y = passage.x, passage.y
+        gain, bias = learned(module, "weight", x.shape[1]), learned(module, "bias", x.shape[1])
         one, none = np.ones(1), np.zeros(1)
         affines = {
             affine: (gain if use_gain and gain is not None else one, bias if use_bias and bias is not None else none)
@@ -150,13 +150,14 @@ def minibatches(subject: Subject) -> tuple[list[list[list[int]]], list[int] | No
 
 
 def try_axes(
-    body: GPT2Model, batches: Sequence[Sequence[Sequence[int]]]
+    body: GPT2Model, batches: Sequence[Sequence[Sequence[int]]], also: Callable[[Passage], None] | None = None
 ) -> tuple[list[AxisFit], list[SiteTrial], float]:
     """Hold every axis against what every LayerNorm of the model computed.
 
     Args:
         body: the model.
         batches: token ids of the contexts of each batch.
+        also: is shown what the axes are tried on.
 
     Returns:
         The axes over all sites, GPT-2's own first; the sites in forward order; and what rounding may make of
@@ -164,9 +165,15 @@ def try_axes(
     """
     trial = AxisTrial(body)
     sites = all_sites(body.config.n_layer)
+
+    def see(passage: Passage) -> None:
+        trial.see(passage)
+        if also is not None:
+            also(passage)
+
     for sequences in batches:
         trial.lengths = [len(sequence) for sequence in sequences]
-        watch(body, Batch.of(sequences), sites, trial.see)
+        watch(body, Batch.of(sequences), sites, see)
     axes = []
     for axis in Axis:
         fits = [(trial.sites[site], trial.sites[site].best(axis)[1]) for site in sites]

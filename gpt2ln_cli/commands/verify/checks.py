@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from gpt2ln_cli.commands.verify.record import AxisFit, Check, SiteTrial
 from gpt2ln_cli.measure.axes import Axis
 from gpt2ln_cli.measure.rounding import LEVEL
-from gpt2ln_cli.model import layer_norm, vector
+from gpt2ln_cli.model import layer_norm, learned
 from gpt2ln_cli.records import ModelInfo
 from gpt2ln_cli.sites import all_sites
 
@@ -89,17 +89,18 @@ def check_heads(body: GPT2Model, axes: Sequence[AxisFit], trials: Sequence[SiteT
 def check_gain_and_bias(body: GPT2Model, trials: Sequence[SiteTrial]) -> Check:
     """Whether y = gain * xhat + bias, with the gain and bias that the checkpoint has."""
     has: dict[str, str] = {}
-    learned = 0
+    trained = 0
+    width = body.config.n_embd
     for site, trial in zip(all_sites(body.config.n_layer), trials, strict=True):
         module = layer_norm(body, site)
-        gain, bias = vector(module, "weight"), vector(module, "bias")
+        gain, bias = learned(module, "weight", width), learned(module, "bias", width)
         has[trial.name] = {
             (True, True): "gain and bias",
             (True, False): "gain alone",
             (False, True): "bias alone",
             (False, False): "neither",
         }[gain is not None, bias is not None]
-        learned += bool((gain is not None and (gain != 1).any()) or (bias is not None and (bias != 0).any()))
+        trained += bool((gain is not None and (gain != 1).any()) or (bias is not None and (bias != 0).any()))
     off = [trial for trial in trials if not trial.candidates or trial.affine != has[trial.name]]
     if off:
         used = sorted({trial.affine if trial.candidates else "no use of them that was tried" for trial in off})
@@ -116,7 +117,7 @@ def check_gain_and_bias(body: GPT2Model, trials: Sequence[SiteTrial]) -> Check:
         name="gain and bias",
         passed=True,
         statement=(
-            f"y = gain * xhat + bias reproduces every output to {worst:.1e}; gain or bias are learned at {learned} of "
+            f"y = gain * xhat + bias reproduces every output to {worst:.1e}; gain or bias are learned at {trained} of "
             f"{len(trials)} sites."
         ),
     )

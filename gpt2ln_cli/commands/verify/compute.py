@@ -14,11 +14,11 @@ from gpt2ln_cli.commands.verify.checks import check_axis, check_gain_and_bias, c
 from gpt2ln_cli.commands.verify.independence import check_batch_independence, check_causality
 from gpt2ln_cli.commands.verify.record import Verification
 from gpt2ln_cli.measure.rounding import LEVEL
-from gpt2ln_cli.measure.watching import watched
+from gpt2ln_cli.measure.watching import Watch
 from gpt2ln_cli.model import Model, as_model
+from gpt2ln_cli.model.instrument import Passage
 from gpt2ln_cli.model.subject import Prompts, Running, Subject, prepare
 from gpt2ln_cli.records import strictly
-from gpt2ln_cli.sites import all_sites
 
 VERIFIED = ("The war was over, but the hatred was not.", "war violence hate fear")
 
@@ -34,7 +34,14 @@ def try_all(subject: Subject) -> Verification:
     body, info = subject.model.body, subject.model.info
     batches, added = minibatches(subject)
     first = subject.contexts[0].token_ids
-    axes, trials, rounding = try_axes(body, batches)
+    care = Watch(subject.model)
+    # Of the contexts that were given: one that was added comes after the only one of them.
+    given = slice(None if added is None else len(first))
+
+    def see(passage: Passage) -> None:
+        care.see(Passage(passage.site, passage.x[given], passage.y[given]))
+
+    axes, trials, rounding = try_axes(body, batches, see)
     axis = check_axis(trials, info)
     checks = [
         axis,
@@ -54,7 +61,7 @@ def try_all(subject: Subject) -> Verification:
         sites=trials,
         checks=checks,
         behaves_as_gpt2=bool(axis.passed) and all(check.passed is not False for check in checks),
-        warnings=watched(subject, all_sites(body.config.n_layer)),
+        warnings=care.flags(),
     )
 
 

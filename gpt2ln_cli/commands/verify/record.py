@@ -115,7 +115,7 @@ class Verification(Record, frozen=True, kw_only=True):
     prompts: list[PromptInfo]
     readings: Annotated[list[AxisFit], Meta(description="GPT-2's own first.")]
     rounding: Annotated[
-        float,
+        float | None,
         Meta(
             description=(
                 "What rounding to the dtype may make of rms(y - predicted y) / rms(y) over the right axis, at the "

@@ -41,11 +41,12 @@ def draw(record: Verification) -> Figure:
     readings, rounding = record.readings, record.rounding
     figure = new_figure(0.85 + 0.29 * len(readings))
     axes = figure.subplots()
-    seen = [one.rms for one in readings if one.rms]
-    left, right = min(rounding, *seen, rounding) / 10, max(rounding, *seen, 1.0)
+    seen = [value for value in (rounding, *(one.rms for one in readings)) if value]
+    left, right = min([*seen, 1.0]) / 10, max([*seen, 1.0])
     axes.set_xscale("log")
     axes.set_xlim(left, right * (right / left) ** ROOM)
-    axes.axvspan(left, rounding, color=PALE, alpha=0.6, linewidth=0)
+    if rounding is not None:
+        axes.axvspan(left, rounding, color=PALE, alpha=0.6, linewidth=0)
     for row, one in enumerate(readings):
         if one.rms is None:
             axes.annotate("not finite", (left, row), xytext=(5, 0), **BESIDE)
