@@ -15,6 +15,7 @@ from gpt2ln_cli.commands.verify.view import view as verified
 from gpt2ln_cli.output import html
 from gpt2ln_cli.output.blocks import Code, Fact, Facts, Heading, Paragraph, View
 from gpt2ln_cli.output.text import number, percent
+from gpt2ln_cli.quantities import QUANTITIES
 
 
 def page_of(view, **how):
@@ -55,9 +56,7 @@ def test_every_token_has_its_row_with_the_records_numbers(inspection):
             [
                 str(row.sequence),
                 str(row.position),
-                *map(number, (row.mean, row.sigma, row.pre_norm, row.normalized_norm, row.post_norm)),
-                *map(number, (row.max_deviation, row.excess_kurtosis)),
-                percent(row.mean_share),
+                *((percent if each.share else number)(getattr(row, name)) for name, each in QUANTITIES.items()),
             ]
             for row in rows
         ]

@@ -271,7 +271,7 @@ def test_the_controls_change_what_is_drawn(record, open_page):
         later = grid(record, quantity)[:, 1:]
         assert legend(page) == pytest.approx([later.min(), later.max()], rel=6e-4)
         assert page.is_disabled("#log") == bool((later < 0).any())
-    page.select_option("#quantity", str(QUANTITIES.index("sigma")))
+    page.select_option("#quantity", str(list(QUANTITIES).index("sigma")))
     sigma = grid(record, "sigma")
     site, place = np.unravel_index(sigma[:, 1:].argmax(), sigma[:, 1:].shape)
     assert pixel(page, int(place) + 1, int(site)) == list(VIRIDIS[-1])

@@ -13,9 +13,10 @@ from contract import validator
 from jsonschema import Draft202012Validator, ValidationError
 
 import gpt2ln_cli
+from gpt2ln_cli import quantities
 from gpt2ln_cli.app import gpt2ln, main
-from gpt2ln_cli.commands.inspect import record as inspected
 from gpt2ln_cli.commands.schema.compute import WITH_RECORD
+from gpt2ln_cli.quantities import QUANTITIES
 from gpt2ln_cli.records import SCHEMA_VERSION
 
 STORED = Path(__file__).parent / "schema.json"
@@ -77,14 +78,14 @@ def test_it_tells_a_wrong_document():
 
 def test_descriptions_are_what_stands_at_the_fields():
     """Read from the source, not from its classes."""
-    tree = ast.parse(Path(inspected.__file__).read_text(encoding="utf-8"))
-    (row,) = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "Row"]
-    (field,) = [node for node in row.body if isinstance(node, ast.AnnAssign) and node.target.id == "max_deviation"]
-    (said,) = [node.value.value for node in ast.walk(field) if isinstance(node, ast.keyword)]
+    tree = ast.parse(Path(quantities.__file__).read_text(encoding="utf-8"))
+    found = {node.target.id: node for node in ast.walk(tree) if isinstance(node, ast.AnnAssign)}
+    said = {
+        name: [node.value for node in ast.walk(found[name]) if isinstance(node, ast.Constant)] for name in QUANTITIES
+    }
     described = gpt2ln_cli.schema("stats")["$defs"]["Row"]["properties"]
-    assert described["max_deviation"]["description"] == said
-    for name in ("mean", "sigma", "pre_norm", "normalized_norm", "post_norm", "excess_kurtosis", "mean_share"):
-        assert described[name]["description"]
+    for name in QUANTITIES:
+        assert described[name]["description"] in said[name]
 
 
 def test_the_version_is_said():

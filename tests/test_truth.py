@@ -12,6 +12,7 @@ from transformers import GPT2Model
 
 import gpt2ln_cli
 from gpt2ln_cli.model.instrument import Batch, Instrument
+from gpt2ln_cli.quantities import QUANTITIES as ENTRIES
 from gpt2ln_cli.sites import Site, all_sites
 
 QUANTITIES = ("sigma", "pre_norm", "normalized_norm", "post_norm", "max_deviation", "excess_kurtosis")
@@ -108,7 +109,9 @@ def test_constant_tokens_have_no_spread(make_folder):
         assert row.mean_share == pytest.approx(1)
         assert row.max_deviation is None
         assert row.excess_kurtosis is None
-    assert record.nonfinite == 4
+    of_shape = [name for name, quantity in ENTRIES.items() if quantity.shape]
+    assert all(getattr(row, name) is None for row in record.rows for name in of_shape)
+    assert record.nonfinite == 2 * len(of_shape)
 
 
 def test_summaries_are_means_and_extremes_over_tokens(demo, plain_demo):

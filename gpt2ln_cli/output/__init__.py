@@ -55,7 +55,7 @@ def write(
         stream: where to.
         table: which of the view's tables, with all its columns; None is the main one where a format writes but one, and
             else all.
-        everything: whether a format that a person reads shows the columns that are for data alone, too.
+        everything: whether a format that a person reads shows the columns and tables that are for data alone, too.
         csv_safe: put ``'`` before each text of a csv that a spreadsheet would take for a formula.
 
     Raises:
@@ -69,7 +69,9 @@ def write(
     if chosen.one_table:
         module.write(view, view.table(table).for_data(), stream, **({"safe": True} if csv_safe else {}))
     elif chosen.document:
-        shown = view if table is None else replace(view, blocks=[view.table(table)], more=())
+        from gpt2ln_cli.output.layout import laid_out
+
+        shown = replace(view, blocks=laid_out(view, table=table, everything=everything))
         module.write(shown, stream, everything=everything or table is not None)
     else:
         module.write(view, stream)

@@ -119,6 +119,8 @@ class Column:
     """The field that holds it, where that is a struct within the row's."""
     data: bool = True
     """Whether data formats have it; not where it only puts other columns into words."""
+    place: int = 0
+    """Where it stands in data formats, whose order is that of the record's fields however a person's table is laid."""
 
     @property
     def form(self) -> Form:
@@ -161,6 +163,7 @@ class Table:
     def for_data(self) -> Table:
         """The table without what is only for reading."""
         kept = [index for index, column in enumerate(self.columns) if column.data]
+        kept.sort(key=lambda index: self.columns[index].place)
         columns = [self.columns[index] for index in kept]
         return replace(
             self, columns=columns, totals=None, rows=lambda: ([row[index] for index in kept] for row in self.rows())
@@ -239,11 +242,6 @@ class View:
     title: str | None = None
     """Of a page; None names the command."""
 
-    def laid_out(self, *, everything: bool) -> list[Block]:
-        """The blocks; with everything, also each table that is for data alone, under its name."""
-        more = self.more if everything else ()
-        return [*self.blocks, *(block for table in more for block in (Heading(table.name), table))]
-
     def tables(self) -> dict[str, Table]:
         """All tables by name; ``record`` has one row, with what stands outside of the record's lists."""
         tables = [block for block in [*self.blocks, *self.more] if isinstance(block, Table)]
@@ -315,8 +313,9 @@ def table_of(
     unknown = set(looks) - {column.name for column, _ in cells}
     assert not unknown, f"{name} has no columns {unknown}"
     order = [*looks, *(column.name for column, _ in cells if column.name not in looks)]
+    places = {column.name: place for place, (column, _) in enumerate(cells)}
     cells.sort(key=lambda cell: order.index(cell[0].name))
-    columns = [replace(column, look=looks.get(column.name)) for column, _ in cells]
+    columns = [replace(column, look=looks.get(column.name), place=places[column.name]) for column, _ in cells]
 
     def rows() -> Iterator[Row]:
         for item in items() if callable(items) else items:

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from gpt2ln_cli.output.blocks import Fact, Facts, Paragraph, Quote, Quotes
+from gpt2ln_cli.output.blocks import Fact, Facts, Paragraph, Quote, Quotes, Table, table_of
+from gpt2ln_cli.records import Flag, PromptInfo
 
 if TYPE_CHECKING:
-    from gpt2ln_cli.records import Flag, ModelInfo, PromptInfo
+    from gpt2ln_cli.records import ModelInfo
 
+# Of tables.
+PROMPTS, WARNINGS = "prompts", "warnings"
 # Sites named in a warning that many share.
 WARNED_SITES = 3
 # Prompts on a page, and characters of each.
@@ -46,6 +49,16 @@ def warnings(flags: Sequence[Flag]) -> Iterator[Paragraph]:
         more = f" and {len(names) - WARNED_SITES} more" if names[WARNED_SITES:] else ""
         shown = f"{', '.join(names[:WARNED_SITES])}{more}: " if names else ""
         yield Paragraph(f"warning: {shown}{message}.", "warning")
+
+
+def prompts_table(prompts: Sequence[PromptInfo]) -> Table:
+    """The sequences in full, for data."""
+    return table_of(PROMPTS, PromptInfo, prompts)
+
+
+def warnings_table(flags: Sequence[Flag]) -> Table:
+    """What was flagged, each at its site, for data."""
+    return table_of(WARNINGS, Flag, flags)
 
 
 def quotes(prompts: Sequence[PromptInfo]) -> Quotes:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 
-from gpt2ln_cli.output.blocks import Column, Look, Row, Table
+from gpt2ln_cli.output.blocks import RECORD, Block, Column, Fact, Facts, Heading, Look, Row, Table, View
 from gpt2ln_cli.output.text import cell
 
 
@@ -30,6 +30,34 @@ class Sheet:
     """Whether each row stands out."""
     totals: bool
     """Whether the last row is one of totals."""
+
+
+def laid_out(view: View, *, table: str | None = None, everything: bool = False) -> list[Block]:
+    """What is read of a view.
+
+    Args:
+        view: the view.
+        table: the name of the only table that is; None for all blocks.
+        everything: whether they are followed by each table that is for data alone and has rows, under its name.
+
+    Raises:
+        UsageError: the view has no such table.
+    """
+    if table is not None:
+        return [_one(view.table(table))]
+    blocks = list(view.blocks)
+    if everything:
+        more = [one for one in [*view.more, view.table(RECORD)] if next(one.rows(), None) is not None]
+        blocks += [block for one in more for block in (Heading(one.name), _one(one))]
+    return blocks
+
+
+def _one(table: Table) -> Block:
+    """The table; that of the record has one row, whose columns are read below one another."""
+    if table.name != RECORD:
+        return table
+    (row,) = table.rows()
+    return Facts([Fact(column.name, cell(column, value)) for column, value in zip(table.columns, row, strict=True)])
 
 
 def sheets(table: Table, *, everything: bool = False) -> Iterator[Sheet]:
@@ -99,8 +127,9 @@ def _sheet(
     title: str, columns: Sequence[Column], rows: Sequence[Row], stressed: Sequence[bool], *, totals: bool
 ) -> Sheet:
     looks = [column.look or Look(column.name) for column in columns]
-    keys = [index for index, look in enumerate(looks) if look.key]
-    others = [index for index, look in enumerate(looks) if not look.key]
+    # Where none tells what a row is of, the first does.
+    keys = [index for index, look in enumerate(looks) if look.key] or [0]
+    others = [index for index in range(len(looks)) if index not in keys]
 
     def group(title: str, chosen: Sequence[int]) -> Group:
         return Group(
@@ -112,7 +141,8 @@ def _sheet(
     return Sheet(
         title,
         group("", keys),
-        [group(title, list(chosen)) for title, chosen in groupby(others, lambda index: looks[index].group)],
+        [group(title, list(chosen)) for title, chosen in groupby(others, lambda index: looks[index].group)]
+        or [group("", [])],
         stressed,
         totals,
     )

@@ -17,16 +17,16 @@ if TYPE_CHECKING:
 MARKUP = re.compile(r"([\\`*{}\[\]<>#!|~&$]|(?<!\w)_|_(?!\w))")
 
 
-def write(view: View, stream: TextIO, *, everything: bool = False) -> None:
+def write(view: View, stream: TextIO, *, everything: bool = True) -> None:  # noqa: ARG001
     """Write the view's blocks; a grid, which is a picture, has its numbers in the table of rows.
 
     Args:
         view: what to show.
         stream: where to.
-        everything: whether the tables that are for data alone are shown, too; the columns always are.
+        everything: has no effect; the columns that are for data alone are always shown, too.
     """
     stream.write(f"# gpt2ln {view.record.command}\n")
-    for block in view.laid_out(everything=everything):
+    for block in view.blocks:
         for line in _rendered(block):
             stream.write(line)
 

@@ -56,11 +56,11 @@ def write(view: View, stream: TextIO, *, everything: bool = False) -> None:
     Args:
         view: what to show.
         stream: where to.
-        everything: whether the columns and tables that are for data alone are shown, too.
+        everything: whether the columns that are for data alone are shown, too.
     """
     console = PipeConsole(stream)
     before: Block | None = None
-    for block in view.laid_out(everything=everything):
+    for block in view.blocks:
         if isinstance(block, blocks.Quotes | blocks.Boxes):
             continue
         # Paragraphs follow one another as the sentences of one text.
@@ -109,8 +109,10 @@ def _table(console: Console, table: blocks.Table, *, everything: bool) -> Iterat
     for sheet in sheets(table, everything=everything):
         if sheet.title:
             yield Text(visible(sheet.title), style="bold")
+        room = console.width - _width(_headed(sheet.keys)) - GAP
         titled = any(group.title for group in sheet.groups)
-        yield from (_side_by_side if titled else _stacked)(console, sheet)
+        fits = all(width <= room for group in sheet.groups for width in _widths(_headed(group)))
+        yield from (_side_by_side if titled and fits else _stacked)(console, sheet)
 
 
 def _side_by_side(console: Console, sheet: Sheet) -> Iterator[RenderableType]:
@@ -162,7 +164,10 @@ def _stacked(console: Console, sheet: Sheet) -> Iterator[RenderableType]:
         chunks[-1].append(index)
         used += gap + width
     for chunk in chunks:
-        table = _plain(*keys.headings, *(numbers.headings[index] for index in chunk), left=len(keys.headings), gap=gap)
+        # No number is as wide as that; a text is.
+        folds = len(chunk) == 1 and _widths(numbers)[chunk[0]] > room - gap
+        left = len(keys.headings) + folds
+        table = _plain(*keys.headings, *(numbers.headings[index] for index in chunk), left=left, gap=gap)
         for names, values, stressed in zip(keys.rows, numbers.rows, sheet.stressed, strict=True):
             table.add_row(
                 *map(Text, names), *(Text(values[index]) for index in chunk), style="bold" if stressed else ""

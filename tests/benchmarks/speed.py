@@ -20,8 +20,13 @@ from safetensors.torch import load_file
 from transformers import GPT2Config, GPT2Model
 
 from gpt2ln_cli.checkpoint import BUNDLED
+<<<<<<< HEAD
+=======
+from gpt2ln_cli.measure.stream import stream
+>>>>>>> hmeasure
 from gpt2ln_cli.sites import all_sites, select_sites
-from gpt2ln_cli.text.prompts import Context, plan_batches
+from gpt2ln_cli.text.batches import in_batches
+from gpt2ln_cli.text.contexts import Context
 
 PROMPT = "The war was over, but the hatred was not."
 SMALLEST_SCRIPT = """
@@ -45,11 +50,12 @@ from transformers import GPT2Model
 model = GPT2Model.from_pretrained(sys.argv[1]).eval()
 ids = torch.arange(4096).reshape(4, 1024)
 if sys.argv[2] == "probe":
-    from gpt2ln_cli.prompts import Context, plan_batches
+    from gpt2ln_cli.measure.stream import stream
     from gpt2ln_cli.sites import all_sites
-    from gpt2ln_cli.statistics import measure
+    from gpt2ln_cli.text.batches import in_batches
+    from gpt2ln_cli.text.contexts import Context
     contexts = [Context(i, 0, 0, None, row.tolist()) for i, row in enumerate(ids)]
-    measure(model, contexts, plan_batches([1024] * 4), all_sites(12))
+    blocks = list(stream(model, in_batches(contexts), all_sites(12)))
 else:
     with torch.inference_mode():
         model(ids, use_cache=False)
@@ -109,9 +115,8 @@ def probed(
     body: GPT2Model, ids: torch.Tensor, *, shape: bool = False, layer: int | None = None
 ) -> Callable[[], object]:
     contexts = contexts_of(ids)
-    batches = plan_batches([ids.shape[1]] * len(ids))
     sites = all_sites(12) if layer is None else select_sites(12, [layer])
-    return lambda: measure(body, contexts, batches, sites, shape=shape)
+    return lambda: list(stream(body, in_batches(contexts), sites, shape=shape))
 
 
 def bare(body: GPT2Model, ids: torch.Tensor) -> Callable[[], object]:

@@ -7,14 +7,23 @@ from typing import TYPE_CHECKING
 
 from gpt2ln_cli.commands.ablate.record import Ablated
 from gpt2ln_cli.output.blocks import Block, Fact, Facts, Heading, Look, Paragraph, View, table_of
-from gpt2ln_cli.output.header import header, nonfinite, quotes, warnings
+from gpt2ln_cli.output.header import (
+    PROMPTS,
+    WARNINGS,
+    header,
+    nonfinite,
+    prompts_table,
+    quotes,
+    warnings,
+    warnings_table,
+)
 from gpt2ln_cli.output.text import number
 
 if TYPE_CHECKING:
     from gpt2ln_cli.commands.ablate.record import Ablation
 
 DEFAULT_PROMPTS = "held_out.txt of the sample prompts (from Treasure Island), which 'demo' was not trained on"
-TABLES = ("ladder",)
+TABLES = ("ladder", PROMPTS, WARNINGS)
 AHEAD = " *"
 SITES_NAMED = 6
 NEXT, AGAINST, RESIDUAL = "next token", "against real", "||x|| after the last block"
@@ -33,7 +42,8 @@ EXPLAINED = (
 
 def view(record: Ablation) -> View:
     """The ladder of replacements, with their formulas and the verdict."""
-    return View(record, list(_blocks(record)))
+    more = [prompts_table(record.prompts), warnings_table(record.warnings)]
+    return View(record, list(_blocks(record)), more=more)
 
 
 def _blocks(record: Ablation) -> Iterator[Block]:

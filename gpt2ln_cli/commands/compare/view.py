@@ -8,25 +8,47 @@ from typing import TYPE_CHECKING
 from gpt2ln_cli.commands.compare.record import (
     ComparedToken,
     Cosines,
+    Finding,
     LaterProbe,
     SharedAtSite,
+    SharedDirection,
     SiteProbe,
     TokenAtSite,
     TokenInContext,
     TokenPair,
 )
 from gpt2ln_cli.output.blocks import Block, Column, Fact, Facts, Heading, Look, Paragraph, Part, Table, View, table_of
-from gpt2ln_cli.output.header import header, nonfinite, quotes, warnings
+from gpt2ln_cli.output.header import (
+    PROMPTS,
+    WARNINGS,
+    header,
+    nonfinite,
+    prompts_table,
+    quotes,
+    warnings,
+    warnings_table,
+)
 from gpt2ln_cli.output.text import quoted, visible
 
 if TYPE_CHECKING:
-    from gpt2ln_cli.commands.compare.record import Comparison, Setting, SharedDirection, SigmaProbe
+    from gpt2ln_cli.commands.compare.record import Comparison, Setting, SigmaProbe
 
 SEQUENCE = Column("sequence", int, "``index`` of the sequence in ``prompts``.")
 TEMPLATE = Column("template", str, "The carrier sentence; null where each was run alone.")
 DEFAULT_WORDS = '"ok" and "hatred"'
 DEFAULT_CONTEXT = '"war violence hate fear"'
-TABLES = ("tokens", "pairs", "probe", "later", "shared", "shared_tokens")
+TABLES = (
+    "tokens",
+    "pairs",
+    "probe",
+    "later",
+    "shared",
+    "shared_tokens",
+    "contexts",
+    "findings",
+    PROMPTS,
+    WARNINGS,
+)
 LABEL_WIDTH = 9
 # Contexts up to this long get a column for each token.
 TOKENS_SHOWN = 16
@@ -45,16 +67,30 @@ POSITION_0 = (
 
 def view(record: Comparison) -> View:
     """Tokens side by side, whether sigma can be read back, what contexts share, and the findings."""
-    later = table_of(
-        "later",
-        [Part(LaterProbe)],
-        [(reading, site) for site in (record.probe.sites if record.probe else ()) for reading in site.later],
-        also=[(Column("sigma_at", str, "The LayerNorm whose sigma is read."), lambda item: item[1].site)],
-    )
-    more = [later] if record.probe else []
+    return View(record, list(_blocks(record)), more=list(_data(record)))
+
+
+def _data(record: Comparison) -> Iterator[Table]:
+    """The tables that nothing lays out."""
+    if record.probe is not None:
+        yield table_of(
+            "later",
+            [Part(LaterProbe)],
+            [(reading, site) for site in record.probe.sites for reading in site.later],
+            {
+                "sigma_at": Look("sigma at", key=True),
+                "site": Look("x at", key=True),
+                "r_squared": Look("R^2"),
+            },
+            also=[(Column("sigma_at", str, "The LayerNorm whose sigma is read."), lambda item: item[1].site)],
+        )
+    if record.contexts:
+        yield table_of("contexts", SharedDirection, record.contexts)
     if len(_short(record)) < len(record.contexts):
-        more.append(_shared_tokens(record, record.contexts))
-    return View(record, list(_blocks(record)), more=more)
+        yield _shared_tokens(record, record.contexts)
+    yield table_of("findings", Finding, record.findings)
+    yield prompts_table(record.prompts)
+    yield warnings_table(record.warnings)
 
 
 def _blocks(record: Comparison) -> Iterator[Block]:

@@ -8,14 +8,23 @@ from typing import TYPE_CHECKING
 from gpt2ln_cli.commands.diff.record import FeatureChange, SiteDifference
 from gpt2ln_cli.commands.inspect.view import SHOWN
 from gpt2ln_cli.output.blocks import Block, Column, Heading, Look, Paragraph, Part, Table, View, table_of
-from gpt2ln_cli.output.header import header, nonfinite, quotes, warnings
+from gpt2ln_cli.output.header import (
+    PROMPTS,
+    WARNINGS,
+    header,
+    nonfinite,
+    prompts_table,
+    quotes,
+    warnings,
+    warnings_table,
+)
 from gpt2ln_cli.output.text import MISSING, number
 
 if TYPE_CHECKING:
     from gpt2ln_cli.commands.diff.record import Difference, VectorChange
     from gpt2ln_cli.records import ModelInfo
 
-TABLES = ("sites", "features")
+TABLES = ("sites", "features", PROMPTS, WARNINGS)
 VECTORS = ("gain", "bias")
 
 
@@ -31,12 +40,20 @@ def view(record: Difference) -> View:
         "features",
         [Part(FeatureChange)],
         [(change, site, vector) for site, vector, change in changes],
+        {
+            "site": Look("site", key=True),
+            "vector": Look("of", key=True),
+            "index": Look("feature", key=True, form="plain"),
+            "a": Look("A"),
+            "b": Look("B"),
+        },
         also=[
             (Column("site", str, "Name of the LayerNorm."), lambda item: item[1]),
             (Column("vector", str, "Gain or bias."), lambda item: item[2]),
         ],
     )
-    return View(record, list(_blocks(record)), more=[features])
+    prompts = [] if record.prompts is None else [prompts_table(record.prompts)]
+    return View(record, list(_blocks(record)), more=[features, *prompts, warnings_table(record.warnings)])
 
 
 def _blocks(record: Difference) -> Iterator[Block]:

@@ -12,18 +12,27 @@ import numpy as np
 from gpt2ln_cli.commands.inspect.record import Row, SiteSummary
 from gpt2ln_cli.commands.params.view import vector_looks
 from gpt2ln_cli.output.blocks import Block, Column, Form, Grid, Heading, Look, Paragraph, Strip, Table, View, table_of
-from gpt2ln_cli.output.header import header, nonfinite, quotes, warnings
+from gpt2ln_cli.output.header import (
+    PROMPTS,
+    WARNINGS,
+    header,
+    nonfinite,
+    prompts_table,
+    quotes,
+    warnings,
+    warnings_table,
+)
 from gpt2ln_cli.output.text import integer, quoted
 from gpt2ln_cli.quantities import QUANTITIES, SUMMARIZED, Quantity
-from gpt2ln_cli.records import KindCount, PromptInfo, Rows
+from gpt2ln_cli.records import KindCount, Rows
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gpt2ln_cli.commands.inspect.record import Inspection
-    from gpt2ln_cli.records import Counts
+    from gpt2ln_cli.records import Counts, PromptInfo
 
-TABLES = ("rows", "sites", "kinds", "prompts")
+TABLES = ("rows", "sites", "kinds", PROMPTS, WARNINGS)
 COUNTED = "Statistics, as counted in the kernel's own tensors"
 # Of mu, which takes both signs, the mean over tokens says little.
 SHOWN = [QUANTITIES[name] for name in SUMMARIZED if not QUANTITIES[name].signed]
@@ -47,7 +56,13 @@ def view(record: Inspection, *, heatmap: str | None = None) -> View:
     """
     shown = list(_blocks(record, heatmap))
     laid_out = {block.name for block in shown if isinstance(block, Table)}
-    every = [rows(record), sites(record), _kinds(record), table_of("prompts", PromptInfo, record.prompts)]
+    every = [
+        rows(record),
+        sites(record),
+        _kinds(record),
+        prompts_table(record.prompts),
+        warnings_table(record.warnings),
+    ]
     more = [table for table in every if table.name not in laid_out]
     return View(record, shown, more=more, main="sites" if record.rows is None else "rows")
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from gpt2ln_cli.commands.params.record import SiteParameters
 from gpt2ln_cli.output.blocks import Block, Column, Form, Heading, Look, Paragraph, Part, Table, View, table_of
-from gpt2ln_cli.output.header import header, nonfinite, warnings
+from gpt2ln_cli.output.header import WARNINGS, header, nonfinite, warnings, warnings_table
 from gpt2ln_cli.output.text import number
 from gpt2ln_cli.records import Feature
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from gpt2ln_cli.commands.params.record import Learned, Parameters, Verdict
     from gpt2ln_cli.records import Vector
 
-TABLES = ("sites", "extremes")
+TABLES = ("sites", "extremes", WARNINGS)
 VECTORS = ("gain", "bias")
 SIX = ("mean", "std", "min", "median", "max", "norm")
 HEADINGS = {"negative": "< 0", "switched_off": "off"}
@@ -35,12 +35,18 @@ def view(record: Parameters) -> View:
         "extremes",
         [Part(Feature)],
         features,
+        {
+            "site": Look("site", key=True),
+            "vector": Look("of", key=True),
+            "index": Look("feature", key=True, form="plain"),
+            "value": Look("value"),
+        },
         also=[
             (Column("site", str, "Name of the LayerNorm."), lambda item: item[1]),
             (Column("vector", str, "Gain or bias."), lambda item: item[2]),
         ],
     )
-    return View(record, list(_blocks(record, listed=bool(features))), more=[extremes], main="sites")
+    return View(record, list(_blocks(record, listed=bool(features))), more=[extremes, warnings_table(record.warnings)])
 
 
 def _blocks(record: Parameters, *, listed: bool) -> Iterator[Block]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from gpt2ln_cli.commands.inspect import view as inspect
 from gpt2ln_cli.commands.params.view import STARTS, learned, learned_sentence
 from gpt2ln_cli.commands.verify import view as verify
 from gpt2ln_cli.output.blocks import Block, Boxes, Code, Fact, Facts, Heading, Panel, Paragraph, View
-from gpt2ln_cli.output.header import nonfinite, warnings
+from gpt2ln_cli.output.header import PROMPTS, WARNINGS, nonfinite, prompts_table, warnings, warnings_table
 from gpt2ln_cli.records import united
 
 if TYPE_CHECKING:
@@ -18,14 +19,34 @@ if TYPE_CHECKING:
     from gpt2ln_cli.commands.report.record import Report
     from gpt2ln_cli.records import Vector
 
-TABLES = ("rows", "kinds", "sites", "learned", "readings", "checks")
+VERIFIED = "verified_"
+TABLES = (
+    "rows",
+    "kinds",
+    "sites",
+    "learned",
+    "readings",
+    "checks",
+    f"{VERIFIED}sites",
+    f"{VERIFIED}prompts",
+    PROMPTS,
+    WARNINGS,
+)
 FIVE = ("min", "lower_quartile", "median", "upper_quartile", "max")
 
 
 def view(record: Report) -> View:
     """Everything about a checkpoint and a few prompts on one page."""
-    checks = [table for table in verify.data(record.verification) if table.name == "checks"]
-    more = [inspect.rows(record.inspection), *checks]
+    inspection, verification = record.inspection, record.verification
+    more = [
+        inspect.rows(inspection),
+        prompts_table(inspection.prompts),
+        *(
+            table if table.name == "checks" else replace(table, name=f"{VERIFIED}{table.name}")
+            for table in verify.data(verification)
+        ),
+        warnings_table(united(inspection.warnings, verification.warnings)),
+    ]
     name = record.inspection.model.name
     return View(record, list(_blocks(record)), more=more, main="rows", title=f"LayerNorms of {name}")
 

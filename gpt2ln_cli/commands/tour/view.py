@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from gpt2ln_cli.commands.tour.record import Answer
 from gpt2ln_cli.output.blocks import Block, Code, Column, Heading, Look, Paragraph, Table, View, table_of
-from gpt2ln_cli.output.header import header, warnings
-from gpt2ln_cli.output.text import integer, number
+from gpt2ln_cli.output.header import WARNINGS, header, warnings, warnings_table
 
 if TYPE_CHECKING:
     from gpt2ln_cli.commands.tour.record import Tour, TourTable
 
-TABLES = ("answers",)
+QUESTIONS = 6
+TABLES = ("answers", *(f"answer_{number}" for number in range(1, QUESTIONS + 1)), WARNINGS)
 
 
 def view(record: Tour) -> View:
     """Every question with its answer, the numbers behind it, and the command that shows more."""
     answers = table_of("answers", Answer, record.answers)
     blocks = [header(record.model), *warnings(record.warnings), *_answers(record.answers)]
-    return View(record, blocks, more=[answers], main=answers.name)
+    return View(record, blocks, more=[answers, warnings_table(record.warnings)], main=answers.name)
 
 
 def _answers(answers: Sequence[Answer]) -> Iterator[Block]:
@@ -32,12 +33,14 @@ def _answers(answers: Sequence[Answer]) -> Iterator[Block]:
 
 
 def _numbers(table: TourTable, name: str) -> Table:
+    kinds = [{type(value) for value in values if value is not None} for values in zip(*table.rows, strict=True)]
     columns = [
-        Column(f"column_{place}", str, look=Look(heading, key=place == 0))
-        for place, heading in enumerate(table.headings)
+        # A column holds texts, counts or figures, and no two of them.
+        Column(_column_name(heading), kind.pop() if len(kind) == 1 else str, look=Look(heading, key=place == 0))
+        for place, (heading, kind) in enumerate(zip(table.headings, kinds, strict=True))
     ]
-    return Table(name, columns, lambda: ([_text(value) for value in row] for row in table.rows))
+    return Table(name, columns, lambda: iter(table.rows))
 
 
-def _text(value: str | float | None) -> str:
-    return value if isinstance(value, str) else integer(value) if isinstance(value, int) else number(value)
+def _column_name(heading: str) -> str:
+    return re.sub(r"\W+", "_", heading).strip("_").lower() or "what"

@@ -7,14 +7,22 @@ from typing import TYPE_CHECKING
 
 from gpt2ln_cli.commands.verify.record import AxisFit, Check, SiteTrial
 from gpt2ln_cli.output.blocks import Block, Fact, Facts, Heading, Look, Paragraph, Table, Tone, View, table_of
-from gpt2ln_cli.output.header import header, quotes, warnings
+from gpt2ln_cli.output.header import (
+    PROMPTS,
+    WARNINGS,
+    header,
+    prompts_table,
+    quotes,
+    warnings,
+    warnings_table,
+)
 from gpt2ln_cli.output.text import share
 
 if TYPE_CHECKING:
     from gpt2ln_cli.commands.verify.record import Verification
 
 DEFAULT_PROMPTS = "bundled samples, the default prompt and 'war violence hate fear'"
-TABLES = ("readings", "sites", "checks")
+TABLES = ("readings", "sites", "checks", PROMPTS, WARNINGS)
 OUTCOMES: dict[bool | None, tuple[str, Tone]] = {
     True: ("as GPT-2", "good"),
     False: ("OTHERWISE", "bad"),
@@ -24,7 +32,7 @@ OUTCOMES: dict[bool | None, tuple[str, Tone]] = {
 
 def view(record: Verification) -> View:
     """Every axis that LayerNorm could have against what the model computed, the checks and the verdict."""
-    return View(record, list(_blocks(record)), more=data(record), main="readings")
+    return View(record, list(_blocks(record)), more=[*data(record), warnings_table(record.warnings)], main="readings")
 
 
 def _blocks(record: Verification) -> Iterator[Block]:
@@ -102,4 +110,8 @@ def complaint(checks: Sequence[Check]) -> str | None:
 
 def data(record: Verification) -> list[Table]:
     """The tables that nothing lays out."""
-    return [table_of("sites", SiteTrial, record.sites), table_of("checks", Check, record.checks)]
+    return [
+        table_of("sites", SiteTrial, record.sites),
+        table_of("checks", Check, record.checks),
+        prompts_table(record.prompts),
+    ]

@@ -37,8 +37,8 @@ from gpt2ln_cli.output.text import integer, visible
 if TYPE_CHECKING:
     from gpt2ln_cli.output.blocks import Block, View
 
-# Cells (sites x tokens) of a page's heatmaps, each of eight numbers: 1.1 MB. The 25 sites of GPT-2 small leave 1,040
-# tokens.
+# Cells (sites x tokens) of a page's heatmaps, each of all quantities: 140 kB for each of these. The 25 sites of GPT-2
+# small leave 1,040 tokens.
 CELLS = 26_000
 # Digits that hovering shows. A number of six digits survives being a float32, so what is shown is the record's.
 DIGITS = 6
@@ -53,11 +53,10 @@ def write(view: View, stream: TextIO, *, everything: bool = False) -> None:
     Args:
         view: what to show.
         stream: where to.
-        everything: whether the columns and tables that are for data alone are shown, too.
+        everything: whether the columns that are for data alone are shown, too.
     """
-    blocks = view.laid_out(everything=everything)
     pictures = _Pictures()
-    for block in blocks:
+    for block in view.blocks:
         pictures.add(block)
     style, scripts = _read("page.css"), pictures.scripts()
     environment = jinja2.Environment(
@@ -72,7 +71,7 @@ def write(view: View, stream: TextIO, *, everything: bool = False) -> None:
         title=view.title or f"gpt2ln {view.record.command}",
         command=view.record.command,
         version=version("gpt2ln"),
-        sections=_sections(blocks),
+        sections=_sections(view.blocks),
         kind=lambda block: type(block).__name__,
         sheets=lambda table: sheets(table, everything=everything),
         shown=pictures.shown,
