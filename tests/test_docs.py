@@ -10,9 +10,11 @@ from docs import FILES, ROOT, blocks, output_of
 
 from gpt2ln_cli.commands import COMMANDS
 from gpt2ln_cli.commands.help.compute import PAGES, names, page, topics
+from gpt2ln_cli.output.blocks import RECORD
+from gpt2ln_cli.shell.output import table_names
 
 # These train linear probes or run the model dozens of times.
-SLOW = ("gpt2ln tour", 'gpt2ln compare "ok"', "gpt2ln report")
+SLOW = ("gpt2ln tour", 'gpt2ln compare "ok"', "gpt2ln report", "gpt2ln ablate")
 BLOCKS = [
     pytest.param(
         command,
@@ -91,6 +93,12 @@ def test_every_command_and_topic_has_a_page():
     for name in names():
         assert page(name).startswith((f"# gpt2ln {name}\n", f"# {name}: "))
     assert {"models", "formats", "python", "definitions", "exit-codes", "prompts"} <= set(about)
+
+
+@pytest.mark.parametrize("command", [command.name for command in COMMANDS if command.record is not None])
+def test_a_commands_page_names_its_tables(command):
+    named = re.findall(r"`(\w+)`", page(command))
+    assert [table for table in table_names(command) if table not in {*named, RECORD}] == []
 
 
 @pytest.mark.parametrize("path", [*FILES, ROOT / "tests/benchmarks/README.md", ROOT / ".github/CONTRIBUTING.md"])

@@ -20,14 +20,14 @@ LINK = re.compile(r"\[(`[^`\]]+`)\]\([\w-]+\.md\)")
 class _Verbatim(CodeBlock):
     """What was printed at 80 columns fits 80 columns, where rich's own block has margins and a background."""
 
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:  # noqa: ARG002
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         yield Text(str(self.text).rstrip(), style="cyan", no_wrap=True, overflow="ignore")
 
 
 class _Nothing(ImageItem):
     """No terminal shows a picture."""
 
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:  # noqa: ARG002
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         yield from ()
 
 
