@@ -1,6 +1,6 @@
 """The contract between computing and rendering: typed records, and their JSON.
 
-Every record is a :class:`msgspec.Struct`. Its JSON, which :func:`gpt2ln_cli.render.write` writes, is the struct,
+Every record is a :class:`msgspec.Struct`. Its JSON, which :func:`gpt2ln_cli.output.write` writes, is the struct,
 encoded: strict JSON, where a number that is not finite is null and is counted in the record's ``nonfinite`` field.
 Field names never change within a ``schema_version``.
 
@@ -12,11 +12,16 @@ sigma is the population standard deviation (it divides by the number of features
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 RowT = TypeVar("RowT", covariant=True)
 SCHEMA_VERSION = "1.0"
@@ -214,6 +219,10 @@ class Rows(Sequence[RowT]):
 
     nonfinite: int
     """How many those are."""
+
+    @abstractmethod
+    def column(self, site: int, quantity: str) -> NDArray[np.float64]:
+        """One quantity of all tokens at the numbered site, in the order of the run; not finite where it was not."""
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Sequence) and list(self) == list(other)

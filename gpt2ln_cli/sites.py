@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 from gpt2ln_cli.errors import UsageError
 
@@ -24,6 +24,12 @@ class Site:
     def name(self) -> str:
         """The module's name in a GPT-2 checkpoint, without the ``transformer.`` prefix."""
         return self.kind if self.layer is None else f"h.{self.layer}.{self.kind}"
+
+    @classmethod
+    def named(cls, name: str) -> Site:
+        """The site of that name."""
+        *_, kind = parts = name.split(".")
+        return cls(int(parts[1]) if len(parts) > 1 else None, cast(Kind, kind))
 
 
 def all_sites(n_layer: int) -> list[Site]:

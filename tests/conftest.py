@@ -21,8 +21,8 @@ from transformers import GPT2Config, GPT2LMHeadModel, GPT2Model
 import gpt2ln_cli
 from gpt2ln_cli.checkpoint import BUNDLED
 from gpt2ln_cli.model import Model
-from gpt2ln_cli.records import Record
-from gpt2ln_cli.render import json as render_json
+from gpt2ln_cli.output import json as output_json
+from gpt2ln_cli.output.blocks import View
 
 # Tests run beside each other: more threads than cores would make all of them wait.
 torch.set_num_threads(1)
@@ -97,15 +97,15 @@ def shared_folder() -> Iterator[Path]:
 @pytest.fixture(autouse=True)
 def every_json_is_validated(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever a test has written as JSON, in this process, must keep to the schema."""
-    plain = render_json.write
+    plain = output_json.write
 
-    def write(record: Record, stream: TextIO) -> None:
+    def write(view: View, stream: TextIO) -> None:
         text = io.StringIO()
-        plain(record, text)
+        plain(view, text)
         validated(json.loads(text.getvalue()))
         stream.write(text.getvalue())
 
-    monkeypatch.setattr(render_json, "write", write)
+    monkeypatch.setattr(output_json, "write", write)
 
 
 def site_names(n_layer: int) -> list[str]:

@@ -14,6 +14,9 @@ import pandas
 import polars
 import pyarrow.parquet
 import pytest
+from gpt2ln_cli.render import FORMATS, write
+from gpt2ln_cli.render.layout import number
+from gpt2ln_cli.render.tables import MAIN, choose, names
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -25,9 +28,6 @@ from gpt2ln_cli.commands.schema.compute import RECORDS
 from gpt2ln_cli.errors import UsageError
 from gpt2ln_cli.measure import ledger as ledgers
 from gpt2ln_cli.measure.ledger import Ledger
-from gpt2ln_cli.render import FORMATS, write
-from gpt2ln_cli.render.layout import number
-from gpt2ln_cli.render.tables import MAIN, choose, names
 
 HOSTILE = 'a,"b"\nc\rd |e| <script> \x1b[31m = 日本'
 

@@ -18,7 +18,6 @@ import pytest
 from matplotlib.text import Text
 
 import gpt2ln_cli
-from gpt2ln_cli import api
 from gpt2ln_cli.app import main
 from gpt2ln_cli.commands.params.describe import describe_gain
 from gpt2ln_cli.commands.plot import figures as plots
@@ -31,7 +30,7 @@ PROMPTS = ["the war was over", "hate"]
 PLACES = [layer + side for layer in range(12) for side in (-0.25, 0.25)] + [12]
 SEED_FREE = """
 import hashlib, io, gpt2ln_cli
-from gpt2ln_cli.render import plots
+from gpt2ln_cli.commands.plot import figures as plots
 for image_format in plots.FORMATS:
     stream = io.BytesIO()
     plots.save(plots.draw("gain", gpt2ln_cli.params(top=96, layers=3)), stream, image_format)
@@ -363,7 +362,7 @@ def test_the_command_writes_what_the_library_draws(tmp_path, capsys, inspection)
     assert capsys.readouterr().out == ""
     assert path.read_bytes() == saved(plots.draw("heatmap", inspection), "svg")
     assert main(["plot", "gain", "--layer", "0,final", "-o", str(tmp_path / "gain.png")]) == 0
-    every = api.params(layers="0,final", top=96)
+    every = gpt2ln_cli.params(layers="0,final", top=96)
     assert (tmp_path / "gain.png").read_bytes() == saved(plots.draw("gain", every), "png")
     assert sorted(one.name for one in tmp_path.iterdir()) == ["figure.SVG", "gain.png"]
 
@@ -376,7 +375,7 @@ def test_the_command_writes_what_the_library_draws(tmp_path, capsys, inspection)
             "can't tell an image format from 'figure.jpg': let it end in one of .png, .svg",
         ),
         (["sigma", "-o", "figure"], "can't tell an image format from 'figure'"),
-        (["sigma", "-o", "nowhere/figure.png"], "there is no folder nowhere"),
+        (["sigma", "-o", "nowhere/figure.png"], "can't write nowhere/figure.png: there is no folder "),
         (["gain", "a prompt", "-o", "f.png"], "PROMPT does not apply to 'plot gain'"),
         (["gain", "--dtype", "float16", "-o", "f.png"], "--dtype does not apply to 'plot gain'"),
         (["axis", "--layer", "3", "-o", "f.png"], "--layer does not apply to 'plot axis'"),
@@ -388,7 +387,7 @@ def test_the_command_writes_what_the_library_draws(tmp_path, capsys, inspection)
 def test_what_cannot_be_drawn_is_refused_before_the_work(arguments, message, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("inspect", "params", "verify", "ablate"):
-        monkeypatch.delattr(api, name)
+        monkeypatch.delattr(f"gpt2ln_cli.commands.{name}.compute.{name}")
     assert main(["plot", *arguments]) == 2
     error = capsys.readouterr().err
     assert message in error
@@ -398,7 +397,7 @@ def test_what_cannot_be_drawn_is_refused_before_the_work(arguments, message, tmp
 
 def test_without_matplotlib_the_extra_is_named_before_the_work(tmp_path, capsys, monkeypatch, inspection):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    monkeypatch.delattr(api, "inspect")
+    monkeypatch.delattr("gpt2ln_cli.commands.inspect.compute.inspect")
     assert main(["plot", "sigma", "-o", str(tmp_path / "sigma.svg")]) == 2
     assert capsys.readouterr().err == 'gpt2ln: plots need matplotlib: pip install ".[plot]".\n'
     with pytest.raises(UsageError, match="plots need matplotlib"):

@@ -11,11 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import gpt2ln_cli
-from gpt2ln_cli.output.text import visible
+from gpt2ln_cli import output
+from gpt2ln_cli.output.text import number, percent, quoted, share, visible
 from gpt2ln_cli.records import Spread, strict
-from gpt2ln_cli.render import write
-from gpt2ln_cli.render.layout import number, percent, quoted
-from gpt2ln_cli.render.wording import share
 
 WIDTHS = (60, 80, 120, 200)
 
@@ -23,7 +21,7 @@ WIDTHS = (60, 80, 120, 200)
 def table(record, width, monkeypatch):
     monkeypatch.setenv("COLUMNS", str(width))
     stream = io.StringIO()
-    write(record, "table", stream)
+    output.write(gpt2ln_cli.view(record), "table", stream)
     return stream.getvalue()
 
 

@@ -405,7 +405,7 @@ def test_the_page_goes_to_a_file_or_a_pipe_but_not_to_a_terminal(capsys):
     terminal.isatty = lambda: True
     with contextlib.redirect_stdout(terminal):
         assert main(["report", "ok"]) == 2
-    assert "give --output report.html" in capsys.readouterr().err
+    assert "html is not for a terminal; use --output FILE" in capsys.readouterr().err
     assert terminal.getvalue() == ""
 
 

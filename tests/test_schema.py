@@ -5,17 +5,18 @@ from __future__ import annotations
 import ast
 import json
 from pathlib import Path
-from typing import get_args
 
+import click
 import msgspec
 import pytest
 from contract import validator
 from jsonschema import Draft202012Validator, ValidationError
 
 import gpt2ln_cli
-from gpt2ln_cli import records
-from gpt2ln_cli.app import COMMANDS, main
-from gpt2ln_cli.records import SCHEMA_VERSION, Record
+from gpt2ln_cli.app import gpt2ln, main
+from gpt2ln_cli.commands.inspect import record as inspected
+from gpt2ln_cli.commands.schema.compute import WITH_RECORD
+from gpt2ln_cli.records import SCHEMA_VERSION
 
 STORED = Path(__file__).parent / "schema.json"
 
@@ -46,18 +47,14 @@ def test_the_schema_is_the_stored_one():
 
 
 def test_every_command_of_a_record_has_its_schema():
+    context = click.Context(gpt2ln)
+    found = {name: gpt2ln.get_command(context, name) for name in gpt2ln.list_commands(context)}
     printed = {
-        module.command.name
-        for module in COMMANDS
-        if any("--json" in parameter.opts for parameter in module.command.params)
+        name for name, command in found.items() if any("--json" in parameter.opts for parameter in command.params)
     }
-    assert printed == {command for record in get_args(Record) for command in commands(record)}
+    assert printed == set(WITH_RECORD)
     for command in printed:
         Draft202012Validator.check_schema(gpt2ln_cli.schema(command))
-
-
-def commands(record):
-    return get_args(msgspec.structs.fields(record)[1].type)
 
 
 def test_the_command_prints_it(capsys):
@@ -78,12 +75,12 @@ def test_it_tells_a_wrong_document():
         validator("count").validate(document)
 
 
-def test_descriptions_are_what_stands_under_the_fields():
-    """Read from the source as text, by its tokens and not by its classes."""
-    lines = Path(records.__file__).read_text(encoding="utf-8").split("\n")
-    start = lines.index("class Row(msgspec.Struct, frozen=True, kw_only=True):")
-    place = next(index for index in range(start, len(lines)) if lines[index].startswith("    max_deviation:"))
-    said = ast.literal_eval(lines[place + 1].strip())
+def test_descriptions_are_what_stands_at_the_fields():
+    """Read from the source, not from its classes."""
+    tree = ast.parse(Path(inspected.__file__).read_text(encoding="utf-8"))
+    (row,) = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "Row"]
+    (field,) = [node for node in row.body if isinstance(node, ast.AnnAssign) and node.target.id == "max_deviation"]
+    (said,) = [node.value.value for node in ast.walk(field) if isinstance(node, ast.keyword)]
     described = gpt2ln_cli.schema("stats")["$defs"]["Row"]["properties"]
     assert described["max_deviation"]["description"] == said
     for name in ("mean", "sigma", "pre_norm", "normalized_norm", "post_norm", "excess_kurtosis", "mean_share"):

@@ -32,6 +32,7 @@ __all__ = [
     "Checkpoint",
     "Config",
     "LayerNormParameters",
+    "at_hand",
     "files_of",
     "is_local",
     "locate",
@@ -93,6 +94,18 @@ def locate(
         _check_heads(checkpoint.location, checkpoint.config, heads)
         return checkpoint
     raise CheckpointError(f"no file or folder {model}, and the Hub can't have that name; 'demo' is bundled.")
+
+
+def at_hand() -> Iterator[Checkpoint]:
+    """What needs no download: the bundled checkpoints, then those in the Hub's cache by name and commit.
+
+    Raises:
+        CheckpointError: a bundled checkpoint is missing or damaged.
+    """
+    from gpt2ln_cli.checkpoint import hub
+
+    yield from map(locate, BUNDLED)
+    yield from hub.cached_checkpoints()
 
 
 def is_local(model: str) -> bool:

@@ -50,3 +50,9 @@ def last_place(y: Floats, dtype: torch.dtype) -> Floats:
     _, exponent = np.frexp(np.where(np.isfinite(y), y, 0))
     unit: Floats = np.ldexp(info.eps, exponent - 1)
     return np.maximum(unit, info.tiny * info.eps)
+
+
+def relative_to(difference: Floats, size: Floats) -> Floats:
+    """Each difference relative to its size; none is none, of nothing too."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(difference == 0, 0.0, difference / size)

@@ -97,7 +97,7 @@ class Model:
             return self._checkpoint.layer_norms()
         modules = {site.name: layer_norm(self._body, site) for site in all_sites(self._checkpoint.config.n_layer)}
         return {
-            name: LayerNormParameters(gain=_vector(module, "weight"), bias=_vector(module, "bias"))
+            name: LayerNormParameters(gain=vector(module, "weight"), bias=vector(module, "bias"))
             for name, module in modules.items()
         }
 
@@ -155,9 +155,10 @@ def eps_of(body: GPT2Model, site: Site) -> float:
     return float(getattr(layer_norm(body, site), "eps", body.config.layer_norm_epsilon))
 
 
-def _vector(module: nn.Module, name: Literal["weight", "bias"]) -> NDArray[np.float64] | None:
+def vector(module: nn.Module, name: Literal["weight", "bias"]) -> NDArray[np.float64] | None:
+    """A LayerNorm's gain (``weight``) or bias in float64, (features,); None where it has none."""
     parameter: torch.Tensor | None = getattr(module, name, None)
-    return None if parameter is None else parameter.detach().cpu().double().numpy()
+    return None if parameter is None else parameter.detach().double().cpu().numpy()
 
 
 def head_weight(model: Model) -> torch.Tensor:

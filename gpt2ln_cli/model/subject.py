@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypedDict
 
@@ -10,17 +10,11 @@ import torch
 from typing_extensions import Unpack
 
 from gpt2ln_cli.model import Model
+from gpt2ln_cli.model.batch import Batch
 from gpt2ln_cli.records import PromptInfo
 from gpt2ln_cli.sites import all_sites
-from gpt2ln_cli.text.prompts import (
-    BATCH_TOKENS,
-    Context,
-    Overflow,
-    check_batches,
-    make_contexts,
-    plan_batches,
-    prompt_infos,
-)
+from gpt2ln_cli.text.batches import BATCH_TOKENS, Numbered, check_batches, plan
+from gpt2ln_cli.text.contexts import Context, Overflow, make_contexts, prompt_infos
 
 if TYPE_CHECKING:
     from transformers import GPT2Model
@@ -61,10 +55,18 @@ class Subject:
     """Whether ``<|endoftext|>`` begins each of them."""
     progress: Progress | None
 
+    def in_batches(self) -> Iterator[list[Numbered]]:
+        """The contexts of each batch, with their numbers."""
+        return ([(number, self.contexts[number]) for number in batch] for batch in self.batches)
+
     @property
     def prompts(self) -> list[PromptInfo]:
         """The contexts as a record lists them."""
         return prompt_infos(self.contexts, self.model.tokenizer)
+
+    def passes(self) -> Iterator[tuple[Batch, list[Numbered]]]:
+        """What the model runs, with the contexts in the order of its rows."""
+        return ((Batch.of([context.token_ids for _, context in rows]), rows) for rows in self.in_batches())
 
 
 def prepare(prompts: Sequence[str | Sequence[int]], model: Model, **running: Unpack[Running]) -> Subject:
@@ -80,9 +82,11 @@ def prepare(prompts: Sequence[str | Sequence[int]], model: Model, **running: Unp
     bos, overflow = running.get("bos", False), running.get("overflow", "error")
     # First the tokenizer, which may add to what is inferred of the checkpoint.
     tokenizer = model.tokenizer
-    contexts = make_contexts(prompts, config=model.checkpoint.config, tokenizer=tokenizer, bos=bos, overflow=overflow)
-    batches = plan_batches(
-        [len(context.token_ids) for context in contexts],
+    contexts = list(
+        make_contexts(prompts, config=model.checkpoint.config, tokenizer=tokenizer, bos=bos, overflow=overflow)
+    )
+    batches = plan(
+        contexts,
         batch_size=batch_size,
         batch_tokens=tokens_in_a_pass(model.body) if batch_tokens is None else batch_tokens,
     )

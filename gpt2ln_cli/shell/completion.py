@@ -56,9 +56,9 @@ def files(_: click.Context, incomplete: str) -> list[Item]:
 @_quietly
 def models(_: click.Context, incomplete: str) -> list[Item]:
     """Bundled names, names in the Hugging Face cache, and files and folders."""
-    from gpt2ln_cli.commands.models import compute as catalogue
+    from gpt2ln_cli.checkpoint import at_hand
 
-    names = dict.fromkeys(model.name for model in catalogue.models().models)
+    names = dict.fromkeys(checkpoint.name for checkpoint in at_hand())
     # Click's script for bash forgets what came before "file".
     return [
         CompletionItem(incomplete, type="file"),
@@ -69,15 +69,14 @@ def models(_: click.Context, incomplete: str) -> list[Item]:
 @_quietly
 def layers(context: click.Context, incomplete: str) -> list[Item]:
     """Layers of the model given so far, if it is on this disk; also after a comma, and as the end of a range."""
-    from gpt2ln_cli.checkpoint import DEFAULT_MODEL, is_local, locate
-    from gpt2ln_cli.commands.models import compute as catalogue
+    from gpt2ln_cli.checkpoint import DEFAULT_MODEL, at_hand, is_local, locate
     from gpt2ln_cli.sites import FINAL
 
     name = context.params.get("model") or context.params.get("model_a") or DEFAULT_MODEL
     if is_local(name):
         numbers = range(locate(name, prefix=context.params.get("prefix")).config.n_layer)
     else:
-        numbers = range({model.name: model.n_layer for model in catalogue.models().models}[name])
+        numbers = range({checkpoint.name: checkpoint.config.n_layer for checkpoint in at_hand()}[name])
     given, comma, part = incomplete.rpartition(",")
     first, dash, _ = part.partition("-")
     offered = (

@@ -12,7 +12,7 @@ from gpt2ln_cli.shell.notes import note
 
 if TYPE_CHECKING:
     from gpt2ln_cli.model.subject import Progress, Running
-    from gpt2ln_cli.text.prompts import Overflow
+    from gpt2ln_cli.text.contexts import Overflow
 
 
 @dataclass(frozen=True)

@@ -36,9 +36,9 @@ def command(
 ) -> None:
     """Replace the LayerNorms by something else and see what the model then predicts.
 
-    All of them, or those of --layer and --site, give way in turn to nothing at all, to RMSNorm, to the other readings
-    of "LayerNorm", to a fixed sigma, and to LayerNorm without gain or bias. Each is held against the model as it is,
-    on PROMPT; without any, on a bundled passage that the bundled model was not trained on.
+    All of them, or those of --layer and --site, give way in turn to nothing at all, to RMSNorm, to LayerNorm over other
+    axes, to a fixed sigma, and to LayerNorm without gain or bias. Each is held against the model as it is, on PROMPT;
+    without any, on a bundled passage that the bundled model was not trained on.
     """
     prompts = given.gather(default=DEFAULT_PROMPTS)
     from gpt2ln_cli.commands.ablate.compute import ablate

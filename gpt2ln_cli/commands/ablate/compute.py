@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,16 +14,25 @@ from typing_extensions import Unpack
 
 from gpt2ln_cli.arguments import checked, layer_list, prompt_list
 from gpt2ln_cli.checkpoint import DEFAULT_MODEL
+from gpt2ln_cli.commands.ablate.predictions import Outcome, Predictions, predict
 from gpt2ln_cli.commands.ablate.record import Ablated, Ablation
+from gpt2ln_cli.commands.ablate.replacements import (
+    REAL,
+    VARIANTS,
+    Place,
+    Replacement,
+    Variant,
+    first_tokens,
+    place_of,
+    rounded_again,
+)
 from gpt2ln_cli.errors import PromptError
-from gpt2ln_cli.measure.axes import Reading
-from gpt2ln_cli.measure.normalizing import normalized
-from gpt2ln_cli.measure.rounding import last_place
-from gpt2ln_cli.model import Model, as_model, eps_of, head_weight, layer_norm
-from gpt2ln_cli.model.instrument import undisturbed
+from gpt2ln_cli.measure.axes import Floats
+from gpt2ln_cli.measure.watching import Watch
+from gpt2ln_cli.model import Model, as_model, head_weight
+from gpt2ln_cli.model.batch import Batch
+from gpt2ln_cli.model.instrument import Passage, watch
 from gpt2ln_cli.model.subject import Layers, Progress, Prompts, Running, Subject, prepare
-from gpt2ln_cli.model.tracing import Batch, Floats, Passage, passes, trace, vector
-from gpt2ln_cli.model.watching import Watch
 from gpt2ln_cli.records import Spread, strictly
 from gpt2ln_cli.sites import Site, select_sites
 from gpt2ln_cli.text.prompts import HELD_OUT, long_sample
@@ -35,138 +43,6 @@ if TYPE_CHECKING:
 FINAL = Site(None, "ln_f")
 # Losses differ by rounding where they do by at most so many standard errors of what one more rounding makes of them.
 STANDARD_ERRORS = 3
-# Positions whose predictions are held in memory at a time: a row of float64 over the vocabulary each.
-CHUNK = 128
-
-
-@dataclass(frozen=True)
-class Place:
-    """A site where a replacement stands in, and what it may use there."""
-
-    gain: Floats | float
-    """(features,); 1 where the LayerNorm has none."""
-    bias: Floats | float
-    """(features,); 0 where the LayerNorm has none."""
-    heads: int
-    eps: float
-    sigma_first: float
-    """Mean over the sequences of the real model's sigma at position 0."""
-    sigma_rest: float
-    """Mean of the real model's sigma over all later positions."""
-    sigma_pooled: float
-    """Mean of the real model's sigma over all positions."""
-
-
-Replacement = Callable[[Floats, Sequence[int], Place], Floats]
-
-
-@dataclass(frozen=True)
-class Variant:
-    """What stands in the place of a LayerNorm."""
-
-    name: str
-    formula: str
-    looks_ahead: bool
-    output: Replacement | None
-    """Maps x, (tokens, features), and the sequences' lengths to y; None leaves the LayerNorm as it is."""
-
-
-def _identity(x: Floats, _lengths: Sequence[int], _place: Place) -> Floats:
-    return x
-
-
-def _as(reading: Reading, *, gain: bool = True, bias: bool = True) -> Replacement:
-    def output(x: Floats, lengths: Sequence[int], place: Place) -> Floats:
-        xhat = normalized(reading, x, lengths, heads=place.heads, eps=place.eps)
-        return (xhat * place.gain if gain else xhat) + (place.bias if bias else 0.0)
-
-    return output
-
-
-def _fixed_sigma(x: Floats, lengths: Sequence[int], place: Place, *, pooled: bool) -> Floats:
-    sigma = np.full((len(x), 1), place.sigma_pooled if pooled else place.sigma_rest)
-    if not pooled:
-        sigma[_first(lengths)] = place.sigma_first
-    xhat = (x - x.mean(axis=1, keepdims=True)) / np.sqrt(sigma**2 + place.eps)
-    y: Floats = xhat * place.gain + place.bias
-    return y
-
-
-REAL = Variant("real", "gain (x - mu) / sqrt(sigma^2 + eps) + bias: the model as it is", False, None)
-VARIANTS = (
-    Variant("identity", "y = x: no LayerNorm, no gain, no bias", False, _identity),
-    Variant("RMSNorm", "gain x / sqrt(mean(x^2) + eps) + bias, for each token", False, _as(Reading.NOT_CENTERED)),
-    Variant(
-        "per feature",
-        "mu and sigma of each feature over the context's tokens; gain and bias",
-        True,
-        _as(Reading.FEATURE_OVER_CONTEXT),
-    ),
-    Variant(
-        "whole context",
-        "one mu and one sigma over all features of all the context's tokens; gain and bias",
-        True,
-        _as(Reading.WHOLE_CONTEXT),
-    ),
-    Variant("per head", "mu and sigma of each token's d / heads features; gain and bias", False, _as(Reading.PER_HEAD)),
-    Variant(
-        "fixed sigma",
-        "each token's own mu, and for sigma the real model's mean over these prompts, position 0 apart; gain and bias",
-        False,
-        functools.partial(_fixed_sigma, pooled=False),
-    ),
-    Variant(
-        "fixed sigma, pooled",
-        "the same with one mean sigma for all positions",
-        False,
-        functools.partial(_fixed_sigma, pooled=True),
-    ),
-    Variant("no gain", "xhat + bias", False, _as(Reading.PER_TOKEN, gain=False)),
-    Variant("no bias", "gain xhat", False, _as(Reading.PER_TOKEN, bias=False)),
-    Variant("neither", "xhat", False, _as(Reading.PER_TOKEN, gain=False, bias=False)),
-)
-
-
-def _rounded_again(dtype: torch.dtype) -> Variant:
-    """The LayerNorm itself, each number of its output moved by up to half a unit of its last place, at random."""
-    random, real = np.random.default_rng(0), _as(Reading.PER_TOKEN)
-
-    def output(x: Floats, lengths: Sequence[int], place: Place) -> Floats:
-        y = real(x, lengths, place)
-        moved: Floats = y + (random.random(y.shape) - 0.5) * last_place(y, dtype)
-        return moved
-
-    return Variant("rounded again", "gain xhat + bias, rounded up or down at random", False, output)
-
-
-@dataclass(frozen=True)
-class _Outcome:
-    """What a run of one batch left, for the real tokens in the order of its rows."""
-
-    hidden: torch.Tensor
-    """Output of ln_f, (tokens, features)."""
-    residual: Floats
-    """L2 norm of what enters ln_f, (tokens,); finite where all its features are."""
-
-
-@dataclass(frozen=True)
-class _Predictions:
-    """Predictions of the token after each token, in float64; meaningless where there is none."""
-
-    loss: Floats
-    """Negative log-likelihood of the next token, in nats, (tokens,)."""
-    kl: Floats
-    """KL(real || this), in nats, (tokens,)."""
-    same_top: NDArray[np.bool_]
-    finite: NDArray[np.bool_]
-    """Whether all logits are."""
-    residual: Floats
-    """As of the outcome."""
-
-    @classmethod
-    def joined(cls, parts: Sequence[_Predictions]) -> _Predictions:
-        """Those of several parts, in order."""
-        return cls(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(cls)))
 
 
 # A residual that has overflowed is what the experiment may find.
@@ -190,32 +66,34 @@ def replace_all(subject: Subject, sites: Sequence[Site]) -> Ablation:
     if not has_next.any():
         raise PromptError("every prompt is one token long: there is no next token to predict.")
     head = head_weight(subject.model)
-    tried = (_rounded_again(body.dtype), *VARIANTS)
+    tried = (rounded_again(body.dtype), *VARIANTS)
     steps = _Steps(subject.progress, (1 + len(tried)) * sum(lengths))
 
-    watch = Watch(subject.model)
+    care = Watch(subject.model)
     sigmas: dict[Site, list[Floats]] = {site: [] for site in sites}
 
     def see(passage: Passage) -> None:
         if passage.site in sigmas:
             sigmas[passage.site].append(passage.x.std(axis=1))
-            watch.see(passage)
+            care.see(passage)
 
     watched = list(dict.fromkeys([*sites, FINAL]))
-    plain = [_run(body, REAL, {}, batch, watched, steps, see) for batch, _ in passes(subject)]
-    places = {site: _place(body, site, np.concatenate(sigma), lengths) for site, sigma in sigmas.items()}
+    plain = [_run(body, REAL, {}, batch, watched, steps, see) for batch, _ in subject.passes()]
+    places = {site: place_of(body, site, np.concatenate(sigma), lengths) for site, sigma in sigmas.items()}
     # Batch by batch, so that no more than the real model's hidden states is ever kept of all tokens.
-    parts: list[list[_Predictions]] = [[] for _ in (REAL, *tried)]
-    for (batch, rows), outcome in zip(passes(subject), plain, strict=True):
+    parts: list[list[Predictions]] = [[] for _ in (REAL, *tried)]
+    for (batch, rows), outcome in zip(subject.passes(), plain, strict=True):
         outcomes = [outcome, *(_run(body, variant, places, batch, [FINAL], steps) for variant in tried)]
         # The token after each; after the last of a sequence comes the next one's first, which `has_next` leaves out.
-        targets = torch.tensor(np.roll(np.concatenate([own for _, own in rows]), -1), device=head.device)
-        for of_variant, chunks in zip(parts, _predict(outcomes, targets, head), strict=True):
+        targets = torch.tensor(
+            np.roll(np.concatenate([context.token_ids for _, context in rows]), -1), device=head.device
+        )
+        for of_variant, chunks in zip(parts, predict(outcomes, targets, head), strict=True):
             of_variant += chunks
 
     first = np.zeros_like(has_next)
-    first[_first(lengths)] = True
-    predictions = [_Predictions.joined(of_variant) for of_variant in parts]
+    first[first_tokens(lengths)] = True
+    predictions = [Predictions.joined(of_variant) for of_variant in parts]
     real, _, *replaced = (
         _describe(variant, predicted, predictions[0], has_next, first)
         for variant, predicted in zip((REAL, *tried), predictions, strict=True)
@@ -239,7 +117,7 @@ def replace_all(subject: Subject, sites: Sequence[Site]) -> Ablation:
         resolution=resolution,
         lower=[name for difference, name in sorted(causal) if difference < -resolution],
         equal=[name for difference, name in causal if abs(difference) <= resolution],
-        warnings=watch.flags(),
+        warnings=care.flags(),
     )
 
 
@@ -255,28 +133,6 @@ class _Steps:
             self.progress(self.done, self.total)
 
 
-def _first(lengths: Sequence[int]) -> NDArray[np.int64]:
-    """Where each sequence begins, among the tokens of all."""
-    starts: NDArray[np.int64] = np.cumsum([0, *lengths[:-1]])
-    return starts
-
-
-def _place(body: GPT2Model, site: Site, sigma: Floats, lengths: Sequence[int]) -> Place:
-    module, config = layer_norm(body, site), body.config
-    gain, bias = vector(module, "weight"), vector(module, "bias")
-    first = np.zeros(len(sigma), dtype=bool)
-    first[_first(lengths)] = True
-    return Place(
-        gain=1.0 if gain is None else gain,
-        bias=0.0 if bias is None else bias,
-        heads=config.n_head,
-        eps=eps_of(body, site),
-        sigma_first=float(sigma[first].mean()),
-        sigma_rest=float(sigma[~first].mean()),
-        sigma_pooled=float(sigma.mean()),
-    )
-
-
 def _run(
     body: GPT2Model,
     variant: Variant,
@@ -285,7 +141,7 @@ def _run(
     watched: Sequence[Site],
     steps: _Steps,
     also: Callable[[Passage], None] = lambda _: None,
-) -> _Outcome:
+) -> Outcome:
     """Run a batch with the variant in its places; ``also`` is shown the watched sites' passages."""
     residual = np.empty(0)
 
@@ -302,9 +158,9 @@ def _run(
         for site, place in places.items()
         if variant.output is not None
     }
-    output = trace(body, batch, watched, see, replace)
+    output = watch(body, batch, watched, see, replace)
     steps.add(sum(lengths))
-    return _Outcome(output[real.to(output.device)], residual)
+    return Outcome(output[real.to(output.device)], residual)
 
 
 def _forward(
@@ -320,38 +176,10 @@ def _forward(
     return forward
 
 
-def _predict(outcomes: Sequence[_Outcome], targets: torch.Tensor, head: torch.Tensor) -> list[list[_Predictions]]:
-    """Every outcome's predictions, held against the first's, in chunks."""
-    parts: list[list[_Predictions]] = [[] for _ in outcomes]
-    with undisturbed(head.device):
-        for start in range(0, len(targets), CHUNK):
-            chunk = slice(start, start + CHUNK)
-            real: tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None = None
-            for outcome, predicted in zip(outcomes, parts, strict=True):
-                logits = torch.nn.functional.linear(outcome.hidden[chunk], head)
-                finite, top = logits.isfinite().all(dim=-1), logits.argmax(dim=-1)
-                log_probability = logits.log_softmax(dim=-1, dtype=torch.float64)
-                del logits
-                loss = -log_probability.gather(1, targets[chunk, None])[:, 0]
-                real = (log_probability, log_probability.exp(), top) if real is None else real
-                # In place: a row over the vocabulary is what takes the memory here.
-                kl = (real[0] - log_probability).mul_(real[1]).sum(dim=-1)
-                predicted.append(
-                    _Predictions(
-                        loss=loss.cpu().numpy(),
-                        kl=kl.cpu().numpy(),
-                        same_top=((top == real[2]) & finite).cpu().numpy(),
-                        finite=finite.cpu().numpy(),
-                        residual=outcome.residual[chunk],
-                    )
-                )
-    return parts
-
-
 def _describe(
     variant: Variant,
-    predicted: _Predictions,
-    real: _Predictions,
+    predicted: Predictions,
+    real: Predictions,
     has_next: NDArray[np.bool_],
     first: NDArray[np.bool_],
 ) -> Ablated:

@@ -34,6 +34,7 @@ Examples:
     metavar="TEXT",
     help="The sentence to try them in, '{}' alone for none.  [default: 'The word was {}.' where all are single words]",
 )
+@click.option("--no-probe", is_flag=True, help="Leave out the linear probe, which takes most of the time.")
 @options.layer_option()
 @options.site_option
 @options.model_options
@@ -44,6 +45,7 @@ def command(
     context: bool,
     position: int | None,
     template: str | None,
+    no_probe: bool,
     layers: str | None,
     sites: tuple[str, ...],
     chosen: options.Choice,
@@ -58,8 +60,11 @@ def command(
     With --context, each PROMPT is a context: how much of its tokens lies in the direction that they share, under the
     real LayerNorm, and how much were each feature normalized across the tokens instead.
     """
-    if context and (position is not None or template is not None):
-        raise UsageError("--context looks at all tokens as they stand; leave out --position and --template.")
+    if context and (position is not None or template is not None or no_probe):
+        raise UsageError(
+            "--context looks at all tokens as they stand, without a probe; leave out --position, --template and "
+            "--no-probe."
+        )
     prompts = given.gather(default=DEFAULT_CONTEXT if context else DEFAULT_WORDS)
     from gpt2ln_cli.commands.compare.compute import compare
     from gpt2ln_cli.commands.compare.view import view
@@ -71,6 +76,7 @@ def command(
             context=context,
             position=position,
             template=template,
+            probe=not no_probe,
             layers=layers,
             sites=sites,
             **given.running(progress),

@@ -102,20 +102,20 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
     pairs: list[TokenPair]
 
 
-class LaterReading(msgspec.Struct, frozen=True, kw_only=True):
+class LaterProbe(msgspec.Struct, frozen=True, kw_only=True):
     """How well a linear probe reads something from the residual stream at a later site."""
 
     site: str
     r_squared: float | None
 
 
-class SigmaReading(msgspec.Struct, frozen=True, kw_only=True):
+class SiteProbe(msgspec.Struct, frozen=True, kw_only=True):
     """How well a linear probe reads log sigma of one site, on tokens it was not fitted on; R^2, at most 1."""
 
     site: str
     pre: Annotated[float | None, Meta(description="From x, which the LayerNorm was given.")]
     post: Annotated[float | None, Meta(description="From y, which it gave.")]
-    later: Annotated[list[LaterReading], Meta(description="From the residual stream that enters each later site.")]
+    later: Annotated[list[LaterProbe], Meta(description="From the residual stream that enters each later site.")]
 
 
 class SigmaProbe(msgspec.Struct, frozen=True, kw_only=True):
@@ -129,7 +129,7 @@ class SigmaProbe(msgspec.Struct, frozen=True, kw_only=True):
     piece: Annotated[int, Meta(description="Tokens of each piece, the last of a text apart.")]
     fitted_tokens: Annotated[int, Meta(description="Position 0 of each piece is left out.")]
     held_out_tokens: int
-    sites: list[SigmaReading]
+    sites: list[SiteProbe]
 
 
 class TokenInContext(msgspec.Struct, frozen=True, kw_only=True):
@@ -206,8 +206,8 @@ class Comparison(Record, frozen=True, kw_only=True):
         SigmaProbe | None,
         Meta(
             description=(
-                "Null where whole contexts were looked at, or where the checkpoint has no tokenizer for the sample "
-                "prompts."
+                "Null where it was left out, where whole contexts were looked at, or where the checkpoint has no "
+                "tokenizer for the sample prompts."
             )
         ),
     ]

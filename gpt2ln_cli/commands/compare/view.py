@@ -10,9 +10,9 @@ from rich.cells import cell_len
 from gpt2ln_cli.commands.compare.record import (
     ComparedToken,
     Cosines,
-    LaterReading,
+    LaterProbe,
     SharedAtSite,
-    SigmaReading,
+    SiteProbe,
     TokenAtSite,
     TokenInContext,
     TokenPair,
@@ -49,7 +49,7 @@ def view(record: Comparison) -> View:
     """Tokens side by side, whether sigma can be read back, what contexts share, and the findings."""
     later = table_of(
         "later",
-        [Part(LaterReading)],
+        [Part(LaterProbe)],
         [(reading, site) for site in (record.probe.sites if record.probe else ()) for reading in site.later],
         also=[(Column("sigma_at", str, "The LayerNorm whose sigma is read."), lambda item: item[1].site)],
     )
@@ -174,7 +174,7 @@ def _probe(probe: SigmaProbe) -> Iterator[Block]:
     }
     yield table_of(
         "probe",
-        SigmaReading,
+        SiteProbe,
         probe.sites,
         looks,
         also=[

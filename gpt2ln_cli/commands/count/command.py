@@ -41,7 +41,7 @@ def command(
 ) -> None:
     """Count the statistics by arithmetic alone.
 
-    For GPT-2, and beside it for the rival readings of LayerNorm. The default shape is GPT-2 small's.
+    For GPT-2, and beside it for the rival axes. The default shape is GPT-2 small's.
     """
     from gpt2ln_cli.arguments import refuse_without_effect
     from gpt2ln_cli.commands.count.compute import count

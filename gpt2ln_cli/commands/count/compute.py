@@ -1,13 +1,13 @@
-"""How many statistics each reading of "LayerNorm" would compute: arithmetic, without weights."""
+"""How many statistics each axis that LayerNorm could have would take: arithmetic, without weights."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from gpt2ln_cli.arguments import refuse_without_effect, whole_number
-from gpt2ln_cli.commands.count.record import Arithmetic, Reading
+from gpt2ln_cli.commands.count.record import Arithmetic, AxisCount
 from gpt2ln_cli.errors import UsageError
-from gpt2ln_cli.measure import axes as readings
+from gpt2ln_cli.measure.axes import Axis, statistics
 from gpt2ln_cli.model import Model, as_model
 from gpt2ln_cli.paths import path_text
 
@@ -24,7 +24,7 @@ def count(
     heads: int | None = None,
     model: str | Path | Model | None = None,
 ) -> Arithmetic:
-    """Count statistics by arithmetic alone, for GPT-2 and for the rival readings of it; ``gpt2ln count``.
+    """Count statistics by arithmetic alone, for GPT-2 and for the rival axes; ``gpt2ln count``.
 
     Args:
         tokens: tokens of each context.
@@ -86,24 +86,24 @@ def arithmetic(*, tokens: int, batch: int, layers: int, width: int, heads: int, 
         raise UsageError("the counts would exceed 64-bit integers; use smaller numbers.")
     sites = 2 * layers + 1
 
-    def count(reading: readings.Reading, description: str) -> Reading:
-        per_site = readings.statistics(reading, tokens=batch * tokens, sequences=batch, features=width, heads=heads)
-        return Reading(
-            name=reading.value,
+    def count(axis: Axis, description: str) -> AxisCount:
+        per_site = statistics(axis, tokens=batch * tokens, sequences=batch, features=width, heads=heads)
+        return AxisCount(
+            name=axis.value,
             description=description,
-            is_gpt2=reading is readings.Reading.PER_TOKEN,
+            is_gpt2=axis is Axis.PER_TOKEN,
             per_site=per_site,
             per_block=2 * per_site,
             total=sites * per_site,
         )
 
     counted = [
-        count(readings.Reading.PER_TOKEN, "each token of each context by itself"),
-        count(readings.Reading.FEATURE_OVER_CONTEXT, "each feature of each context by itself"),
-        count(readings.Reading.FEATURE_OVER_BATCH, "batch normalization"),
-        count(readings.Reading.WHOLE_CONTEXT, "all tokens and features of a context together"),
-        count(readings.Reading.WHOLE_BATCH, "all contexts, tokens and features together"),
-        count(readings.Reading.PER_HEAD, "each token over one head's features at a time"),
+        count(Axis.PER_TOKEN, "each token of each context by itself"),
+        count(Axis.FEATURE_OVER_CONTEXT, "each feature of each context by itself"),
+        count(Axis.FEATURE_OVER_BATCH, "batch normalization"),
+        count(Axis.WHOLE_CONTEXT, "all tokens and features of a context together"),
+        count(Axis.WHOLE_BATCH, "all contexts, tokens and features together"),
+        count(Axis.PER_HEAD, "each token over one head's features at a time"),
     ]
     own = counted[0]
     return Arithmetic(

@@ -10,8 +10,8 @@ from msgspec import Meta
 from gpt2ln_cli.records import Record
 
 
-class Reading(msgspec.Struct, frozen=True, kw_only=True):
-    """One way to read "LayerNorm", and how many statistics it would take."""
+class AxisCount(msgspec.Struct, frozen=True, kw_only=True):
+    """One axis that LayerNorm could have, and how many statistics it would take."""
 
     name: str
     description: str
@@ -39,4 +39,4 @@ class Arithmetic(Record, frozen=True, kw_only=True):
     per_block: int
     total: int
     features: Annotated[int, Meta(description="Features that each statistic averages over.")]
-    readings: Annotated[list[Reading], Meta(description="GPT-2's own reading first, then its rivals.")]
+    readings: Annotated[list[AxisCount], Meta(description="GPT-2's own axis first, then its rivals.")]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gpt2ln_cli.commands.count.record import Reading
+from gpt2ln_cli.commands.count.record import AxisCount
 from gpt2ln_cli.output.blocks import Fact, Facts, Look, Paragraph, View, table_of
 from gpt2ln_cli.output.text import integer
 
@@ -15,7 +15,7 @@ TABLES = ("readings",)
 
 
 def view(record: Arithmetic) -> View:
-    """The count of GPT-2, and of its rival readings."""
+    """The count of GPT-2, and of its rival axes."""
     source = f" (the shape of {record.model})" if record.model else ""
     return View(
         record,
@@ -37,7 +37,7 @@ def view(record: Arithmetic) -> View:
             ),
             table_of(
                 "readings",
-                Reading,
+                AxisCount,
                 record.readings,
                 {
                     "name": Look("if it normalized ...", key=True),
@@ -46,7 +46,7 @@ def view(record: Arithmetic) -> View:
                     "total": Look("whole model"),
                     "gpt2": Look("GPT-2?"),
                 },
-                words={"gpt2": lambda reading: "yes" if reading.is_gpt2 else "no"},
+                words={"gpt2": lambda axis: "yes" if axis.is_gpt2 else "no"},
                 stressed=lambda row: "yes" in row,
             ),
             Paragraph("The rows marked 'no' are not what GPT-2 does."),

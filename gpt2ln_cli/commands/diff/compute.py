@@ -21,10 +21,10 @@ from gpt2ln_cli.commands.diff.record import (
     VectorChange,
 )
 from gpt2ln_cli.commands.inspect.record import Inspection, Summary
-from gpt2ln_cli.commands.params.describe import BIAS_START, GAIN_START
-from gpt2ln_cli.commands.params.flags import eps_flags, of_both, parameter_flags
 from gpt2ln_cli.errors import CheckpointError
+from gpt2ln_cli.measure.flags import BIAS_START, GAIN_START, eps_flags, of_both, parameter_flags
 from gpt2ln_cli.model import Model, as_model
+from gpt2ln_cli.quantities import SUMMARIZED
 from gpt2ln_cli.records import Spread, strictly
 from gpt2ln_cli.sites import Site, select_sites
 
@@ -196,9 +196,4 @@ def _activations(a: Summary | None, b: Summary | None) -> ActivationChange | Non
         relative = (other.mean - one.mean) / abs(one.mean) if known else None  # type: ignore[operator, arg-type]
         return SpreadChange(a=one.mean, b=other.mean, relative=relative)
 
-    return ActivationChange(
-        sigma=change(a.sigma, b.sigma),
-        pre_norm=change(a.pre_norm, b.pre_norm),
-        normalized_norm=change(a.normalized_norm, b.normalized_norm),
-        post_norm=change(a.post_norm, b.post_norm),
-    )
+    return ActivationChange(**{name: change(getattr(a, name), getattr(b, name)) for name in SUMMARIZED})

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from gpt2ln_cli.quantities import Summarized
 from gpt2ln_cli.records import Flag, ModelInfo, PromptInfo, Record
 
 
@@ -53,13 +54,8 @@ class SpreadChange(msgspec.Struct, frozen=True, kw_only=True):
     relative: Annotated[float | None, Meta(description="(b - a) / |a|; null where a is 0.")]
 
 
-class ActivationChange(msgspec.Struct, frozen=True, kw_only=True):
+class ActivationChange(Summarized[SpreadChange], frozen=True, kw_only=True):
     """What became of a site's statistics over the same tokens; arithmetic means over tokens."""
-
-    sigma: SpreadChange
-    pre_norm: SpreadChange
-    normalized_norm: SpreadChange
-    post_norm: SpreadChange
 
 
 class SiteDifference(msgspec.Struct, frozen=True, kw_only=True):

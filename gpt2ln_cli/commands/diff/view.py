@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from gpt2ln_cli.commands.diff.record import FeatureChange, SiteDifference
+from gpt2ln_cli.commands.inspect.view import SHOWN
 from gpt2ln_cli.output.blocks import Block, Column, Heading, Look, Paragraph, Part, Table, View, table_of
 from gpt2ln_cli.output.header import header, nonfinite, quotes, warnings
 from gpt2ln_cli.output.text import MISSING, number
-from gpt2ln_cli.quantities import LABELS, SUMMARIZED
 
 if TYPE_CHECKING:
     from gpt2ln_cli.commands.diff.record import Difference, VectorChange
@@ -76,11 +76,12 @@ def _sites(record: Difference) -> Table:
         }
     if record.prompts is not None:
         for part, title in (("first", "position 0"), ("rest", "later")):
-            for name in SUMMARIZED:
+            for quantity in SHOWN:
+                name, group = f"{part}_{quantity.name}", f"{title}: {quantity.symbol}"
                 looks |= {
-                    f"{part}_{name}_a": Look("A", f"{title}: {LABELS[name]}"),
-                    f"{part}_{name}_b": Look("B", f"{title}: {LABELS[name]}"),
-                    f"{part}_{name}_relative": Look("change", f"{title}: {LABELS[name]}", "percent"),
+                    f"{name}_a": Look("A", group),
+                    f"{name}_b": Look("B", group),
+                    f"{name}_relative": Look("change", group, "percent"),
                 }
     return table_of(
         "sites",

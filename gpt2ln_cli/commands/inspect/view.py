@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -14,8 +14,8 @@ from gpt2ln_cli.commands.params.view import vector_looks
 from gpt2ln_cli.output.blocks import Block, Column, Form, Grid, Heading, Look, Paragraph, Strip, Table, View, table_of
 from gpt2ln_cli.output.header import header, nonfinite, quotes, warnings
 from gpt2ln_cli.output.text import integer, quoted
-from gpt2ln_cli.quantities import LABELS, SUMMARIZED
-from gpt2ln_cli.records import KindCount, PromptInfo
+from gpt2ln_cli.quantities import QUANTITIES, SUMMARIZED, Quantity
+from gpt2ln_cli.records import KindCount, PromptInfo, Rows
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -25,16 +25,15 @@ if TYPE_CHECKING:
 
 TABLES = ("rows", "sites", "kinds", "prompts")
 COUNTED = "Statistics, as counted in the kernel's own tensors"
-# What may be negative.
-SIGNED = ("mean", "excess_kurtosis")
+# Of mu, which takes both signs, the mean over tokens says little.
+SHOWN = [QUANTITIES[name] for name in SUMMARIZED if not QUANTITIES[name].signed]
 SITES = (
     "sigma divides by d. 'pos 0' is the first token of each sequence, 'later' all others: arithmetic mean over "
     "tokens (of sigma, not its root mean square), then least and greatest. xhat = (x - mu) / sqrt(sigma^2 + eps) "
     "is before gain and bias, y = gain * xhat + bias after them. Norms are L2."
 )
 ROWS = (
-    "mu and sigma are over the features of x (sigma divides by d); max dev is max|x - mu| / sigma; mean share is "
-    "d mu^2 / ||x||^2, the share of ||x||^2 that the mean direction held. ||x|| is pre, ||xhat|| normalized "
+    "mu and sigma are over the features of x (sigma divides by d); {shorter}. ||x|| is pre, ||xhat|| normalized "
     "(before gain and bias), ||y|| post. Norms are L2."
 )
 
@@ -68,7 +67,7 @@ def _blocks(record: Inspection, heatmap: str | None) -> Iterator[Block]:
     if record.rows is not None:
         yield Heading("Each token at each LayerNorm")
         yield rows(record)
-        yield Paragraph(ROWS, "note")
+        yield Paragraph(ROWS.format(shorter="; ".join(_shorter())), "note")
     yield from nonfinite(record.nonfinite)
 
 
@@ -138,11 +137,12 @@ def sites(record: Inspection, *, learned: bool = False, title: str = "") -> Tabl
     """
     looks = {"name": Look("site", key=True)}
     several = record.counts.sequences > 1
-    for name in SUMMARIZED:
+    for quantity in SHOWN:
         for part, heading in (("first", "pos 0"), ("rest", "later")):
-            looks[f"{part}_{name}_mean"] = Look(heading, LABELS[name])
+            name = f"{part}_{quantity.name}"
+            looks[f"{name}_mean"] = Look(heading, quantity.symbol)
             if several or part == "rest":
-                looks |= {f"{part}_{name}_{end}": Look(end, LABELS[name]) for end in ("min", "max")}
+                looks |= {f"{name}_{end}": Look(end, quantity.symbol) for end in ("min", "max")}
     if learned:
         looks |= vector_looks("gain", ("mean", "std", "min", "max"))
         looks |= vector_looks("bias", ("mean", "std", "min", "max", "norm"))
@@ -155,14 +155,7 @@ def rows(record: Inspection) -> Table:
     looks |= {
         "position": Look("pos", form="plain", key=True),
         "shown": Look("token", key=True),
-        "mean": Look("mu"),
-        "sigma": Look("sigma"),
-        "pre_norm": Look("||x||"),
-        "normalized_norm": Look("||xhat||"),
-        "post_norm": Look("||y||"),
-        "max_deviation": Look("max\ndev"),
-        "excess_kurtosis": Look("excess\nkurt."),
-        "mean_share": Look("mean\nshare", form="percent"),
+        **{quantity.name: Look(quantity.short, form=_form(quantity)) for quantity in QUANTITIES.values()},
     }
     return table_of(
         "rows",
@@ -176,23 +169,19 @@ def rows(record: Inspection) -> Table:
 
 def grid(record: Inspection, quantity: str) -> Grid:
     """All quantities of every token at every LayerNorm; the record must have all rows, in the order of the run."""
-    every = record.rows or []
-    tokens = record.counts.tokens
-
-    @cache
-    def beginning(most: int) -> list[Row]:
-        return [row for start in range(0, len(every), tokens) for row in every[start : start + min(most, tokens)]]
+    column = _columns(record)
+    ends = np.cumsum([prompt.length for prompt in record.prompts])
 
     def values(name: str, most: int | None) -> list[NDArray[np.float64]]:
-        return _arrays(record, every if most is None else beginning(most), name, most)
+        lines = [column(number, name)[:most] for number in range(len(record.sites))]
+        array = np.array(lines).reshape(len(lines), -1)
+        return np.split(np.where(np.isfinite(array), array, np.nan), ends[:-1], axis=1)
 
-    described = {column.name: column.description for column in rows(record).columns}
-    forms: dict[str, Form] = {"mean_share": "percent"}
     return Grid(
         title=f"{quantity} of each token at each LayerNorm",
         quantities=[
-            Column(name, float, described[name], look=Look(label, form=forms.get(name)))
-            for name, label in LABELS.items()
+            Column(each.name, float, each.description, each.unit, Look(each.symbol, form=_form(each)))
+            for each in QUANTITIES.values()
         ],
         chosen=quantity,
         rows=[site.name for site in record.sites],
@@ -201,7 +190,7 @@ def grid(record: Inspection, quantity: str) -> Grid:
             for prompt in record.prompts
         ],
         values=values,
-        signed=SIGNED,
+        signed=[each.name for each in QUANTITIES.values() if each.signed],
     )
 
 
@@ -214,15 +203,31 @@ def _token(token_id: int, text: str | None) -> str:
     return f"id {token_id}" if text is None else quoted(text)
 
 
-def _arrays(record: Inspection, chosen: Iterable[Row], quantity: str, most: int | None) -> list[NDArray[np.float64]]:
+def _form(quantity: Quantity) -> Form | None:
+    return "percent" if quantity.share else None
+
+
+def _shorter() -> Iterator[str]:
+    """What stands behind each heading that had to be shortened."""
+    for quantity in QUANTITIES.values():
+        if not quantity.symbol.startswith(quantity.short):
+            yield f"{quantity.short} is {quantity.symbol}".replace("\n", " ")
+
+
+def _columns(record: Inspection) -> Callable[[int, str], NDArray[np.float64]]:
+    """From a site's number and a quantity to its numbers in the order of the run; of a list of rows, NaN for null."""
+    rows = record.rows
+    if isinstance(rows, Rows):
+        return rows.column
     lines = {site.name: line for line, site in enumerate(record.sites)}
-    arrays = []
-    for prompt in record.prompts:
-        length = prompt.length if most is None else min(prompt.length, most)
-        most = None if most is None else most - length
-        arrays.append(np.full((len(lines), length), np.nan))
-    for row in chosen:
-        value = getattr(row, quantity)
-        if value is not None:
-            arrays[row.sequence][lines[row.site], row.position] = value
-    return arrays
+    starts = np.cumsum([0, *(prompt.length for prompt in record.prompts)])
+
+    @cache
+    def listed(quantity: str) -> NDArray[np.float64]:
+        values = np.full((len(lines), starts[-1]), np.nan)
+        for row in rows or ():
+            value = getattr(row, quantity)
+            values[lines[row.site], starts[row.sequence] + row.position] = np.nan if value is None else value
+        return values
+
+    return lambda site, quantity: listed(quantity)[site]

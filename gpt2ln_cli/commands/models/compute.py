@@ -6,8 +6,8 @@ from contextlib import suppress
 from pathlib import Path
 from stat import S_ISREG
 
-from gpt2ln_cli.checkpoint import BUNDLED, Checkpoint, locate
-from gpt2ln_cli.checkpoint.hub import cache_folder, cached_checkpoints
+from gpt2ln_cli.checkpoint import Checkpoint, at_hand
+from gpt2ln_cli.checkpoint.hub import cache_folder
 from gpt2ln_cli.commands.models.record import AvailableModel, Models
 from gpt2ln_cli.paths import path_text
 
@@ -18,8 +18,7 @@ def models() -> Models:
     Raises:
         CheckpointError: a bundled checkpoint is missing or damaged.
     """
-    found = [*map(locate, BUNDLED), *cached_checkpoints()]
-    return Models(cache=path_text(cache_folder()), models=[_describe(checkpoint) for checkpoint in found])
+    return Models(cache=path_text(cache_folder()), models=[_describe(checkpoint) for checkpoint in at_hand()])
 
 
 def _describe(checkpoint: Checkpoint) -> AvailableModel:

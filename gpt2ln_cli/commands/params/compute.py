@@ -8,8 +8,8 @@ from pathlib import Path
 from gpt2ln_cli.arguments import checked, layer_list
 from gpt2ln_cli.checkpoint import DEFAULT_MODEL
 from gpt2ln_cli.commands.params.describe import describe, judge
-from gpt2ln_cli.commands.params.flags import eps_flags, parameter_flags
 from gpt2ln_cli.commands.params.record import Parameters
+from gpt2ln_cli.measure.flags import eps_flags, parameter_flags
 from gpt2ln_cli.model import Model, as_model
 from gpt2ln_cli.records import strictly
 from gpt2ln_cli.sites import select_sites

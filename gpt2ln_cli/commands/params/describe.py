@@ -8,15 +8,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gpt2ln_cli.checkpoint import LayerNormParameters
-from gpt2ln_cli.commands.inspect.record import SiteSummary
-from gpt2ln_cli.commands.params.record import SiteParameters, Verdict
+from gpt2ln_cli.commands.params.record import Learned, SiteParameters, Verdict
+from gpt2ln_cli.measure.flags import BIAS_START, GAIN_START
 from gpt2ln_cli.records import Feature, Gain, Vector
 from gpt2ln_cli.sites import Site
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-GAIN_START, BIAS_START = 1.0, 0.0
 SWITCHED_OFF = 0.01
 # A vector this close to its start (root mean square) counts as never learned: float32 rounding of a folded gain.
 UNTRAINED = 1e-6
@@ -84,7 +83,7 @@ def _quantile(ordered: NDArray[np.float64], share: float) -> float:
     return float((1 - rest) * ordered[below] + rest * ordered[below + 1])
 
 
-def judge(sites: Sequence[SiteParameters | SiteSummary]) -> Verdict:
+def judge(sites: Sequence[Learned]) -> Verdict:
     """Decide from the summaries whether gains and biases were learned."""
 
     def learned(vector: Vector | None) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Protocol
 
 import msgspec
 from msgspec import Meta
@@ -18,6 +18,22 @@ class SiteParameters(msgspec.Struct, frozen=True, kw_only=True):
     kind: Literal["ln_1", "ln_2", "ln_f"]
     gain: Gain | None
     bias: Vector | None
+
+
+class Learned(Protocol):
+    """What any record has that tells of a site's gain and bias."""
+
+    @property
+    def name(self) -> str:
+        """The site's."""
+
+    @property
+    def gain(self) -> Gain | None:
+        """Null where it has none."""
+
+    @property
+    def bias(self) -> Vector | None:
+        """Null where it has none."""
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):

@@ -12,8 +12,7 @@ from gpt2ln_cli.output.text import number
 from gpt2ln_cli.records import Feature
 
 if TYPE_CHECKING:
-    from gpt2ln_cli.commands.inspect.record import SiteSummary
-    from gpt2ln_cli.commands.params.record import Parameters, Verdict
+    from gpt2ln_cli.commands.params.record import Learned, Parameters, Verdict
     from gpt2ln_cli.records import Vector
 
 TABLES = ("sites", "extremes")
@@ -61,7 +60,7 @@ def _blocks(record: Parameters, *, listed: bool) -> Iterator[Block]:
 
 
 def learned(
-    sites: Sequence[SiteParameters | SiteSummary],
+    sites: Sequence[Learned],
     fields: Mapping[str, Sequence[str]],
     *,
     name: str = "sites",
@@ -90,7 +89,7 @@ def vector_looks(vector: str, fields: Sequence[str]) -> dict[str, Look]:
     }
 
 
-def learned_sentence(verdict: Verdict, sites: Sequence[SiteParameters | SiteSummary]) -> str:
+def learned_sentence(verdict: Verdict, sites: Sequence[Learned]) -> str:
     """Whether the checkpoint uses a learned gain and bias."""
     distances = [
         site.gain.rms_distance for site in sites if site.gain is not None and site.gain.rms_distance is not None

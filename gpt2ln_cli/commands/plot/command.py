@@ -29,7 +29,7 @@ Kinds:
   sigma     inspect: sigma by layer, position 0 and the rest
   gain      params: learned gain and bias by layer, outliers named
   heatmap   inspect --per-token: layers x tokens
-  axis      verify: how well every reading of LayerNorm fits
+  axis      verify: how well every axis that LayerNorm could have fits
   ablation  ablate: what the predictions lose
 
 \b
@@ -103,13 +103,12 @@ def command(
     image_format = _image_format(output)
     output_file.check(output)
     plots.check_matplotlib()
-    model = chosen.load()
     record: Inspection | Parameters | Verification | Ablation
     if kind == "gain":
         from gpt2ln_cli.commands.params.compute import params
 
         # Every feature is listed: those far from the others are not always those far from 1 and 0.
-        record = params(model=model, layers=layers, sites=sites, top=sys.maxsize)
+        record = params(model=chosen.load(), layers=layers, sites=sites, top=sys.maxsize)
     else:
         prompts = given.gather(default=DEFAULT_PROMPTS.get(kind))
         if kind == "heatmap":
@@ -119,7 +118,7 @@ def command(
         from gpt2ln_cli.commands.verify.compute import verify
 
         with progress_bar(chosen.model) as progress:
-            running = given.running(progress)
+            running, model = given.running(progress), chosen.load()
             if kind == "axis":
                 record = verify(prompts, model=model, **running)
             elif kind == "ablation":

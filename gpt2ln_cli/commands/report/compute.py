@@ -18,7 +18,8 @@ from gpt2ln_cli.commands.verify.compute import try_all
 from gpt2ln_cli.model import Model, as_model
 from gpt2ln_cli.model.subject import Layers, Prompts, Running
 from gpt2ln_cli.records import strictly
-from gpt2ln_cli.text.prompts import beginning, plan_batches
+from gpt2ln_cli.text.batches import plan
+from gpt2ln_cli.text.contexts import beginning
 
 # The page's verdicts need no more, and the whole context of a large model would take minutes and gigabytes.
 VERIFIED_TOKENS = 256
@@ -48,10 +49,10 @@ def report(
         PromptError: as for :func:`gpt2ln_cli.inspect`.
     """
     source = as_model(model)
-    done = run(prompts, model=source, layers=layers, kinds=sites, shape=True, **running)
-    inspection = strictly(done.record("inspect", done.rows()))
+    done = run(prompts, model=source, layers=layers, kinds=sites, per_token=True, **running)
+    inspection = done.record("inspect")
     contexts = beginning(done.subject.contexts, VERIFIED_TOKENS)
-    batches = plan_batches([len(context.token_ids) for context in contexts], batch_size=running.get("batch_size"))
+    batches = plan(contexts, batch_size=running.get("batch_size"))
     verification = strictly(try_all(replace(done.subject, contexts=contexts, batches=batches)))
     return Report(
         inspection=inspection,

@@ -75,7 +75,7 @@ def _verification(record: Report) -> Iterator[Block]:
     what = f"all {every:,} tokens" if tokens == every else f"the first {tokens:,} of the {every:,} tokens"
     yield Paragraph(f"Tried on {what}, at all {len(verification.sites)} LayerNorms of the model.")
     yield verify.checks(verification)
-    yield verify.readings(verification, title="Every reading of LayerNorm")
+    yield verify.axes(verification, title="Every axis that LayerNorm could have")
     yield verify.explained(verification)
 
 

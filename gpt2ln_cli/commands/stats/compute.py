@@ -14,7 +14,6 @@ from gpt2ln_cli.commands.inspect.record import Inspection
 from gpt2ln_cli.model import Model, as_model
 from gpt2ln_cli.model.subject import Layers, Prompts, Running
 from gpt2ln_cli.quantities import POSITION
-from gpt2ln_cli.records import strictly
 
 
 @checked
@@ -44,5 +43,5 @@ def stats(
         CheckpointError: as for :func:`gpt2ln_cli.inspect`.
         PromptError: as for :func:`gpt2ln_cli.inspect`.
     """
-    done = run(prompts, model=as_model(model), layers=layers, kinds=sites, shape=True, **running)
-    return strictly(done.record("stats", done.rows(sort=sort, top=top)))
+    done = run(prompts, model=as_model(model), layers=layers, kinds=sites, per_token=True, **running)
+    return done.record("stats", sort=sort, top=top)

@@ -20,7 +20,7 @@ from gpt2ln_cli.commands.tour.record import Answer, Tour, TourTable
 from gpt2ln_cli.commands.verify.compute import verify
 from gpt2ln_cli.commands.verify.record import Verification
 from gpt2ln_cli.errors import CheckpointError
-from gpt2ln_cli.measure.axes import Reading
+from gpt2ln_cli.measure.axes import Axis
 from gpt2ln_cli.model import Model, as_model
 from gpt2ln_cli.records import strictly, united
 from gpt2ln_cli.text.prompts import LONG_SAMPLE, long_sample
@@ -78,7 +78,7 @@ def which_axis(trial: Verification) -> Answer:
 def each_context(trial: Verification) -> Answer:
     """Question 3, from batch independence and causality."""
     checks = [check for check in trial.checks if check.name in ("batch independence", "causality")]
-    own = next(fit for fit in trial.readings if fit.reading == Reading.PER_TOKEN.value)
+    own = next(fit for fit in trial.readings if fit.reading == Axis.PER_TOKEN.value)
     outcomes: dict[bool | None, str] = {True: "as in GPT-2", False: "otherwise", None: "undecided"}
     passed = all(check.passed for check in checks)
     verdict = "Yes, and even for each token" if passed and own.fits == len(trial.sites) else "Not as in GPT-2"

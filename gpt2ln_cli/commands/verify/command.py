@@ -29,9 +29,9 @@ def command(
     strict: bool,
     out: Output,
 ) -> None:
-    """Show which axis the LayerNorms normalize, by trying every reading.
+    """Show which axis the LayerNorms normalize, by trying every one that they could.
 
-    Each reading of "LayerNorm" is held against what the model really computed on PROMPT, by the share of the numbers
+    Normalizing over each axis is held against what the model really computed on PROMPT, by the share of the numbers
     that it reproduces. Then batch independence, causality, the heads, and gain and bias are checked. Exit code 1 if the
     checkpoint does not behave as GPT-2 does, or PROMPT can't decide it.
     """

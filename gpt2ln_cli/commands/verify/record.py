@@ -10,8 +10,8 @@ from msgspec import Meta
 from gpt2ln_cli.records import Flag, ModelInfo, PromptInfo, Record
 
 
-class ReadingFit(msgspec.Struct, frozen=True, kw_only=True):
-    """How well one reading of "LayerNorm" reproduces what the model computed, over all tried sites."""
+class AxisFit(msgspec.Struct, frozen=True, kw_only=True):
+    """How well normalizing over one axis reproduces what the model computed, over all tried sites."""
 
     reading: str
     is_gpt2: bool
@@ -55,35 +55,35 @@ class ReadingFit(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SiteTrial(msgspec.Struct, frozen=True, kw_only=True):
-    """Which reading one LayerNorm follows."""
+    """Which axis one LayerNorm normalizes over."""
 
     name: str
     layer: int | None
     kind: Literal["ln_1", "ln_2", "ln_f"]
-    verdict: Annotated[str | None, Meta(description="The only reading that fits; null where none does, or several do.")]
+    verdict: Annotated[str | None, Meta(description="The only axis that fits; null where none does, or several do.")]
     candidates: Annotated[
         list[str],
         Meta(
             description=(
-                "All readings that reproduce at least ``level`` of the numbers: several where the input can't tell "
+                "All axes that reproduce at least ``level`` of the numbers: several where the input can't tell "
                 "them apart."
             )
         ),
     ]
-    rms: Annotated[float | None, Meta(description="rms(y - predicted y) / rms(y) of the best reading.")]
-    runner_up: Annotated[str, Meta(description="The best of the readings that do not fit.")]
+    rms: Annotated[float | None, Meta(description="rms(y - predicted y) / rms(y) of the best axis.")]
+    runner_up: Annotated[str, Meta(description="The best of the axes that do not fit.")]
     orders: Annotated[
         float | None,
         Meta(description="By how many powers of ten the best fits better than the runner-up."),
     ]
     affine: Annotated[
         Literal["gain and bias", "gain alone", "bias alone", "neither"],
-        Meta(description="What, applied to the best reading's xhat, reproduces y."),
+        Meta(description="What, applied to the best axis's xhat, reproduces y."),
     ]
-    best: Annotated[str, Meta(description="The reading that reproduces most, whether it fits or not.")]
+    best: Annotated[str, Meta(description="The axis that reproduces most, whether it fits or not.")]
     exact: Annotated[
         float,
-        Meta(description="Share of the numbers of y that the best reading gives exactly, rounded once to the dtype."),
+        Meta(description="Share of the numbers of y that the best axis gives exactly, rounded once to the dtype."),
     ]
     reproduced: Annotated[
         float,
@@ -93,7 +93,7 @@ class SiteTrial(msgspec.Struct, frozen=True, kw_only=True):
     ]
     ulps: Annotated[
         float | None,
-        Meta(description="Largest |y - predicted y| of the best reading in units of y's last place."),
+        Meta(description="Largest |y - predicted y| of the best axis in units of y's last place."),
     ]
     runner_up_reproduced: Annotated[float, Meta(description="Share of the numbers that the runner-up reproduces.")]
 
@@ -113,17 +113,17 @@ class Verification(Record, frozen=True, kw_only=True):
     model: ModelInfo
     bos: bool
     prompts: list[PromptInfo]
-    readings: Annotated[list[ReadingFit], Meta(description="GPT-2's own first.")]
+    readings: Annotated[list[AxisFit], Meta(description="GPT-2's own first.")]
     rounding: Annotated[
         float,
         Meta(
             description=(
-                "What rounding to the dtype may make of rms(y - predicted y) / rms(y) of a right reading, at the "
+                "What rounding to the dtype may make of rms(y - predicted y) / rms(y) over the right axis, at the "
                 "worst site."
             )
         ),
     ]
-    level: Annotated[float, Meta(description="Share of the numbers that a reading must reproduce at a site to fit it.")]
+    level: Annotated[float, Meta(description="Share of the numbers that an axis must reproduce at a site to fit it.")]
     companion: Annotated[
         list[int] | None,
         Meta(

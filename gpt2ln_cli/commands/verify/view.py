@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from gpt2ln_cli.commands.verify.record import Check, ReadingFit, SiteTrial
+from gpt2ln_cli.commands.verify.record import AxisFit, Check, SiteTrial
 from gpt2ln_cli.output.blocks import Block, Fact, Facts, Heading, Look, Paragraph, Table, Tone, View, table_of
 from gpt2ln_cli.output.header import header, quotes, warnings
 from gpt2ln_cli.output.text import share
@@ -23,7 +23,7 @@ OUTCOMES: dict[bool | None, tuple[str, Tone]] = {
 
 
 def view(record: Verification) -> View:
-    """Every reading of LayerNorm against what the model computed, the checks and the verdict."""
+    """Every axis that LayerNorm could have against what the model computed, the checks and the verdict."""
     return View(record, list(_blocks(record)), more=data(record), main="readings")
 
 
@@ -31,19 +31,19 @@ def _blocks(record: Verification) -> Iterator[Block]:
     yield header(record.model, record.prompts, bos=record.bos)
     yield quotes(record.prompts)
     yield from warnings(record.warnings)
-    yield Heading("Axis trial: every reading of LayerNorm against what the model computed")
-    yield readings(record)
+    yield Heading("Axis trial: every axis that LayerNorm could have against what the model computed")
+    yield axes(record)
     yield explained(record)
     yield checks(record)
     yield verdict(record)
 
 
-def readings(record: Verification, *, title: str = "") -> Table:
-    """How well each reading of LayerNorm fits."""
+def axes(record: Verification, *, title: str = "") -> Table:
+    """How well each axis fits."""
     error = "|y - predicted| / rms(y)"
     return table_of(
         "readings",
-        ReadingFit,
+        AxisFit,
         record.readings,
         {
             "reading": Look("if it normalized ...", key=True),
@@ -65,11 +65,11 @@ def explained(record: Verification) -> Paragraph:
     beside = len(record.companion or ())
     alone = f" One context can't tell a context from a minibatch: {beside} more tokens ran beside it." if beside else ""
     return Paragraph(
-        "Each reading normalizes what entered a site, applies the learned gain and bias, and is held against what "
+        "What entered a site is normalized over each axis, given the learned gain and bias, and held against what "
         "left it: the worst of all sites is shown. 'statistics' is how many (mean, sigma) pairs a site would take. "
-        f"A number is reproduced exactly where the reading, in float64 and rounded once to {record.model.dtype}, gives "
+        f"A number is reproduced exactly where an axis, in float64 and rounded once to {record.model.dtype}, gives "
         "the same bits; 'in all' counts also those that the kernel's float32 arithmetic can take across a rounding, "
-        f"and decides: a reading fits a site with {share(record.level)} of the numbers. The largest difference in "
+        f"and decides: an axis fits a site with {share(record.level)} of the numbers. The largest difference in "
         f"units of y's last place decides nothing.{alone}",
         "note",
     )

@@ -3,10 +3,10 @@
 A kind is a module with ``RECORD``, the record that it draws, and ``draw(record) -> Figure``, registered in ``KINDS``::
 
     import gpt2ln_cli
-    from gpt2ln_cli.render import plots
+    from gpt2ln_cli.commands.plot import figures
 
-    figure = plots.draw("sigma", gpt2ln_cli.inspect("The war was over."))
-    plots.save(figure, "sigma.svg", "svg")
+    figure = figures.draw("sigma", gpt2ln_cli.inspect("The war was over."))
+    figures.save(figure, "sigma.svg", "svg")
 
 Nothing here needs a display or changes matplotlib's global state. One record makes the same bytes again, under one
 version of matplotlib.

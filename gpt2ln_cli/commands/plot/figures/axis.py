@@ -1,4 +1,4 @@
-"""The axis trial: how well each reading of "LayerNorm" reproduces what the model computed."""
+"""The axis trial: how well each axis that LayerNorm could have reproduces what the model computed."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ ROOM = 0.4
 
 
 def draw(record: Verification) -> Figure:
-    """The error of every reading at the site it fits worst, on a log scale, against the most that rounding leaves.
+    """The error of every axis at the site it fits worst, on a log scale, against the most that rounding leaves.
 
-    Beside it stands the share of the numbers that the reading reproduces there, which decides whether it fits.
+    Beside it stands the share of the numbers that the axis reproduces there, which decides whether it fits.
     An error of exactly zero stands at the left edge, as an arrow.
     """
     readings, rounding = record.readings, record.rounding
@@ -61,7 +61,7 @@ def draw(record: Verification) -> Figure:
     axes.set_xlabel("rms error of y / rms(y) (log scale),\nshare of numbers reproduced")
     own, other = (
         Line2D([], [], linestyle="none", label=label, **_mark(is_gpt2=is_gpt2))
-        for is_gpt2, label in ((True, "what GPT-2 does"), (False, "rival reading"))
+        for is_gpt2, label in ((True, "what GPT-2 does"), (False, "rival axis"))
     )
     legend(figure, [own, other, Patch(color=PALE, alpha=0.6, linewidth=0, label=f"rounding ({record.model.dtype})")])
     return figure

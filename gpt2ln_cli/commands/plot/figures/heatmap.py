@@ -17,7 +17,7 @@ from gpt2ln_cli.commands.inspect.view import grid
 from gpt2ln_cli.commands.plot.figures import check_room
 from gpt2ln_cli.commands.plot.figures.style import COLUMN, PAGE, PALE, say, shown
 from gpt2ln_cli.errors import UsageError
-from gpt2ln_cli.quantities import LABELS, QUANTITIES
+from gpt2ln_cli.quantities import QUANTITIES, Quantity
 from gpt2ln_cli.records import PromptInfo
 
 if TYPE_CHECKING:
@@ -26,11 +26,6 @@ if TYPE_CHECKING:
     from gpt2ln_cli.commands.plot.figures.style import Floats
 
 RECORD = Inspection
-UNITS = {
-    **dict.fromkeys(("mean", "sigma", "pre_norm"), "residual-stream units"),
-    **dict.fromkeys(("normalized_norm", "post_norm", "max_deviation", "excess_kurtosis"), "no unit"),
-    "mean_share": "share of 1",
-}
 COLORS = "viridis"
 WHERE = ("position 0", "later positions")
 COLUMN_TOKENS, NAMED_TOKENS = 18, 48
@@ -81,8 +76,13 @@ def draw(record: Inspection, *, quantity: str = "sigma") -> Figure:
         _site_axis(first, record)
         rest.set_yticks([])
         _token_axes(first, rest, prompt, named=named, several=len(values) > 1)
-    _color_bars(figure, scales if longest > 1 else scales[:1], f"{LABELS[quantity]} ({UNITS[quantity]})")
+    _color_bars(figure, scales if longest > 1 else scales[:1], _named(QUANTITIES[quantity]))
     return figure
+
+
+def _named(quantity: Quantity) -> str:
+    unit = quantity.unit or ("share of 1" if quantity.share else "no unit")
+    return f"{quantity.symbol} ({unit})"
 
 
 def _axes(figure: Figure, left: float, top: float, width: float, height: float) -> Axes:

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from gpt2ln_cli.commands.params.flags import SiteTally, parameter_flags, run_flags
+from gpt2ln_cli.measure.flags import SiteTally, parameter_flags, run_flags
 from gpt2ln_cli.model import Model, eps_of
+from gpt2ln_cli.model.instrument import Passage, watch
 from gpt2ln_cli.model.subject import Subject
-from gpt2ln_cli.model.tracing import Passage, passes, trace
 from gpt2ln_cli.records import Flag
 from gpt2ln_cli.sites import Site
 
@@ -51,7 +51,7 @@ class Watch:
 
 def watched(subject: Subject, sites: Sequence[Site]) -> list[Flag]:
     """Run the contexts once and flag what was seen; for an experiment whose own runs show it otherwise."""
-    watch = Watch(subject.model)
-    for batch, _ in passes(subject):
-        trace(subject.model.body, batch, sites, watch.see)
-    return watch.flags()
+    care = Watch(subject.model)
+    for batch, _ in subject.passes():
+        watch(subject.model.body, batch, sites, care.see)
+    return care.flags()

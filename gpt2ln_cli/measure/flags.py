@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import astuple, dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from typing_extensions import Self
 
 from gpt2ln_cli.checkpoint import LayerNormParameters
-from gpt2ln_cli.commands.params.describe import BIAS_START, GAIN_START
 from gpt2ln_cli.records import Flag
 from gpt2ln_cli.sites import Site
 
 if TYPE_CHECKING:
-    from gpt2ln_cli.measure.statistics import Measured, Quantities
+    from gpt2ln_cli.measure.stream import Block
 
+# What gain and bias are before training.
+GAIN_START, BIAS_START = 1.0, 0.0
 # Without a run no variance is known. GPT-2's own eps is 1e-5, and no released GPT-2 has a residual stream so quiet that
 # an eps of this size would leave it alone.
 SUSPECT_EPS = 1.0
@@ -69,25 +71,51 @@ class SiteTally:
             entering=self.entering + other.entering,
             leaving=self.leaving + other.leaving,
             dominated=self.dominated + other.dominated,
-            eps=other.eps,
+            eps=other.eps if other.tokens else self.eps,
         )
 
 
-def tallies(measured: Measured) -> dict[Site, SiteTally]:
-    """What a run has to tell of each of its sites."""
+class Tallies:
+    """What a stream has to tell of each of its sites: a fold.
 
-    def tally(at: Quantities, eps: float) -> SiteTally:
+    Args:
+        sites: those of the blocks, in forward order.
+    """
+
+    def __init__(self, sites: Sequence[Site]) -> None:
+        self.by_site = {site: SiteTally() for site in sites}
+
+    def add(self, block: Block) -> None:
+        """Take in one more block."""
+        sigma = block.column("sigma")
         with np.errstate(over="ignore"):
-            dominated = at.sigma**2 < eps
-        return SiteTally(
-            tokens=at.sigma.size,
-            entering=int((~np.isfinite(at.mean) | ~np.isfinite(at.sigma)).sum()),
-            leaving=int((~np.isfinite(at.post_norm)).sum()),
-            dominated=int(dominated.sum()),
-            eps=eps,
-        )
+            dominated = sigma**2 < block.eps[:, None]
+        entering = ~np.isfinite(block.column("mean")) | ~np.isfinite(sigma)
+        leaving = ~np.isfinite(block.column("post_norm"))
+        for number, site in enumerate(self.by_site):
+            self.by_site[site] += SiteTally(
+                tokens=len(block.position),
+                entering=int(entering[number].sum()),
+                leaving=int(leaving[number].sum()),
+                dominated=int(dominated[number].sum()),
+                eps=float(block.eps[number]),
+            )
 
-    return {site: tally(measured.at(number), measured.eps[number]) for number, site in enumerate(measured.sites)}
+    def merge(self, other: Self) -> None:
+        """Take in what another one of the same sites has."""
+        for site, tally in other.by_site.items():
+            self.by_site[site] += tally
+
+    def state(self) -> dict[str, Any]:
+        """All that it holds."""
+        return {site.name: list(astuple(tally)) for site, tally in self.by_site.items()}
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> Self:
+        """The fold that had this state."""
+        fold = cls([])
+        fold.by_site = {Site.named(name): SiteTally(*numbers) for name, numbers in state.items()}
+        return fold
 
 
 def run_flags(seen: Mapping[Site, SiteTally], configured: float) -> list[Flag]:

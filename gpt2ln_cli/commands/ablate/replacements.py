@@ -1,0 +1,143 @@
+"""What may stand in the place of a LayerNorm."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from gpt2ln_cli.measure.axes import Axis, Floats, normalized
+from gpt2ln_cli.measure.rounding import last_place
+from gpt2ln_cli.model import eps_of, layer_norm, vector
+from gpt2ln_cli.sites import Site
+
+if TYPE_CHECKING:
+    from transformers.models.gpt2.modeling_gpt2 import GPT2Model
+
+
+@dataclass(frozen=True)
+class Place:
+    """A site where a replacement stands in, and what it may use there."""
+
+    gain: Floats | float
+    """(features,); 1 where the LayerNorm has none."""
+    bias: Floats | float
+    """(features,); 0 where the LayerNorm has none."""
+    heads: int
+    eps: float
+    sigma_first: float
+    """Mean over the sequences of the real model's sigma at position 0."""
+    sigma_rest: float
+    """Mean of the real model's sigma over all later positions."""
+    sigma_pooled: float
+    """Mean of the real model's sigma over all positions."""
+
+
+Replacement = Callable[[Floats, Sequence[int], Place], Floats]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What stands in the place of a LayerNorm."""
+
+    name: str
+    formula: str
+    looks_ahead: bool
+    output: Replacement | None
+    """Maps x, (tokens, features), and the sequences' lengths to y; None leaves the LayerNorm as it is."""
+
+
+def _identity(x: Floats, _lengths: Sequence[int], _place: Place) -> Floats:
+    return x
+
+
+def _as(axis: Axis, *, gain: bool = True, bias: bool = True) -> Replacement:
+    def output(x: Floats, lengths: Sequence[int], place: Place) -> Floats:
+        xhat = normalized(axis, x, lengths, heads=place.heads, eps=place.eps)
+        return (xhat * place.gain if gain else xhat) + (place.bias if bias else 0.0)
+
+    return output
+
+
+def _fixed_sigma(x: Floats, lengths: Sequence[int], place: Place, *, pooled: bool) -> Floats:
+    sigma = np.full((len(x), 1), place.sigma_pooled if pooled else place.sigma_rest)
+    if not pooled:
+        sigma[first_tokens(lengths)] = place.sigma_first
+    xhat = (x - x.mean(axis=1, keepdims=True)) / np.sqrt(sigma**2 + place.eps)
+    y: Floats = xhat * place.gain + place.bias
+    return y
+
+
+REAL = Variant("real", "gain (x - mu) / sqrt(sigma^2 + eps) + bias: the model as it is", False, None)
+VARIANTS = (
+    Variant("identity", "y = x: no LayerNorm, no gain, no bias", False, _identity),
+    Variant("RMSNorm", "gain x / sqrt(mean(x^2) + eps) + bias, for each token", False, _as(Axis.NOT_CENTERED)),
+    Variant(
+        "per feature",
+        "mu and sigma of each feature over the context's tokens; gain and bias",
+        True,
+        _as(Axis.FEATURE_OVER_CONTEXT),
+    ),
+    Variant(
+        "whole context",
+        "one mu and one sigma over all features of all the context's tokens; gain and bias",
+        True,
+        _as(Axis.WHOLE_CONTEXT),
+    ),
+    Variant("per head", "mu and sigma of each token's d / heads features; gain and bias", False, _as(Axis.PER_HEAD)),
+    Variant(
+        "fixed sigma",
+        "each token's own mu, and for sigma the real model's mean over these prompts, position 0 apart; gain and bias",
+        False,
+        functools.partial(_fixed_sigma, pooled=False),
+    ),
+    Variant(
+        "fixed sigma, pooled",
+        "the same with one mean sigma for all positions",
+        False,
+        functools.partial(_fixed_sigma, pooled=True),
+    ),
+    Variant("no gain", "xhat + bias", False, _as(Axis.PER_TOKEN, gain=False)),
+    Variant("no bias", "gain xhat", False, _as(Axis.PER_TOKEN, bias=False)),
+    Variant("neither", "xhat", False, _as(Axis.PER_TOKEN, gain=False, bias=False)),
+)
+
+
+def rounded_again(dtype: torch.dtype) -> Variant:
+    """The LayerNorm itself, each number of its output moved by up to half a unit of its last place, at random."""
+    random, real = np.random.default_rng(0), _as(Axis.PER_TOKEN)
+
+    def output(x: Floats, lengths: Sequence[int], place: Place) -> Floats:
+        y = real(x, lengths, place)
+        moved: Floats = y + (random.random(y.shape) - 0.5) * last_place(y, dtype)
+        return moved
+
+    return Variant("rounded again", "gain xhat + bias, rounded up or down at random", False, output)
+
+
+def first_tokens(lengths: Sequence[int]) -> NDArray[np.int64]:
+    """Where each sequence begins, among the tokens of all."""
+    starts: NDArray[np.int64] = np.cumsum([0, *lengths[:-1]])
+    return starts
+
+
+def place_of(body: GPT2Model, site: Site, sigma: Floats, lengths: Sequence[int]) -> Place:
+    """A site's place, from the real model's sigma of the tokens of all sequences."""
+    module, config = layer_norm(body, site), body.config
+    gain, bias = vector(module, "weight"), vector(module, "bias")
+    first = np.zeros(len(sigma), dtype=bool)
+    first[first_tokens(lengths)] = True
+    return Place(
+        gain=1.0 if gain is None else gain,
+        bias=0.0 if bias is None else bias,
+        heads=config.n_head,
+        eps=eps_of(body, site),
+        sigma_first=float(sigma[first].mean()),
+        sigma_rest=float(sigma[~first].mean()),
+        sigma_pooled=float(sigma.mean()),
+    )
