@@ -1,7 +1,7 @@
 """Bring the outputs in README.md and the pages of ``gpt2ln_cli/docs/`` up to date: ``python tests/docs.py [FILE ...]``.
 
 Every ```console block begins with ``$ command``; what follows is replaced by what the command writes to standard output
-at 80 columns.
+at 80 columns. Between ``<!-- quantities -->`` and ``<!-- end -->`` stands the table of the quantities.
 """
 
 from __future__ import annotations
@@ -13,9 +13,12 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from gpt2ln_cli.quantities import QUANTITIES
+
 ROOT = Path(__file__).parent.parent
 FILES = [ROOT / "README.md", *sorted((ROOT / "gpt2ln_cli" / "docs").glob("*.md"))]
 BLOCK = re.compile(r"```console\n\$ (?P<command>[^\n]+)\n(?P<output>.*?)```", re.DOTALL)
+TABLE = re.compile(r"(?<=<!-- quantities -->\n).*?(?=<!-- end -->)", re.DOTALL)
 # What is shown must not depend on who shows it.
 ENVIRONMENT = {
     "COLUMNS": "80",
@@ -35,6 +38,15 @@ def output_of(command: str) -> str:
     return "\n".join(lines).strip("\n") + "\n"
 
 
+def table_of_quantities() -> str:
+    """The quantities of a token, as Markdown."""
+    lines = ["| name | column | what it is |", "| --- | --- | --- |"]
+    for quantity in QUANTITIES.values():
+        cells = (f"`{quantity.name}`", quantity.short.replace("\n", " "), quantity.description)
+        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return "\n" + "\n".join(lines) + "\n\n"
+
+
 def blocks() -> Iterator[tuple[Path, str, str]]:
     """File, command and shown output of each block."""
     for path in FILES:
@@ -46,6 +58,7 @@ def main(names: list[str]) -> None:
     for path in map(Path, names) if names else FILES:
         text = path.read_text(encoding="utf-8")
         new = BLOCK.sub(lambda block: f"```console\n$ {block['command']}\n{output_of(block['command'])}```", text)
+        new = TABLE.sub(lambda _: table_of_quantities(), new)
         path.write_text(new, encoding="utf-8")
 
 

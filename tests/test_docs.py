@@ -6,7 +6,7 @@ import doctest
 import re
 
 import pytest
-from docs import FILES, ROOT, blocks, output_of
+from docs import FILES, ROOT, TABLE, blocks, output_of, table_of_quantities
 
 from gpt2ln_cli.commands import COMMANDS
 from gpt2ln_cli.commands.help.compute import PAGES, names, page, topics
@@ -97,7 +97,7 @@ def test_every_command_and_topic_has_a_page():
 
 @pytest.mark.parametrize("command", [command.name for command in COMMANDS if command.record is not None])
 def test_a_commands_page_names_its_tables(command):
-    named = re.findall(r"`(\w+)`", page(command))
+    named = re.findall(r"`(\w+)`", page(command) + page("formats"))
     assert [table for table in table_names(command) if table not in {*named, RECORD}] == []
 
 
@@ -107,6 +107,10 @@ def test_links_lead_somewhere(path):
     links = [link for link in re.findall(r"\]\(([^)#]+)\)", text) if not link.startswith("http")]
     assert [link for link in links if not (path.parent / link).exists()] == []
     assert [name for name in re.findall(r"gpt2ln help ([a-z-]+)", text) if not (PAGES / f"{name}.md").exists()] == []
+
+
+def test_the_quantities_are_those_that_are_measured():
+    assert TABLE.findall(page("definitions")) == [table_of_quantities()]
 
 
 def test_the_readme_is_short():
