@@ -114,6 +114,13 @@ def test_shown_output_keeps_its_lines_at_80_columns(monkeypatch):
     assert all(len(line) <= 80 for line in shown)
 
 
+def test_a_terminal_is_shown_no_pictures_and_no_links():
+    pages = {name: (PAGES / f"{name}.md").read_text(encoding="utf-8") for name in names()}
+    assert "![plot axis: the axis trial]" in pages["plot"]
+    assert "the axis trial" not in rendered(pages["plot"])
+    assert [name for name, page in pages.items() if ".md)" in rendered(page)] == []
+
+
 def test_topics_are_completed(capsys, monkeypatch):
     monkeypatch.setenv("_GPT2LN_COMPLETE", "bash_complete")
     for words, offered in (("gpt2ln help ", names()), ("gpt2ln help ex", ["exit-codes"])):
