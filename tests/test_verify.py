@@ -9,22 +9,13 @@ import math
 import numpy as np
 import pytest
 import torch
-<<<<<<< HEAD
 from conftest import raw_states, with_body
-=======
-from conftest import raw_states
-from gpt2ln_cli.measure.normalizing import normalized
->>>>>>> hmeasure
 from torch import nn
 
 import gpt2ln_cli
 from gpt2ln_cli.app import main
 from gpt2ln_cli.commands.verify import compute as verify
-<<<<<<< HEAD
 from gpt2ln_cli.measure.axes import Axis, normalized
-=======
-from gpt2ln_cli.measure.axes import Reading
->>>>>>> hmeasure
 
 SEQUENCES = [[5, 9, 1, 33, 2, 7], [11, 4, 4, 8, 60, 21], [3, 1, 2, 50, 40, 30]]
 DTYPES = ("float32", "float16", "bfloat16")
