@@ -59,6 +59,8 @@ def gpt2ln() -> None:
     """See what the LayerNorms of a GPT-2 checkpoint compute.
 
     Start with: gpt2ln inspect "The war was over, but the hatred was not."
+
+    Read on with: gpt2ln help
     """
 
 

@@ -1,4 +1,4 @@
-"""Bring the pictures that README.md shows up to date: ``python tests/pictures.py``.
+"""Bring the pictures that README.md and the pages show up to date: ``python tests/pictures.py``.
 
 Each is drawn from what a command really prints, and lies in ``.pictures/``.
 """

@@ -9,11 +9,7 @@ import msgspec
 import numpy as np
 import pytest
 import torch
-<<<<<<< HEAD
 from conftest import DEMO, raw_states, with_body
-=======
-from conftest import DEMO, raw_states
->>>>>>> hmeasure
 from test_cli import gpt2ln  # noqa: F401
 from test_render import WIDTHS, table
 from test_truth import module_state
@@ -24,10 +20,7 @@ from gpt2ln_cli.app import main
 from gpt2ln_cli.commands.ablate.record import Ablation
 from gpt2ln_cli.commands.ablate.replacements import VARIANTS, Place
 from gpt2ln_cli.errors import CheckpointError, PromptError
-<<<<<<< HEAD
 from gpt2ln_cli.output.text import number, percent
-=======
->>>>>>> hmeasure
 from gpt2ln_cli.text.prompts import HELD_OUT, sample_prompts_folder
 
 PROMPTS = [[7, 1, 1, 60, 0, 33], [5, 9], [2], [40, 41, 42, 43, 3, 3, 17, 21, 22]]

@@ -181,7 +181,7 @@ def test_the_package_lists_its_functions():
     for name in gpt2ln_cli.__all__:
         assert getattr(gpt2ln_cli, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'inspct'"):
-        gpt2ln_cli.inspct
+        gpt2ln_cli.inspct  # noqa: B018
 
 
 @pytest.mark.parametrize(

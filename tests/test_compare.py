@@ -11,11 +11,7 @@ import msgspec
 import numpy as np
 import pytest
 import torch
-<<<<<<< HEAD
 from conftest import raw_states, reference, with_body
-=======
-from conftest import raw_states, reference
->>>>>>> hmeasure
 from test_cli import gpt2ln  # noqa: F401
 from test_render import WIDTHS, table
 
@@ -24,12 +20,8 @@ from gpt2ln_cli.commands.compare.linear_probe import PENALTIES, r_squared
 from gpt2ln_cli.commands.compare.pairs import _shape
 from gpt2ln_cli.commands.compare.record import Comparison
 from gpt2ln_cli.errors import PromptError
-<<<<<<< HEAD
 from gpt2ln_cli.model import instrument
 from gpt2ln_cli.output.text import number, percent
-=======
-from gpt2ln_cli.model import tracing
->>>>>>> hmeasure
 from gpt2ln_cli.text.prompts import HELD_OUT, LONG_SAMPLE, sample_prompts_folder
 
 EPS = 1e-5

@@ -20,11 +20,8 @@ import pytest
 from contract import validated
 
 from gpt2ln_cli.checkpoint import BUNDLED
-<<<<<<< HEAD
 from gpt2ln_cli.commands import COMMANDS
 from gpt2ln_cli.output import FORMATS
-=======
->>>>>>> hmeasure
 
 GPT2LN = [sys.executable, "-m", "gpt2ln_cli"]
 

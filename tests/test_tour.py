@@ -7,18 +7,11 @@ import re
 
 import pytest
 import torch
-<<<<<<< HEAD
 from conftest import with_body
 from test_render import WIDTHS, table
 
 import gpt2ln_cli
 from gpt2ln_cli.output.text import number
-=======
-from test_render import WIDTHS, table
-
-import gpt2ln_cli
-from gpt2ln_cli.model import Model
->>>>>>> hmeasure
 
 
 @pytest.fixture(scope="module")

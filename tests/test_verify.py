@@ -9,7 +9,11 @@ import math
 import numpy as np
 import pytest
 import torch
+from conftest import raw_states, with_body
+from torch import nn
 
+import gpt2ln_cli
+from gpt2ln_cli.app import main
 from gpt2ln_cli.commands.verify import axis_trial
 from gpt2ln_cli.commands.verify.independence import check_batch_independence
 from gpt2ln_cli.measure.axes import Axis, normalized

@@ -37,6 +37,7 @@ COMMANDS = (
     Command("tour", "Answer a learner's six questions by experiments.", "tour.Tour"),
     Command("models", "List the checkpoints that can be used without a download.", "models.Models"),
     Command("schema", "Print the JSON Schema of what a command gives.", None),
+    Command("help", "Read about a command or a topic.", None),
 )
 
 

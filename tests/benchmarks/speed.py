@@ -15,15 +15,11 @@ from pathlib import Path
 
 import click
 import torch
-from gpt2ln_cli.measure.statistics import measure
 from safetensors.torch import load_file
 from transformers import GPT2Config, GPT2Model
 
 from gpt2ln_cli.checkpoint import BUNDLED
-<<<<<<< HEAD
-=======
 from gpt2ln_cli.measure.stream import stream
->>>>>>> hmeasure
 from gpt2ln_cli.sites import all_sites, select_sites
 from gpt2ln_cli.text.batches import in_batches
 from gpt2ln_cli.text.contexts import Context

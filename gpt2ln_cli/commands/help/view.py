@@ -1,0 +1,44 @@
+"""A page as a terminal shows it."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.markdown import CodeBlock, ImageItem, Markdown
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from rich.console import ConsoleOptions, RenderResult
+
+MOST_COLUMNS = 100
+# To another page, which a terminal reaches by the very command that is the link's text.
+LINK = re.compile(r"\[(`[^`\]]+`)\]\([\w-]+\.md\)")
+
+
+class _Verbatim(CodeBlock):
+    """What was printed at 80 columns fits 80 columns, where rich's own block has margins and a background."""
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield Text(str(self.text).rstrip(), style="cyan", no_wrap=True, overflow="ignore")
+
+
+class _Nothing(ImageItem):
+    """No terminal shows a picture."""
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield from ()
+
+
+class _Page(Markdown):
+    elements = {**Markdown.elements, "fence": _Verbatim, "code_block": _Verbatim, "image": _Nothing}  # noqa: RUF012
+
+
+def rendered(page: str) -> str:
+    """The page at the width of the terminal, with the styles that it knows."""
+    console = Console(highlight=False)
+    console.width = min(console.width, MOST_COLUMNS)
+    with console.capture() as captured:
+        console.print(_Page(LINK.sub(r"\1", page)))
+    return captured.get()

@@ -1,0 +1,66 @@
+"""Bring the outputs in README.md and the pages of ``gpt2ln_cli/docs/`` up to date: ``python tests/docs.py [FILE ...]``.
+
+Every ```console block begins with ``$ command``; what follows is replaced by what the command writes to standard output
+at 80 columns. Between ``<!-- quantities -->`` and ``<!-- end -->`` stands the table of the quantities.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from gpt2ln_cli.quantities import QUANTITIES
+
+ROOT = Path(__file__).parent.parent
+FILES = [ROOT / "README.md", *sorted((ROOT / "gpt2ln_cli" / "docs").glob("*.md"))]
+BLOCK = re.compile(r"```console\n\$ (?P<command>[^\n]+)\n(?P<output>.*?)```", re.DOTALL)
+TABLE = re.compile(r"(?<=<!-- quantities -->\n).*?(?=<!-- end -->)", re.DOTALL)
+# What is shown must not depend on who shows it.
+ENVIRONMENT = {
+    "COLUMNS": "80",
+    "GPT2LN_MODEL": "demo",
+    "HF_HUB_CACHE": "/home/you/.cache/huggingface/hub",
+    "HF_HUB_OFFLINE": "1",
+}
+
+
+def output_of(command: str) -> str:
+    """What the command writes to standard output, paths in this repository relative to it."""
+    words = command.replace("gpt2ln ", f"{sys.executable} -m gpt2ln_cli ", 1)
+    done = subprocess.run(
+        ["bash", "-c", words], capture_output=True, text=True, env={**os.environ, **ENVIRONMENT}, cwd=ROOT, check=True
+    )
+    lines = (line.rstrip().replace(f"{ROOT}/", "") for line in done.stdout.split("\n"))
+    return "\n".join(lines).strip("\n") + "\n"
+
+
+def table_of_quantities() -> str:
+    """The quantities of a token, as Markdown."""
+    lines = ["| name | column | what it is |", "| --- | --- | --- |"]
+    for quantity in QUANTITIES.values():
+        cells = (f"`{quantity.name}`", quantity.short.replace("\n", " "), quantity.description)
+        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return "\n" + "\n".join(lines) + "\n\n"
+
+
+def blocks() -> Iterator[tuple[Path, str, str]]:
+    """File, command and shown output of each block."""
+    for path in FILES:
+        for block in BLOCK.finditer(path.read_text(encoding="utf-8")):
+            yield path, block["command"], block["output"]
+
+
+def main(names: list[str]) -> None:
+    for path in map(Path, names) if names else FILES:
+        text = path.read_text(encoding="utf-8")
+        new = BLOCK.sub(lambda block: f"```console\n$ {block['command']}\n{output_of(block['command'])}```", text)
+        new = TABLE.sub(lambda _: table_of_quantities(), new)
+        path.write_text(new, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
