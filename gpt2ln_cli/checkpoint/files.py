@@ -144,3 +144,9 @@ def stamps(location: Path) -> tuple[Stamp, ...]:
     if not location.is_dir():
         return (Stamp.of(location),)
     return tuple(Stamp.of(path) for pattern in READ_FROM for path in sorted(location.glob(pattern)) if path.is_file())
+
+
+def begins_with(path: Path, magic: bytes) -> bool:
+    """Whether these are a file's first bytes."""
+    with path.open("rb") as file:
+        return file.read(len(magic)) == magic

@@ -17,7 +17,7 @@ import msgspec
 
 from gpt2ln_cli.checkpoint.base import MODEL_TYPE, Config, Contents
 from gpt2ln_cli.checkpoint.encoding import guarded
-from gpt2ln_cli.checkpoint.files import bytes_of
+from gpt2ln_cli.checkpoint.files import begins_with, bytes_of
 from gpt2ln_cli.checkpoint.tensors import StoredTensor, check_alone, from_array, from_linear
 from gpt2ln_cli.checkpoint.tokenizer import byte_level_bpe
 from gpt2ln_cli.errors import CheckpointError
@@ -68,10 +68,7 @@ class Metadata(msgspec.Struct, frozen=True):
 
 def matches(path: Path) -> bool:
     """Whether the path is a file of this layout."""
-    if not path.is_file():
-        return False
-    with path.open("rb") as file:
-        return file.read(len(MAGIC)) == MAGIC
+    return path.is_file() and begins_with(path, MAGIC)
 
 
 def read(path: Path, heads: int | None, prefix: str | None) -> Contents:  # noqa: ARG001  (the metadata tells the heads)

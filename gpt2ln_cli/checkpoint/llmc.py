@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from gpt2ln_cli.checkpoint.base import Config, Contents, check_numbers
-from gpt2ln_cli.checkpoint.files import bytes_of
+from gpt2ln_cli.checkpoint.files import begins_with, bytes_of
 from gpt2ln_cli.checkpoint.tensors import StoredTensor, check_alone, from_array, from_linear
 from gpt2ln_cli.errors import CheckpointError
 
@@ -25,10 +25,7 @@ ITEM_BYTES = {"float32": 4, "bfloat16": 2}
 
 def matches(path: Path) -> bool:
     """Whether the path is a file of this layout."""
-    if not path.is_file():
-        return False
-    with path.open("rb") as file:
-        return file.read(len(MAGIC)) == MAGIC
+    return path.is_file() and begins_with(path, MAGIC)
 
 
 def read(path: Path, heads: int | None, prefix: str | None) -> Contents:  # noqa: ARG001  (the header tells the heads)

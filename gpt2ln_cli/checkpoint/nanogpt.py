@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from gpt2ln_cli.checkpoint.base import Config, Contents
+from gpt2ln_cli.checkpoint.files import begins_with
 from gpt2ln_cli.checkpoint.single import without_bias
 from gpt2ln_cli.checkpoint.tensors import body_of, chosen_body, from_linear, is_linear
 from gpt2ln_cli.checkpoint.weights import ZIP_MAGIC, load_pickle, tensors_in
@@ -35,12 +36,8 @@ def matches(path: Path) -> bool:
     Raises:
         CheckpointError: it is a pickle that can't be read.
     """
-    if not path.is_file() or path.suffix not in SUFFIXES:
-        return False
-    with path.open("rb") as file:
-        if file.read(len(ZIP_MAGIC)) != ZIP_MAGIC:
-            return False
-    return _is_training_state(load_pickle(path))
+    is_zip = path.is_file() and path.suffix in SUFFIXES and begins_with(path, ZIP_MAGIC)
+    return is_zip and _is_training_state(load_pickle(path))
 
 
 def _is_training_state(content: Any) -> bool:
