@@ -43,6 +43,21 @@ class Running(TypedDict, total=False):
     """Called with (tokens done, tokens in all) after every forward pass."""
 
 
+@dataclass
+class Steps:
+    """How far a run has come, in tokens."""
+
+    progress: Progress | None
+    total: int
+    done: int = 0
+
+    def add(self, tokens: int) -> None:
+        """So many more are done."""
+        self.done += tokens
+        if self.progress is not None:
+            self.progress(self.done, self.total)
+
+
 @dataclass(frozen=True)
 class Subject:
     """A model in memory, and contexts in its batches."""
@@ -54,6 +69,10 @@ class Subject:
     bos: bool
     """Whether ``<|endoftext|>`` begins each of them."""
     progress: Progress | None
+
+    def steps(self, runs: int = 1) -> Steps:
+        """What counts the tokens of so many runs of all contexts."""
+        return Steps(self.progress, runs * sum(len(context.token_ids) for context in self.contexts))
 
     def in_batches(self) -> Iterator[list[Numbered]]:
         """The contexts of each batch, with their numbers."""

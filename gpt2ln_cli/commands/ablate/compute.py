@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,7 +31,7 @@ from gpt2ln_cli.measure.watching import Watch
 from gpt2ln_cli.model import Model, as_model, head_weight
 from gpt2ln_cli.model.batch import Batch
 from gpt2ln_cli.model.instrument import Passage, watch
-from gpt2ln_cli.model.subject import Layers, Progress, Prompts, Running, Subject, prepare
+from gpt2ln_cli.model.subject import Layers, Prompts, Running, Steps, Subject, prepare
 from gpt2ln_cli.records import Spread, strictly
 from gpt2ln_cli.sites import Site, select_sites
 from gpt2ln_cli.text.prompts import HELD_OUT, long_sample
@@ -67,7 +66,7 @@ def replace_all(subject: Subject, sites: Sequence[Site]) -> Ablation:
         raise PromptError("every prompt is one token long: there is no next token to predict.")
     head = head_weight(subject.model)
     tried = (rounded_again(body.dtype), *VARIANTS)
-    steps = _Steps(subject.progress, (1 + len(tried)) * sum(lengths))
+    steps = subject.steps(1 + len(tried))
 
     care = Watch(subject.model)
     sigmas: dict[Site, list[Floats]] = {site: [] for site in sites}
@@ -121,25 +120,13 @@ def replace_all(subject: Subject, sites: Sequence[Site]) -> Ablation:
     )
 
 
-@dataclass
-class _Steps:
-    progress: Progress | None
-    total: int
-    done: int = 0
-
-    def add(self, tokens: int) -> None:
-        self.done += tokens
-        if self.progress is not None:
-            self.progress(self.done, self.total)
-
-
 def _run(
     body: GPT2Model,
     variant: Variant,
     places: Mapping[Site, Place],
     batch: Batch,
     watched: Sequence[Site],
-    steps: _Steps,
+    steps: Steps,
     also: Callable[[Passage], None] = lambda _: None,
 ) -> Outcome:
     """Run a batch with the variant in its places; ``also`` is shown the watched sites' passages."""

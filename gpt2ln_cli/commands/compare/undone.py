@@ -81,12 +81,9 @@ def see_all(
         sites: the sites to see, in forward order.
         see: called with the numbers of the contexts in a batch, each with its first token's row, and with the passage.
     """
-    total = sum(len(context.token_ids) for context in subject.contexts)
-    done = 0
+    steps = subject.steps()
     for batch, rows in subject.passes():
         lengths = [len(context.token_ids) for _, context in rows]
         starts = dict(zip((number for number, _ in rows), itertools.accumulate([0, *lengths[:-1]]), strict=True))
         watch(subject.model.body, batch, sites, functools.partial(see, starts))
-        done += sum(lengths)
-        if subject.progress is not None:
-            subject.progress(done, total)
+        steps.add(sum(lengths))

@@ -134,11 +134,9 @@ def run(
     counting, summaries, tallies = Counting(chosen), Summaries(chosen), Tallies(chosen)
     columns = Columns(chosen) if per_token else None
     folds: list[Fold] = [counting, summaries, tallies, *([columns] if columns is not None else [])]
-    done, total = 0, sum(len(context.token_ids) for context in subject.contexts)
+    steps = subject.steps()
     for block in stream(subject.model.body, subject.in_batches(), chosen, shape=per_token):
         for fold in folds:
             fold.add(block)
-        done += len(block.position)
-        if subject.progress is not None:
-            subject.progress(done, total)
+        steps.add(len(block.position))
     return Run(subject, counting, summaries, tallies, columns)
