@@ -37,7 +37,9 @@ class Commands(click.Group):
         command: click.Command = import_module(f"gpt2ln_cli.commands.{cmd_name}.command").command
         return command
 
-    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
         """The one of the first word; Click knows no names to suggest but of commands that were imported."""
         try:
             return super().resolve_command(ctx, args)

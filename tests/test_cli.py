@@ -291,7 +291,9 @@ def test_output_through_a_link_keeps_the_link(gpt2ln, tmp_path):
 
 @pytest.mark.parametrize("path", [".", "no/such/folder/out.json"])
 def test_output_that_cannot_be_written_is_found_before_the_work(gpt2ln, path, monkeypatch):
-    monkeypatch.setattr("gpt2ln_cli.commands.inspect.compute.inspect", lambda *_, **__: pytest.fail("the run had begun"))
+    monkeypatch.setattr(
+        "gpt2ln_cli.commands.inspect.compute.inspect", lambda *_, **__: pytest.fail("the run had begun")
+    )
     code, out, err = gpt2ln("inspect", "x", "-o", path)
     assert (code, out) == (2, "")
     assert "can't write" in err

@@ -222,8 +222,10 @@ def _contexts(record: Comparison) -> Iterator[Block]:
         by="of",
     )
     long = _is_long(record)
-    if not long:
-        yield _shared_tokens(record)
+    short = [context for context in record.contexts if not _is_long(record, context)]
+    if short:
+        # Where one is long, what is for data alone has all of them under the same name.
+        yield _shared_tokens(record, short)
     yield Paragraph(
         "m is the mean of xhat over the tokens. The share is ||m||^2 / mean ||xhat||^2; of each token, <xhat, m> / "
         "||xhat||^2. 'LayerNorm' is the model's own, 'across tokens' what each feature normalized over the tokens "
@@ -231,11 +233,12 @@ def _contexts(record: Comparison) -> Iterator[Block]:
     )
 
 
-def _shared_tokens(record: Comparison) -> Table:
+def _shared_tokens(record: Comparison, contexts: Sequence[SharedDirection] | None = None) -> Table:
+    shown = record.contexts if contexts is None else contexts
     return table_of(
         "shared_tokens",
         [Part(TokenInContext)],
-        [(token, at, context) for context in record.contexts for at in context.sites for token in at.tokens],
+        [(token, at, context) for context in shown for at in context.sites for token in at.tokens],
         {
             "of": Look("of", key=True),
             "site": Look("site", key=True),
@@ -261,5 +264,6 @@ def _of(record: Comparison, context: SharedDirection) -> str:
     return f"sequence {context.sequence}" if text is None else f'sequence {context.sequence}, "{text}"'
 
 
-def _is_long(record: Comparison) -> bool:
-    return any(record.prompts[context.sequence].length > TOKENS_SHOWN for context in record.contexts)
+def _is_long(record: Comparison, *contexts: SharedDirection) -> bool:
+    """Whether any of the contexts, of all unless given, has more tokens than there is room for columns."""
+    return any(record.prompts[context.sequence].length > TOKENS_SHOWN for context in contexts or record.contexts)
