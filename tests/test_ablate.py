@@ -314,7 +314,9 @@ def test_json_is_the_record_of_the_library(gpt2ln, demo):  # noqa: F811
 
 
 def test_the_default_text_is_said_on_standard_error(gpt2ln, monkeypatch, record):  # noqa: F811
-    monkeypatch.setattr("gpt2ln_cli.commands.ablate.compute.ablate", lambda prompts, **_: record if prompts is None else None)
+    monkeypatch.setattr(
+        "gpt2ln_cli.commands.ablate.compute.ablate", lambda prompts, **_: record if prompts is None else None
+    )
     code, out, err = gpt2ln("ablate")
     assert code == 0
     assert "held_out.txt" in err

@@ -45,9 +45,9 @@ from transformers import GPT2Model
 model = GPT2Model.from_pretrained(sys.argv[1]).eval()
 ids = torch.arange(4096).reshape(4, 1024)
 if sys.argv[2] == "probe":
-    from gpt2ln_cli.prompts import Context, plan_batches
+    from gpt2ln_cli.text.prompts import Context, plan_batches
     from gpt2ln_cli.sites import all_sites
-    from gpt2ln_cli.statistics import measure
+    from gpt2ln_cli.measure.statistics import measure
     contexts = [Context(i, 0, 0, None, row.tolist()) for i, row in enumerate(ids)]
     measure(model, contexts, plan_batches([1024] * 4), all_sites(12))
 else:
