@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 
 import numpy
 import pytest
@@ -344,20 +345,30 @@ def test_a_hyphen_is_standard_output(gpt2ln):
     assert gpt2ln("count", "-o", "-") == gpt2ln("count")
 
 
-def test_help_of_every_command_ends_with_an_example_that_runs(gpt2ln, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)  # some write a file
+LONG = ("tour", "report", "ablate")
+EACH = [pytest.param(one.name, marks=[pytest.mark.slow] if one.name in LONG else []) for one in COMMANDS]
+
+
+def example(gpt2ln, name):
+    code, help_, _ = gpt2ln(name, "-h")
+    assert code == 0
+    words = shlex.split(help_.partition("Examples:")[2].strip().split("\n")[0])
+    assert words[:2] == ["gpt2ln", name]
+    return words[1:]
+
+
+def test_help_of_every_command_ends_with_an_example(gpt2ln):
     code, out, _ = gpt2ln("--help")
     assert code == 0
-    for name in (command.name for command in COMMANDS):
-        assert name in out
-        code, help_, _ = gpt2ln(name, "-h")
-        assert code == 0
-        example = help_.partition("Examples:")[2].strip().split("\n")[0].strip()
-        import shlex
+    for command in COMMANDS:
+        assert command.name in out
+        assert example(gpt2ln, command.name)
 
-        words = shlex.split(example)
-        assert words[:2] == ["gpt2ln", name]
-        assert gpt2ln(*words[1:])[0] == 0
+
+@pytest.mark.parametrize("name", EACH)
+def test_the_example_of_a_commands_help_runs(gpt2ln, name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # some write a file
+    assert gpt2ln(*example(gpt2ln, name))[0] == 0
 
 
 def test_version(gpt2ln):

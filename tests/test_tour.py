@@ -52,6 +52,7 @@ def test_the_figures_are_those_of_the_commands(tour, demo):
     assert "25 of 25 sites" in learned.answer
 
 
+@pytest.mark.slow
 def test_another_model_gets_another_answer(demo, tour):
     """Where no gain or bias was learned, leaving them out changes nothing."""
     body = copy.deepcopy(demo.body)
