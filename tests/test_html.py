@@ -12,7 +12,6 @@ from gpt2ln_cli import output
 from gpt2ln_cli.commands.inspect.view import view as inspected
 from gpt2ln_cli.commands.params.view import view as learned
 from gpt2ln_cli.commands.verify.view import view as verified
-from gpt2ln_cli.output import html
 from gpt2ln_cli.output.blocks import Code, Fact, Facts, Heading, Paragraph, View
 from gpt2ln_cli.output.text import number, percent
 from gpt2ln_cli.quantities import QUANTITIES
@@ -20,7 +19,7 @@ from gpt2ln_cli.quantities import QUANTITIES
 
 def page_of(view, **how):
     stream = io.StringIO()
-    html.write(view, stream, **how)
+    output.write(view, "html", stream, **how)
     return stream.getvalue()
 
 
@@ -74,13 +73,14 @@ def test_everything_has_the_columns_and_tables_that_are_for_data(demo):
     assert "runner_up" not in some
     assert "runner_up" in everything
     for table in verified(record).more:
-        assert f">{table.name}</h2>" in everything
+        assert (f">{table.name}</h2>" in everything) == any(True for _ in table.rows())
+    assert ">record</h2>" in everything
 
 
 def test_features_farthest_from_their_start_are_read_as_text_and_written_as_numbers():
     record = gpt2ln_cli.params(top=2)
     view = learned(record)
-    assert set(view.tables()) == {"sites", "extremes", "record"}
+    assert set(view.tables()) == {"sites", "extremes", "warnings", "record"}
     rows = list(view.table("extremes").objects())
     assert len(rows) == 25 * 2 * 2
     first = record.sites[0].gain.extremes

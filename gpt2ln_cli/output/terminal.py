@@ -148,12 +148,13 @@ def _fitting(group: Group, room: int) -> Iterator[Group]:
 
 def _stacked(console: Console, sheet: Sheet) -> Iterator[RenderableType]:
     """One table where the width allows, else several with the keys repeated; only the last key may fold."""
-    gap = GAP if console.width >= WIDE else 1
     keys = _headed(sheet.keys)
     numbers = Group("", [], [[] for _ in keys.rows])
     for group in sheet.groups:
         headings = [*numbers.headings, *_headed(group).headings]
         numbers = Group("", headings, [[*a, *b] for a, b in zip(numbers.rows, group.rows, strict=True)])
+    widths = [*_widths(keys), *_widths(numbers)]
+    gap = GAP if console.width >= min(WIDE, sum(widths) + GAP * (len(widths) - 1)) else 1
     room = console.width - sum(width + gap for width in _widths(keys)[:-1]) - min(KEY_WIDTH, _widths(keys)[-1])
     chunks: list[list[int]] = [[]]
     used = 0

@@ -22,7 +22,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.resources import files
-from itertools import groupby
+from itertools import groupby, pairwise
 from typing import TYPE_CHECKING, Any, TextIO
 
 import jinja2
@@ -101,7 +101,7 @@ def _sections(blocks: Sequence[Block]) -> list[Section]:
     heads = next((place for place, block in enumerate(blocks) if not _is_head(block)), len(blocks))
     starts = [place for place in range(heads, len(blocks)) if place == heads or _begins(blocks[place])]
     sections = [Section("head", None, blocks[:heads])]
-    for number, (start, stop) in enumerate(zip(starts, [*starts[1:], len(blocks)], strict=True), 1):
+    for number, (start, stop) in enumerate(pairwise([*starts, len(blocks)]), 1):
         first = blocks[start]
         titled = isinstance(first, Heading) and _begins(first)
         sections.append(
