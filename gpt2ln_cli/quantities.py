@@ -177,6 +177,19 @@ class Quantities(Summarized[T], Generic[T], frozen=True, kw_only=True):
             share=True,
         ),
     ]
+    participation: Annotated[
+        T,
+        _quantity(
+            "participation, 1 / kurtosis",
+            lambda at: 1.0 / at.fourth_moment,
+            "1 / (d sum_j p_j^2), where feature j has the share p_j = (x_j - mu)^2 / (d sigma^2) of sigma^2: the share "
+            "of features that carry sigma^2, from 1/d (a single one does) to 1 (all do alike); it is 1 / (excess "
+            "kurtosis + 3); null on a row of equal features.",
+            short="partic.",
+            share=True,
+            shape=True,
+        ),
+    ]
 
 
 def _entries() -> dict[str, Quantity]:
