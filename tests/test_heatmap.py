@@ -288,9 +288,13 @@ def test_the_command_draws_escapes_and_refuses(capsys, monkeypatch, tmp_path):
         assert "--heatmap is a picture" in captured.err
 
 
-def test_the_readmes_pictures_are_whole_small_and_fetch_nothing():
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    files = [ROOT / name for name in re.findall(r"!\[[^]]+\]\((\S+)\)", readme)]
+def test_the_pages_pictures_are_whole_small_and_fetch_nothing():
+    pages = [ROOT / "README.md", *(ROOT / "gpt2ln_cli" / "docs").glob("*.md")]
+    files = [
+        (page.parent / name).resolve()
+        for page in pages
+        for name in re.findall(r"!\[[^]]+\]\((\S+)\)", page.read_text(encoding="utf-8"))
+    ]
     assert sorted(files) == sorted((ROOT / ".pictures").iterdir())
     assert sum(file.stat().st_size for file in files) < 300_000
     for file in files:

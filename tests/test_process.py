@@ -74,8 +74,8 @@ def test_help_of_a_command_imports_nothing_heavy_and_no_computation(name):
     modules = modules_imported(name, "--help")
     assert not packages(modules) & HEAVY
     computations = {module for module in modules if module.endswith(".compute")}
-    # What schemas there are is told by its computation, which is none.
-    assert computations <= {"gpt2ln_cli.commands.schema.compute"}
+    # What schemas and pages there are is told by computations that compute nothing.
+    assert computations <= {f"gpt2ln_cli.commands.{name}.compute" for name in ("schema", "help")}
 
 
 WITHOUT_TORCH = [
@@ -393,7 +393,7 @@ def test_a_signal_ends_an_encoding_without_end(tmp_path, number, code):
     (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "PreTrainedTokenizerFast"}')
     (tmp_path / "prompt.txt").write_text("a" * 2_000_000)
     program = (
-        "import os, signal, threading, gpt2ln_cli.text.prompts as p\n"
+        "import os, signal, threading, gpt2ln_cli.text.contexts as p\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "plain = p._encode\n"
         f"send = threading.Timer(0.5, os.kill, (os.getpid(), {int(number)}))\n"

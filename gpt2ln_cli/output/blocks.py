@@ -283,6 +283,7 @@ def table_of(
     across: str | None = None,
     stressed: Callable[[Row], bool] = lambda _: False,
     totals: Any = None,
+    first: Sequence[str] = (),
 ) -> Table:
     """A table with a column for whatever has one value in a struct, structs within it included.
 
@@ -301,6 +302,7 @@ def table_of(
         across: as for :class:`Table`.
         stressed: as for :class:`Table`.
         totals: what its row of totals shows, as for an item; None leaves it out.
+        first: the columns that stand first in data formats, where the others have the order of the structs' fields.
     """
     looks = looks or {}
     several = not isinstance(parts, type)
@@ -313,7 +315,8 @@ def table_of(
     unknown = set(looks) - {column.name for column, _ in cells}
     assert not unknown, f"{name} has no columns {unknown}"
     order = [*looks, *(column.name for column, _ in cells if column.name not in looks)]
-    places = {column.name: place for place, (column, _) in enumerate(cells)}
+    names = [column.name for column, _ in cells]
+    places = {name: place for place, name in enumerate([*first, *(name for name in names if name not in first)])}
     cells.sort(key=lambda cell: order.index(cell[0].name))
     columns = [replace(column, look=looks.get(column.name), place=places[column.name]) for column, _ in cells]
 

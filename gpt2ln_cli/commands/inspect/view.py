@@ -179,6 +179,7 @@ def rows(record: Inspection) -> Table:
         looks,
         words={"shown": lambda row: _token(row.token_id, row.token)},
         by="site",
+        first=("site", "sequence", "position", "token_id", "token"),
     )
 
 
