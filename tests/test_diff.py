@@ -76,6 +76,28 @@ def test_activations_are_those_of_both_models_on_the_same_tokens(pair):
     assert names["ln_f"].rest.sigma.relative != 0
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_in_half_precision_what_was_perturbed_alone_differs(pair, dtype):
+    """sigma is that of the model's own activations, however coarse these are; what is the same does not differ."""
+    ids = [7, 1, 1, 60, 0, 33, 5]
+    models = [gpt2ln_cli.load(folder, dtype=dtype) for folder in pair]
+    same = gpt2ln_cli.diff(models[0], gpt2ln_cli.load(pair[0], dtype=dtype), [ids])
+    assert {part.sigma.relative for site in same.sites for part in (site.first, site.rest)} == {0}
+    record = gpt2ln_cli.diff(*models, [ids])
+    assert record.changed_sites == 2
+    for model, of in zip(models, ("a", "b"), strict=True):
+        states = raw_states(GPT2Model.from_pretrained(model.checkpoint.location).to(getattr(torch, dtype)).eval(), ids)
+        for site in record.sites:
+            sigma = states[site.name][0].std(axis=1)
+            # The kernel sums x, which is exact in float32, in float32: d roundings at most.
+            assert getattr(site.first.sigma, of) == pytest.approx(sigma[0], rel=24 * 2**-24)
+            assert getattr(site.rest.sigma, of) == pytest.approx(sigma[1:].mean(), rel=24 * 2**-24)
+    # Before the perturbed site all is alike; after it nothing is.
+    names = [site.name for site in record.sites]
+    changed = [site.name for site in record.sites if site.rest.post_norm.relative]
+    assert changed == names[names.index("h.1.ln_2") :]
+
+
 def test_a_missing_bias_counts_as_none(make_folder, tmp_path):
     """Against a checkpoint without biases, as nanoGPT's bias=False makes them."""
     whole = make_folder(n_layer=1)
