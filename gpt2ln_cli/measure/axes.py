@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import Enum
+from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+    Floats = NDArray[np.float64]
 
 
 class Axis(Enum):
@@ -57,6 +59,8 @@ def standardized(axis: Axis, x: Floats, lengths: Sequence[int], *, heads: int, e
     Returns:
         xhat, (tokens, features), and what x - mu was divided by, which broadcasts with it.
     """
+    import numpy as np  # which `count` needs not
+
     tokens, features = x.shape
     if axis is Axis.PER_TOKEN:
         return _standardized(x, (1,), eps)
@@ -81,6 +85,8 @@ def standardized(axis: Axis, x: Floats, lengths: Sequence[int], *, heads: int, e
 
 
 def _standardized(x: Floats, axes: tuple[int, ...], eps: float, *, correction: int = 0) -> tuple[Floats, Floats]:
+    import numpy as np
+
     centered = x - x.mean(axis=axes, keepdims=True)
     if correction and x.shape[axes[0]] == 1:
         return np.full_like(x, np.nan), np.full_like(x, np.nan)  # one feature has no sample variance
