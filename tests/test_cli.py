@@ -365,6 +365,12 @@ def test_help_of_every_command_ends_with_an_example(gpt2ln):
         assert example(gpt2ln, command.name)
 
 
+@pytest.mark.parametrize("name", [one.name for one in COMMANDS])
+def test_the_options_of_a_command_fit_80_columns(gpt2ln, name, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    assert max(map(len, gpt2ln(name, "-h")[1].partition("Examples:")[0].split("\n"))) <= 80
+
+
 @pytest.mark.parametrize("name", EACH)
 def test_the_example_of_a_commands_help_runs(gpt2ln, name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # some write a file

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import re
 import subprocess
 import sys
 
@@ -112,6 +113,17 @@ def test_shown_output_keeps_its_lines_at_80_columns(monkeypatch):
     shown = [line.rstrip() for line in rendered((PAGES / "verify.md").read_text(encoding="utf-8")).split("\n")]
     assert "per token, over its features                        16     7." in "\n".join(shown)
     assert all(len(line) <= 80 for line in shown)
+
+
+@pytest.mark.parametrize("name", names())
+def test_what_can_be_copied_from_a_page_is_whole_at_60_columns(name, monkeypatch):
+    """A line of code that is longer than the terminal is broken by it, and not cut."""
+    monkeypatch.setenv("COLUMNS", "60")
+    page = (PAGES / f"{name}.md").read_text(encoding="utf-8")
+    fences = re.compile(r"^```\w+\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+    lines = "".join(fences.findall(page)).split("\n") + re.findall(r"^ {4}(.*)", fences.sub("", page), re.MULTILINE)
+    shown = {line.rstrip() for line in rendered(page).split("\n")}
+    assert {line.rstrip() for line in lines} <= shown
 
 
 def test_a_terminal_is_shown_no_pictures_and_no_links():

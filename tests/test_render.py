@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from dataclasses import replace
 
 import msgspec
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 import gpt2ln_cli
 from gpt2ln_cli import output
+from gpt2ln_cli.output.blocks import table_of
 from gpt2ln_cli.output.text import number, percent, quoted, share, visible
 from gpt2ln_cli.records import Spread, strict
 
@@ -220,3 +222,13 @@ def test_nonfinite_numbers_are_null_and_counted():
     cleaned, count = strict([spread, spread])
     assert count == 4
     assert cleaned[0] == Spread(mean=None, min=None, max=1.0)
+
+
+@pytest.mark.parametrize("output_format", ["table", "markdown", "html"])
+def test_a_table_without_looks_is_for_data_alone(demo, output_format):
+    view = gpt2ln_cli.view(gpt2ln_cli.params(model=demo))
+    bare = replace(view, blocks=[table_of("bare", Spread, [Spread(mean=0.5, min=0.25, max=0.75)])])
+    for everything in (False, True):
+        stream = io.StringIO()
+        output.write(bare, output_format, stream, everything=everything)
+        assert ("0.2500" in stream.getvalue()) == everything

@@ -247,6 +247,7 @@ def test_the_record_is_json_and_tables_too(record):
     assert "Yes: this checkpoint uses a learned gain" in stream.getvalue()
 
 
+@pytest.mark.browser
 def test_hovering_a_cell_shows_the_records_value(record, open_page):
     page = open_page(record)
     sigma = grid(record, "sigma")
@@ -264,6 +265,7 @@ def test_hovering_a_cell_shows_the_records_value(record, open_page):
         assert others == pytest.approx(wanted, rel=6e-4)
 
 
+@pytest.mark.browser
 def test_the_controls_change_what_is_drawn(record, open_page):
     page = open_page(record)
     for index, quantity in enumerate(QUANTITIES):
@@ -292,6 +294,7 @@ def test_the_controls_change_what_is_drawn(record, open_page):
     assert legend(page) == pytest.approx([later.min(), later.max()], rel=6e-4)
 
 
+@pytest.mark.browser
 def test_the_keyboard_reaches_every_cell(record, open_page):
     page = open_page(record, viewport={"width": 390, "height": 800})
     page.select_option("#sequence", "1")
@@ -322,6 +325,7 @@ def test_the_keyboard_reaches_every_cell(record, open_page):
     assert [float(text) for text in shown[1:]] == [six_digits(grid(record, name, 1)[24, last]) for name in QUANTITIES]
 
 
+@pytest.mark.browser
 def test_hostile_text_stays_text(open_page, tmp_path):
     folder = tmp_path / "<img src=x onerror=alert(1)>\u202e"
     folder.symlink_to(BUNDLED["demo"])
@@ -340,6 +344,7 @@ def test_hostile_text_stays_text(open_page, tmp_path):
     assert page.inner_text(".tip strong") == 'h.0.ln_1, position 0 "<"'
 
 
+@pytest.mark.browser
 def test_phones_paper_and_the_dark_have_a_page_too(record, open_page):
     page = open_page(record, color_scheme="dark", viewport={"width": 320, "height": 700}, has_touch=True)
     for width in (320, 390, 1600):
@@ -365,6 +370,7 @@ def test_phones_paper_and_the_dark_have_a_page_too(record, open_page):
     assert pictures.count() == 0
 
 
+@pytest.mark.browser
 def test_what_is_not_finite_and_what_has_no_text_is_shown_too(make_folder, open_page):
     record = gpt2ln_cli.report(
         [[1, 2, 3], [4]], model=make_folder(lambda body: body.h[1].ln_1.weight.data.fill_(float("nan")))

@@ -45,9 +45,11 @@ def laid_out(view: View, *, table: str | None = None, everything: bool = False) 
     """
     if table is not None:
         return [_one(view.table(table))]
-    blocks = list(view.blocks)
+    # A table of which no column has a look has nothing to lay out: it is for data alone.
+    data = [one for one in view.blocks if isinstance(one, Table) and not any(column.look for column in one.columns)]
+    blocks = [block for block in view.blocks if block not in data]
     if everything:
-        more = [one for one in [*view.more, view.table(RECORD)] if next(one.rows(), None) is not None]
+        more = [one for one in [*data, *view.more, view.table(RECORD)] if next(one.rows(), None) is not None]
         blocks += [block for one in more for block in (Heading(one.name), _one(one))]
     return blocks
 

@@ -40,5 +40,6 @@ def rendered(page: str) -> str:
     console = Console(highlight=False)
     console.width = min(console.width, MOST_COLUMNS)
     with console.capture() as captured:
-        console.print(_Page(LINK.sub(r"\1", page)))
+        # A line that is longer than the terminal is for the pager to break; rich would cut it.
+        console.print(_Page(LINK.sub(r"\1", page)), crop=False)
     return captured.get()

@@ -69,9 +69,10 @@ DEFAULT_PROMPTS = {"axis": VERIFIED, "ablation": ABLATED}
 @click.option(
     "--quantity",
     type=click.Choice(list(QUANTITIES)),
+    metavar="QUANTITY",
     default="sigma",
     show_default=True,
-    help="What the heatmap shows of each token.",
+    help=f"What the heatmap shows of each token: {', '.join(QUANTITIES)}.",
 )
 @options.model_options
 @click.option(

@@ -23,7 +23,12 @@ Examples:
 @options.layer_option(required=True)
 @options.site_option
 @click.option(
-    "--sort", type=click.Choice(SORT_KEYS), default=POSITION, show_default=True, help="Greatest first, at each site."
+    "--sort",
+    type=click.Choice(SORT_KEYS),
+    metavar="QUANTITY",
+    default=POSITION,
+    show_default=True,
+    help=f"Greatest first, at each site: {', '.join(SORT_KEYS)}.",
 )
 @click.option("--top", type=click.IntRange(min=1), metavar="N", help="Only the first N rows of each site.")
 @options.model_options
