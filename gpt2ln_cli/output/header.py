@@ -74,7 +74,8 @@ def quotes(prompts: Sequence[PromptInfo]) -> Quotes:
 def nonfinite(count: int, *, warn: bool = False) -> Iterator[Paragraph]:
     """That numbers are missing, where any are; as a warning where it stands far above them."""
     if count:
-        text = f"{count:,} numbers were NaN or infinite and are shown as a dash."
+        one = "1 number was NaN or infinite and is shown as a dash."
+        text = one if count == 1 else f"{count:,} numbers were NaN or infinite and are shown as a dash."
         yield Paragraph(f"warning: {text}", "warning") if warn else Paragraph(text)
 
 
