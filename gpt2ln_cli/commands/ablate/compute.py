@@ -26,7 +26,7 @@ from gpt2ln_cli.commands.ablate.replacements import (
     rounded_again,
 )
 from gpt2ln_cli.errors import PromptError
-from gpt2ln_cli.measure.axes import Floats
+from gpt2ln_cli.measure.ledger import Floats
 from gpt2ln_cli.measure.watching import Watch
 from gpt2ln_cli.model import Model, as_model, head_weight
 from gpt2ln_cli.model.batch import Batch

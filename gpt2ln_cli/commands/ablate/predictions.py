@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from gpt2ln_cli.measure.axes import Floats
+from gpt2ln_cli.measure.ledger import Floats
 from gpt2ln_cli.model.stand_in import undisturbed
 
 # Positions whose predictions are held in memory at a time: a row of float64 over the vocabulary each.

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from gpt2ln_cli.measure.axes import Axis, Floats, normalized
+from gpt2ln_cli.measure.axes import Axis, normalized
+from gpt2ln_cli.measure.ledger import Floats
 from gpt2ln_cli.measure.rounding import last_place
 from gpt2ln_cli.model import eps_of, layer_norm, learned
 from gpt2ln_cli.sites import Site

@@ -16,7 +16,7 @@ from tokenizers import Tokenizer
 from gpt2ln_cli.checkpoint.encoding import encode
 from gpt2ln_cli.commands.compare.record import LaterProbe, SigmaProbe, SiteProbe
 from gpt2ln_cli.commands.compare.undone import see_all
-from gpt2ln_cli.measure.axes import Floats
+from gpt2ln_cli.measure.ledger import Floats
 from gpt2ln_cli.model import Model
 from gpt2ln_cli.model.instrument import Passage
 from gpt2ln_cli.model.subject import prepare

@@ -13,7 +13,7 @@ from gpt2ln_cli.checkpoint.encoding import encode_whole
 from gpt2ln_cli.commands.compare.record import ComparedToken, Cosines, Setting, StageShape, TokenAtSite, TokenPair
 from gpt2ln_cli.commands.compare.undone import Undone, see_all, undo
 from gpt2ln_cli.errors import PromptError, UsageError
-from gpt2ln_cli.measure.axes import Floats
+from gpt2ln_cli.measure.ledger import Floats
 from gpt2ln_cli.measure.rounding import LEVEL
 from gpt2ln_cli.measure.watching import Watch
 from gpt2ln_cli.model.instrument import Passage

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from gpt2ln_cli.measure.axes import Axis, Floats, standardized
+from gpt2ln_cli.measure.axes import Axis, standardized
+from gpt2ln_cli.measure.ledger import Floats
 from gpt2ln_cli.measure.rounding import arithmetic, last_place, reproduced
 from gpt2ln_cli.model import Model, eps_of, layer_norm, learned
 from gpt2ln_cli.model.instrument import Passage, watch

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 
 from gpt2ln_cli.commands.verify.record import AxisFit, SiteTrial
-from gpt2ln_cli.measure.axes import Axis, Floats, standardized, statistics
+from gpt2ln_cli.measure.axes import Axis, standardized, statistics
+from gpt2ln_cli.measure.ledger import Floats
 from gpt2ln_cli.measure.rounding import LEVEL, arithmetic, last_place, relative_to, reproduced, rounded
 from gpt2ln_cli.model import eps_of, layer_norm, learned
 from gpt2ln_cli.model.batch import Batch

@@ -10,7 +10,8 @@ import numpy as np
 
 from gpt2ln_cli.commands.verify.checks import percent
 from gpt2ln_cli.commands.verify.record import Check
-from gpt2ln_cli.measure.axes import Axis, Floats, normalized
+from gpt2ln_cli.measure.axes import Axis, normalized
+from gpt2ln_cli.measure.ledger import Floats
 from gpt2ln_cli.measure.rounding import LEVEL, relative_to
 from gpt2ln_cli.model import eps_of
 from gpt2ln_cli.model.batch import Batch
