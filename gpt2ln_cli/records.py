@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 RowT = TypeVar("RowT", covariant=True)
 SCHEMA_VERSION = "1.0"
 Source = Literal["bundled", "hub", "folder", "file"]
+Verdict = Literal["yes", "no", "can't tell"]
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,6 +84,37 @@ class Flag(msgspec.Struct, frozen=True, kw_only=True):
     ]
     site: Annotated[str | None, Meta(description="Null where it concerns the whole model.")]
     message: Annotated[str, Meta(description="What was found, in words.")]
+
+
+class Claim(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that could be so or not, and what the numbers say; the sentence is made of it where it is shown."""
+
+    id: Annotated[
+        str,
+        Meta(
+            description="Which claim, such as ``compare.stream_keeps_sigma``: the command whose view words it, a dot."
+        ),
+    ]
+    verdict: Annotated[
+        Verdict, Meta(description="What the statistic says; ``can't tell`` where this run can't decide.")
+    ]
+    statistic: Annotated[float | None, Meta(description="What was measured; null where nothing could be.")]
+    threshold: Annotated[
+        float | None,
+        Meta(description="What the statistic was held against; null where this run gave nothing to hold it against."),
+    ]
+    level: Annotated[
+        float | None,
+        Meta(
+            description=(
+                "Probability that chance alone takes the statistic past the threshold; null where the threshold is a "
+                "bound of rounding or of counting, which chance plays no part in."
+            )
+        ),
+    ] = None
+    figures: Annotated[
+        dict[str, str | int | float | None], Meta(description="Further numbers and names that the sentence shows.")
+    ] = {}
 
 
 class PromptInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -272,4 +304,7 @@ def strict(value: Any) -> tuple[Any, int]:
         pairs = [strict(item) for item in value]
         count = sum(found for _, found in pairs)
         return ([item for item, _ in pairs], count) if count else (value, 0)
+    if isinstance(value, dict):
+        cleaned, count = strict(list(value.values()))
+        return (dict(zip(value, cleaned, strict=True)), count) if count else (value, 0)
     return value, 0
