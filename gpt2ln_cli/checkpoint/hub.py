@@ -18,10 +18,9 @@ from typing_extensions import override
 from gpt2ln_cli.checkpoint import huggingface
 from gpt2ln_cli.checkpoint.base import CONFIG, Checkpoint, Config, Contents, check_tensors, parse_config
 from gpt2ln_cli.checkpoint.environment import check_variables, import_hub
-from gpt2ln_cli.checkpoint.header import DTYPES, Place
 from gpt2ln_cli.checkpoint.huggingface import INDEX_SUFFIX, PICKLED_WEIGHTS, WEIGHTS, read_index
 from gpt2ln_cli.checkpoint.ranges import RangesRefusedError, RemoteFile
-from gpt2ln_cli.checkpoint.tensors import StoredTensor, body_names, chosen_body
+from gpt2ln_cli.checkpoint.tensors import Place, StoredTensor, body_names, chosen_body
 from gpt2ln_cli.checkpoint.tokenizer import MERGES, VOCABULARY, WHOLE, read_tokenizer
 from gpt2ln_cli.checkpoint.tokenizer_config import ADDED_TOKENS, SETTINGS, SPECIAL_TOKENS
 from gpt2ln_cli.checkpoint.transfers import ask, download
@@ -207,7 +206,7 @@ class Weights(Mapping[str, StoredTensor]):
     @cached_property
     def _places(self) -> dict[str, tuple[RemoteFile, Place]] | None:
         """Where each tensor of the body lies on the Hub; None where the files are cached or ranges can't be read."""
-        if not self._files[0].endswith(".safetensors") or all(map(self._snapshot.cached, self._files)):
+        if all(map(self._snapshot.cached, self._files)):
             return None
         found: dict[str, tuple[RemoteFile, Place]] = {}
         try:
@@ -233,8 +232,7 @@ class Weights(Mapping[str, StoredTensor]):
             values = self._vectors.get(name)
             return self._local[name].array() if values is None else values
 
-        dtype = DTYPES.get(place.dtype, place.dtype)
-        return StoredTensor(place.shape, dtype, array, lambda: self._local[name].tensor())
+        return StoredTensor(place.shape, place.dtype, array, lambda: self._local[name].tensor())
 
     @cached_property
     def _vectors(self) -> dict[str, Array]:

@@ -9,8 +9,9 @@ import msgspec
 
 from gpt2ln_cli.checkpoint.base import CONFIG, Contents, parse_config
 from gpt2ln_cli.checkpoint.files import read_json
+from gpt2ln_cli.checkpoint.pickled import open_pickle
+from gpt2ln_cli.checkpoint.safetensors_file import open_safetensors
 from gpt2ln_cli.checkpoint.tensors import StoredTensor, body_of, chosen_body
-from gpt2ln_cli.checkpoint.weights import load_pickle, open_safetensors, tensors_in
 from gpt2ln_cli.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def read(path: Path, heads: int | None, prefix: str | None) -> Contents:  # noqa
         UsageError: the weights are several bodies' and ``prefix`` does not say whose, or says one that is not there.
     """
     config = parse_config(path / CONFIG)
-    openers: tuple[tuple[str, Opener], ...] = ((WEIGHTS, open_safetensors), (PICKLED_WEIGHTS, open_pickle))
+    openers: tuple[tuple[str, Opener], ...] = ((WEIGHTS, open_safetensors), (PICKLED_WEIGHTS, open_pickled))
     for name, opener in openers:
         if (path / name).is_file():
             tensors = opener(path / name)
@@ -54,13 +55,13 @@ def read(path: Path, heads: int | None, prefix: str | None) -> Contents:  # noqa
     raise CheckpointError(f"{path} has a {CONFIG} and no {WEIGHTS} or {PICKLED_WEIGHTS} beside it.")
 
 
-def open_pickle(path: Path) -> dict[str, StoredTensor]:
+def open_pickled(path: Path) -> dict[str, StoredTensor]:
     """The tensors of a pickled state dict by their names.
 
     Raises:
         CheckpointError: it can't be read, is damaged, or wants more than tensors.
     """
-    return tensors_in(path, load_pickle(path))
+    return open_pickle(path).tensors()
 
 
 def read_index(path: Path) -> dict[str, str]:

@@ -9,9 +9,9 @@ import msgspec
 
 from gpt2ln_cli.checkpoint.base import Config, Contents
 from gpt2ln_cli.checkpoint.files import begins_with
+from gpt2ln_cli.checkpoint.pickled import ZIP_MAGIC, open_pickle
 from gpt2ln_cli.checkpoint.single import without_bias
 from gpt2ln_cli.checkpoint.tensors import body_of, chosen_body, from_linear, is_linear
-from gpt2ln_cli.checkpoint.weights import ZIP_MAGIC, load_pickle, tensors_in
 from gpt2ln_cli.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def matches(path: Path) -> bool:
         CheckpointError: it is a pickle that can't be read.
     """
     is_zip = path.is_file() and path.suffix in SUFFIXES and begins_with(path, ZIP_MAGIC)
-    return is_zip and _is_training_state(load_pickle(path))
+    return is_zip and _is_training_state(open_pickle(path).content)
 
 
 def _is_training_state(content: Any) -> bool:
@@ -51,12 +51,12 @@ def read(path: Path, heads: int | None, prefix: str | None) -> Contents:  # noqa
         CheckpointError: the file can't be used.
         UsageError: it holds several bodies and ``prefix`` does not say which, or says one that is not there.
     """
-    content = load_pickle(path)
+    pickle = open_pickle(path)
     try:
-        arguments = msgspec.convert(content["model_args"], type=ModelArguments)
+        arguments = msgspec.convert(pickle.content["model_args"], type=ModelArguments)
     except msgspec.ValidationError as error:
         raise CheckpointError(f"{path}: its model_args make no GPT-2: {error}.") from error
-    tensors = body_of(path, tensors_in(path, content["model"]), prefix)
+    tensors = body_of(path, pickle.tensors("model"), prefix)
     config = Config(
         vocab_size=arguments.vocab_size,
         n_positions=arguments.block_size,

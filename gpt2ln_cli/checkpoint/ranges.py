@@ -1,4 +1,4 @@
-"""Reading a few tensors of a safetensors file on the Hub by HTTP range requests, without fetching the file."""
+"""Reading a few tensors of a file on the Hub by HTTP range requests, without fetching the file."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from gpt2ln_cli.checkpoint.header import Place, read_header
+from gpt2ln_cli.checkpoint.pickled import read_archive
+from gpt2ln_cli.checkpoint.safetensors_file import read_header
+from gpt2ln_cli.checkpoint.tensors import Place
 from gpt2ln_cli.checkpoint.transfers import request
 from gpt2ln_cli.errors import CheckpointError
 
@@ -29,7 +31,7 @@ class RangesRefusedError(Exception):
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """A safetensors file on the Hub.
+    """A file of weights on the Hub, safetensors or of torch.save.
 
     Attributes:
         name: what messages call it.
@@ -42,13 +44,19 @@ class RemoteFile:
     size: int
 
     def tensors(self) -> dict[str, Place]:
-        """Read and check the header: where each tensor lies, by its stored name.
+        """Read and check what the file says of itself: where each tensor lies, by its stored name.
 
         Raises:
-            CheckpointError: the header contradicts itself or the file's size, or the server fails.
-            RangesRefusedError: the server sends something other than the range asked for.
+            CheckpointError: it contradicts itself or the file's size, or the server fails.
+            RangesRefusedError: the server sends something other than the range asked for, or what the file is must be
+                read whole.
         """
-        return read_header(self.name, self.size, self._read)
+        if self.name.endswith(".safetensors"):
+            return read_header(self.name, self.size, self._read)
+        places = read_archive(self.name, self.size, self._read)
+        if places is None:
+            raise RangesRefusedError
+        return places
 
     def read(self, places: Sequence[Place]) -> list[Array]:
         """Read tensors of floating-point types, in the order given, each in its own type and shape.
@@ -65,7 +73,7 @@ class RemoteFile:
             start, block = next(
                 (start, block) for (start, stop), block in blocks.items() if start <= place.start <= place.stop <= stop
             )
-            return place.array(block[place.start - start : place.stop - start])
+            return place.array(lambda begin, end: block[begin - start : end - start])
 
         return [array(place) for place in places]
 

@@ -7,16 +7,16 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from gpt2ln_cli.checkpoint.base import CONFIG, Config, Contents, body_shapes, parse_config
-from gpt2ln_cli.checkpoint.huggingface import open_pickle
+from gpt2ln_cli.checkpoint.huggingface import open_pickled
 from gpt2ln_cli.checkpoint.mingpt import renamed
+from gpt2ln_cli.checkpoint.safetensors_file import open_safetensors
 from gpt2ln_cli.checkpoint.tensors import StoredTensor, body_of, chosen_body, from_linear, is_linear
-from gpt2ln_cli.checkpoint.weights import open_safetensors
 from gpt2ln_cli.errors import CheckpointError, UsageError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-OPENERS = {".safetensors": open_safetensors, ".bin": open_pickle, ".pt": open_pickle, ".pth": open_pickle}
+OPENERS = {".safetensors": open_safetensors, ".bin": open_pickled, ".pt": open_pickled, ".pth": open_pickled}
 HEAD_WIDTH = 64
 LAYER = re.compile(r"h\.(\d{1,9})\.")
 

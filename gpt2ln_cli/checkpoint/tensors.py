@@ -60,6 +60,29 @@ class StoredTensor:
         )
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where one tensor's values lie in a file, in order: the bytes [start, stop)."""
+
+    dtype: str
+    """As for :class:`StoredTensor`."""
+    shape: tuple[int, ...]
+    start: int
+    stop: int
+
+    def array(self, read: Callable[[int, int], bytes]) -> Array:
+        """The tensor, of a floating-point type, that ``read`` gives the bytes of."""
+        import numpy as np
+
+        if self.dtype == "bfloat16":
+            import ml_dtypes
+
+            kind: Any = ml_dtypes.bfloat16
+        else:
+            kind = np.dtype(self.dtype).newbyteorder("<")
+        return np.frombuffer(read(self.start, self.stop), kind).reshape(self.shape)
+
+
 def from_array(shape: Sequence[int], dtype: str, read: Callable[[bool], Array]) -> StoredTensor:
     """A tensor that NumPy reads, copied, or for torch mapped: writable then, as a copy-on-write map is.
 
@@ -73,9 +96,12 @@ def from_array(shape: Sequence[int], dtype: str, read: Callable[[bool], Array]) 
 
 def from_torch(tensor: torch.Tensor) -> StoredTensor:
     """A tensor that torch has loaded or mapped."""
-    return StoredTensor(
-        tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."), lambda: as_array(tensor), lambda: tensor
-    )
+    return StoredTensor(tuple(tensor.shape), dtype_of(tensor), lambda: as_array(tensor), lambda: tensor)
+
+
+def dtype_of(tensor: torch.Tensor) -> str:
+    """Torch's name of its type."""
+    return str(tensor.dtype).removeprefix("torch.")
 
 
 def joined(parts: Sequence[StoredTensor]) -> StoredTensor:

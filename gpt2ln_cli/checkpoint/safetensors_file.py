@@ -1,4 +1,4 @@
-"""The header of a safetensors file, on disk or on the Hub: where each tensor's bytes lie.
+"""A safetensors file, on disk or on the Hub: its header says where each tensor's bytes lie.
 
 The file begins with the length of its header (8 bytes, little-endian), then the header (JSON). Nothing that the header
 says is believed before it is checked against the file's size.
@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 
+from gpt2ln_cli.checkpoint.files import read_at
+from gpt2ln_cli.checkpoint.tensors import Place, StoredTensor
 from gpt2ln_cli.errors import CheckpointError
 
 if TYPE_CHECKING:
-    from gpt2ln_cli.checkpoint.tensors import Array
+    from pathlib import Path
+
+    import torch
 
 LENGTH_BYTES = 8
 # One read brings the header of nearly every GPT-2: gpt2-xl's 580 tensors take about 60,000 bytes.
@@ -36,26 +40,6 @@ class _Entry(msgspec.Struct, frozen=True):
     dtype: str
     shape: tuple[Annotated[int, msgspec.Meta(ge=0)], ...]
     data_offsets: tuple[int, int]
-
-
-@dataclass(frozen=True)
-class Place:
-    """One tensor of a file: safetensors' name of its type, its shape, and the bytes [start, stop) that it takes."""
-
-    dtype: str
-    shape: tuple[int, ...]
-    start: int
-    stop: int
-
-    def array(self, data: bytes) -> Array:
-        """The tensor, of a floating-point type, that these bytes of it are."""
-        import numpy as np
-
-        if self.dtype == "BF16":
-            import ml_dtypes
-
-            return np.frombuffer(data, ml_dtypes.bfloat16).reshape(self.shape)
-        return np.frombuffer(data, {"F64": "<f8", "F32": "<f4", "F16": "<f2"}[self.dtype]).reshape(self.shape)
 
 
 def read_header(name: str, size: int, read: Callable[[int, int], bytes]) -> dict[str, Place]:
@@ -99,6 +83,42 @@ def read_header(name: str, size: int, read: Callable[[int, int], bytes]) -> dict
     if end != data_bytes:
         raise damaged(f"its tensors end at byte {end:,} of {data_bytes:,}")
     return {
-        stored: Place(entry.dtype, entry.shape, *(data_start + offset for offset in entry.data_offsets))
+        stored: Place(
+            DTYPES.get(entry.dtype, entry.dtype), entry.shape, *(data_start + at for at in entry.data_offsets)
+        )
         for stored, entry in entries.items()
+    }
+
+
+def open_safetensors(path: Path) -> dict[str, StoredTensor]:
+    """The tensors of a safetensors file by their names; its header alone is read.
+
+    NumPy's values are copied from the file. torch's are mapped, by safetensors' own library.
+
+    Raises:
+        CheckpointError: it can't be read, is damaged, or its header disagrees with its size.
+    """
+    mapped: list[Any] = []
+
+    def tensor(name: str) -> torch.Tensor:
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            if not mapped:
+                # Of a file that it may not open, safetensors says that it isn't there.
+                path.open("rb").close()
+                mapped.append(safe_open(path, framework="pt"))
+            values: torch.Tensor = mapped[0].get_tensor(name)
+        except SafetensorError as error:
+            raise CheckpointError(f"{path} is damaged or not a safetensors file: {error}.") from error
+        except OSError as error:
+            raise CheckpointError(f"can't read {path}: {error.strerror or error}.") from error
+        return values
+
+    def read(start: int, stop: int) -> bytes:
+        return read_at(path, start, stop - start)
+
+    return {
+        name: StoredTensor(place.shape, place.dtype, partial(place.array, read), partial(tensor, name))
+        for name, place in read_header(str(path), path.stat().st_size, read).items()
     }
