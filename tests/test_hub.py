@@ -30,7 +30,7 @@ import gpt2ln_cli
 from gpt2ln_cli.checkpoint.ranges import NEAR_BYTES, RemoteFile, coalesce
 from gpt2ln_cli.errors import CheckpointError
 
-WEIGHTS = "model.safetensors"
+WEIGHTS, PICKLED = "model.safetensors", "pytorch_model.bin"
 BIG = {"n_embd": 256, "n_layer": 4, "n_head": 4, "vocab_size": 1000, "n_positions": 128}
 # What the process finds in its environment is set by each test, and nothing else.
 FOREIGN = ("HF_", "HUGGINGFACE", "GPT2LN_", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
@@ -166,6 +166,26 @@ def test_params_reads_the_layer_norms_by_ranges(hub, gpt2ln, home, make_folder, 
     assert 0 < hub.sent[WEIGHTS] < (folder / WEIGHTS).stat().st_size / 50
     assert hub.fetched() == {"config.json", WEIGHTS}
     assert [path.name for path in home.rglob("*.*") if path.suffix == ".safetensors"] == []
+
+
+@pytest.mark.parametrize("sharded", [False, True])
+def test_params_reads_zip_archives_by_ranges(hub, gpt2ln, home, big, tmp_path, sharded):
+    folder = copy(big, tmp_path)
+    tensors = load_file(folder / WEIGHTS)
+    names = split(folder, "bin") - {f"{PICKLED}.index.json"} if sharded else {PICKLED}
+    if not sharded:
+        # A view and a parameter, as training scripts save them.
+        storage = torch.cat([torch.ones(7), tensors["transformer.ln_f.weight"]])
+        saved = {**tensors, "transformer.ln_f.weight": storage[7:]}
+        saved["transformer.ln_f.bias"] = torch.nn.Parameter(saved["transformer.ln_f.bias"])
+        torch.save(saved, folder / PICKLED)
+        (folder / WEIGHTS).unlink()
+    hub.repositories["org/big"] = Repository(folder)
+    ours = record(gpt2ln("params", "--model", "org/big", "--json"))
+    assert_sites_are(ours["sites"], tensors)
+    size = sum((folder / name).stat().st_size for name in names)
+    assert 0 < sum(hub.sent[name] for name in names) < size / 20
+    assert list(home.rglob("*.bin")) == []
 
 
 def test_params_reads_shards_by_ranges(hub, gpt2ln, big, tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import zipfile
 from pathlib import Path
 
 import gguf
@@ -17,6 +18,8 @@ from transformers import GPT2Config, GPT2LMHeadModel, GPT2Model
 
 import gpt2ln_cli
 from gpt2ln_cli.app import main
+from gpt2ln_cli.checkpoint import pickled
+from gpt2ln_cli.checkpoint.files import read_at
 from gpt2ln_cli.errors import CheckpointError, UsageError
 
 IDS = [[5, 900, 17, 3], [1, 2]]
@@ -448,3 +451,35 @@ def test_mixed_types_run_in_the_widest(tmp_path, model):
     tensors["transformer.h.0.mlp.c_fc.weight"] = tensors["transformer.h.0.mlp.c_fc.weight"].half()
     save_file(tensors, tmp_path / "model.safetensors")
     assert gpt2ln_cli.inspect([[1]], model=tmp_path).model.dtype == "float32"
+
+
+def test_params_of_a_zip_archive_reads_its_pickle_gains_and_biases_alone(tmp_path, monkeypatch):
+    model = GPT2LMHeadModel(GPT2Config(n_layer=3, n_embd=64, n_head=2, vocab_size=5000, n_positions=32))
+    path = tmp_path / "model.bin"
+    torch.save({**model.state_dict(), "strided": torch.randn(6, 4).t()}, path)
+    read: list[int] = []
+
+    def counted(file, start, length):
+        read.append(length)
+        return read_at(file, start, length)
+
+    monkeypatch.setattr(pickled, "read_at", counted)
+    monkeypatch.setattr(pickled, "_load", lambda _: pytest.fail("the values of all tensors were asked for"))
+    record = gpt2ln_cli.params(model=path)
+    assert record.sites[-1].gain.mean == pytest.approx(float(model.transformer.ln_f.weight.detach().mean()))
+    assert sum(read) == 2 * 7 * 64 * 4
+
+
+def test_an_archive_whose_storage_lies_outside_of_its_parts(tmp_path):
+    path = tmp_path / "model.bin"
+    model = GPT2LMHeadModel(GPT2Config(n_layer=1, n_embd=8, n_head=2, vocab_size=20, n_positions=8))
+    torch.save(model.state_dict(), path)
+    with zipfile.ZipFile(path) as archive:
+        parts = {entry.filename: archive.read(entry) for entry in archive.infolist()}
+    longest = max((name for name in parts if "/data/" in name), key=lambda name: len(parts[name]))
+    parts[longest] = parts[longest][:16]
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        for name, data in parts.items():
+            archive.writestr(name, data)
+    with pytest.raises(CheckpointError, match="damaged"):
+        gpt2ln_cli.params(model=path)

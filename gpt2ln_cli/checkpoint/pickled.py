@@ -195,19 +195,24 @@ class _Elsewhere(io.RawIOBase):
         return self._at
 
     def readinto(self, buffer: Any) -> int:
-        wanted = min(len(buffer), self._size - self._at)
-        if wanted <= 0:
-            return 0
-        number, within = divmod(self._at, BLOCK_BYTES)
+        # Whole, unlike what the operating system may do: zipfile takes a short read for the file's end.
+        wanted = max(0, min(len(buffer), self._size - self._at))
+        done = 0
+        while done < wanted:
+            number, within = divmod(self._at, BLOCK_BYTES)
+            piece = self._block(number)[within : within + wanted - done]
+            buffer[done : done + len(piece)] = piece
+            done += len(piece)
+            self._at += len(piece)
+        return wanted
+
+    def _block(self, number: int) -> bytes:
         if number not in self._blocks:
             if len(self._blocks) * BLOCK_BYTES > MOST_HEADER_BYTES:
                 raise CheckpointError(f"{self._name} has a pickle of over {MOST_HEADER_BYTES:,} bytes, or is damaged.")
             start = number * BLOCK_BYTES
             self._blocks[number] = self._read_range(start, min(start + BLOCK_BYTES, self._size))
-        piece = self._blocks[number][within : within + wanted]
-        buffer[: len(piece)] = piece
-        self._at += len(piece)
-        return len(piece)
+        return self._blocks[number]
 
 
 def _load(path: Path) -> Any:
