@@ -1,4 +1,4 @@
-"""Models to try claims on: trained, untrained of any depth, and altered copies of the bundled one; each is built once."""
+"""Models to try claims on, each built once: trained, untrained of any depth, altered copies of the bundled one."""
 
 from __future__ import annotations
 
