@@ -9,10 +9,13 @@ from altered import altered, layer_norms, trained, untrained
 import gpt2ln_cli
 from gpt2ln_cli.text.prompts import HELD_OUT, long_sample
 
+# Characters of the passage: enough for what is true to be told from chance.
+TEXT = 2000
+
 
 @functools.cache
 def _ablated(make):
-    return gpt2ln_cli.ablate(long_sample(HELD_OUT), model=make())
+    return gpt2ln_cli.ablate(long_sample(HELD_OUT)[:TEXT], model=make())
 
 
 def _off_center(body):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from functools import cache
 from math import comb
 from statistics import NormalDist
 
@@ -131,6 +132,7 @@ def mean_bound(values: Floats, level: float) -> float:
     return student(1 - level / 2, whole - 1) * float(blocks.std(ddof=1)) / math.sqrt(whole)
 
 
+@cache
 def student(probability: float, freedom: int) -> float:
     """Quantile of Student's t distribution.
 
