@@ -81,7 +81,7 @@ def test_stats_fits_and_shows_every_figure(demo, monkeypatch, width):
 
 @pytest.mark.parametrize("width", WIDTHS)
 def test_params_and_count_fit_and_show_every_figure(monkeypatch, width):
-    record = gpt2ln_cli.params(top=2)
+    record = gpt2ln_cli.params(features=2)
     text = table(record, width, monkeypatch)
     assert max(map(len, text.split("\n"))) <= width
     shown = set(re.split(r"\s+", text))

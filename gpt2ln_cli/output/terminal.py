@@ -79,10 +79,13 @@ def _rendered(console: Console, block: Block, *, everything: bool) -> Iterator[R
         for line in block.text.split("\n"):
             yield Text.assemble(block.lead, (visible(line), "bold"))
     elif isinstance(block, blocks.Table):
-        for number, piece in enumerate(_table(console, block, everything=everything)):
+        left_out: dict[str, None] = {}
+        for number, piece in enumerate(_table(console, block, left_out, everything=everything)):
             if number:
                 yield ""
             yield piece
+        if left_out:
+            yield Text(f"Left out at this width: {', '.join(left_out)}; --all has them.")
     elif isinstance(block, blocks.Grid):
         from gpt2ln_cli.output import heatmap
 
@@ -102,19 +105,19 @@ def _facts(block: blocks.Facts) -> RenderableType:
     return grid
 
 
-def _table(console: Console, table: blocks.Table, *, everything: bool) -> Iterator[RenderableType]:
-    left_out: dict[str, None] = {}
+def _table(
+    console: Console, table: blocks.Table, left_out: dict[str, None], *, everything: bool
+) -> Iterator[RenderableType]:
+    """The table in pieces; ``left_out`` is told the names of the columns for which there is no room."""
     for sheet in sheets(table, everything=everything):
         if sheet.title:
             yield Text(visible(sheet.title), style="bold")
         sheet = replace(sheet, keys=_headed(sheet.keys), groups=[_headed(group) for group in sheet.groups])
         narrow = _narrowed(sheet, console.width)
         shown = _names(narrow)
-        left_out |= {name: None for name in _names(sheet) if name not in shown}
+        left_out.update((name, None) for name in _names(sheet) if name not in shown)
         titled = any(group.title for group in narrow.groups)
         yield from (_side_by_side if titled and _groups_fit(narrow, console.width) else _stacked)(console, narrow)
-    if left_out:
-        yield Text(f"Left out at this width: {', '.join(left_out)}; --all has them.")
 
 
 def _headed(group: Group) -> Group:
