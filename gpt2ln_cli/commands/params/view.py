@@ -97,8 +97,10 @@ def _blocks(record: Parameters, sites: Table, *, listed: bool) -> Iterator[Block
     yield Paragraph(SAYS[claim.id].of(claim), "strong")
     # Where every gain is 1 and every bias 0, all has been said.
     if claim.verdict != "no":
-        yield from (Paragraph(sentence) for sentence in (*_largest(record.sites), *switched_off(record.sites)))
-        yield Heading(order_told(record.sort, left_out=record.verdict.sites - len(record.sites)))
+        left_out = record.verdict.sites - len(record.sites)
+        if not left_out:
+            yield from (Paragraph(sentence) for sentence in (*_largest(record.sites), *switched_off(record.sites)))
+        yield Heading(order_told(record.sort, left_out=left_out))
         yield brief(sites, SHOWN, sort=record.sort)
         yield Paragraph(
             "std divides by d. 'off' counts the features whose gain is at most 1% of the root mean square of their "
@@ -122,6 +124,11 @@ def _largest(sites: Sequence[Learned]) -> Iterator[str]:
         yield f"||bias|| is largest at {here} ({number(greatest)}) and smallest at {there} ({number(least)})."
 
 
+def is_learned(site: Learned) -> bool:
+    """Whether a site's gain or bias is other than 1 and 0."""
+    return any(vector is not None and vector.rms_distance != 0 for vector in (site.gain, site.bias))
+
+
 def switched_off(sites: Sequence[Learned], *, features: int | None = None) -> Iterator[str]:
     """How many features' gains are next to nothing, and where most of them are; nothing of models without gains."""
     counts = [(site.gain.switched_off, site.name) for site in sites if site.gain is not None]
@@ -134,7 +141,7 @@ def switched_off(sites: Sequence[Learned], *, features: int | None = None) -> It
         return
     most, where = max(counts, key=lambda one: one[0])
     every = f" of {features * len(counts):,}" if features else ""
-    here = f", {most:,} of them at {where}" if counts[1:] else f" at {where}"
+    here = f", {'all' if most == total else format(most, ',')} of them at {where}" if counts[1:] else f" at {where}"
     are = "gain is" if total == 1 else "gains are"
     yield f"{total:,}{every} {are} all but switched off ({limit}){here}."
 
@@ -158,17 +165,15 @@ def brief(sites: Table, shown: Mapping[str, Look], *, sort: str | None = None) -
     """
     if sort is None:
         return _by_layer(sites, shown)
-    looks = {sort: replace(shown.get(sort, Look(sort.replace("_", "\n", 1))), rank=0), **_without(shown, sort)}
+    named = Look(sort.replace("_", "\n", 1).replace("_", " "))
+    looks = {sort: replace(shown.get(sort, named), rank=0)}
+    looks |= {name: look for name, look in shown.items() if name != sort}
     places = [sites.index(name) for name in ("name", *looks)]
     columns = [Column("site", str, look=Look("site", key=True), data=False)]
     columns += [_shown(sites, name, look) for name, look in looks.items()]
     return Table(
         "sorted", columns, lambda: ([row[place] for place in places] for row in sites.rows()), brief=sites.name
     )
-
-
-def _without(shown: Mapping[str, Look], name: str) -> dict[str, Look]:
-    return {one: look for one, look in shown.items() if one != name}
 
 
 def _shown(sites: Table, name: str, look: Look, prefix: str = "") -> Column:
