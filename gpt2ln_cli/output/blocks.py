@@ -101,6 +101,9 @@ class Look:
     """None follows from the type."""
     key: bool = False
     """Whether it tells what a row is of, and is repeated where a table is too wide for one piece."""
+    rank: int = 0
+    """Where a terminal is too narrow for the table in one piece, columns of the greatest rank are left out first, those
+    of one rank together, and those of rank 0 never."""
 
 
 @dataclass(frozen=True)
@@ -129,6 +132,11 @@ class Column:
             return self.look.form
         return {int: "integer", float: "number", str: "text"}.get(self.type, "json")  # type: ignore[return-value]
 
+    @property
+    def is_text(self) -> bool:
+        """Whether its values read as text, which stands on the left, and not as numbers, which stand on the right."""
+        return self.form in ("text", "token", "json")
+
 
 Row = Sequence[Any]
 
@@ -150,6 +158,8 @@ class Table:
     """Whether a row stands out."""
     totals: Row | None = None
     """A last row for reading alone."""
+    brief: str | None = None
+    """The table that this one shows in brief, which takes its place where nothing is left out."""
 
     def index(self, name: str) -> int:
         """The place of a column."""
