@@ -251,6 +251,8 @@ class View:
     """The table that is written where only one is; None is the first."""
     title: str | None = None
     """Of a page; None names the command."""
+    brief: Sequence[Block] | None = None
+    """What a terminal shows unless all is asked for, of what only a page has room for; None is ``blocks``."""
 
     def tables(self) -> dict[str, Table]:
         """All tables by name; ``record`` has one row, with what stands outside of the record's lists."""

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 TABLES = ("sites", "features", CLAIMS, PROMPTS, WARNINGS)
 # In a table for reading; data have all.
-SHOWN_SITES = 12
+SHOWN_SITES = 10
 
 
 def _grew(vector: str) -> Says:

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from gpt2ln_cli.commands.params.claims import uses_gain_and_bias
 from gpt2ln_cli.commands.params.record import SiteParameters
 from gpt2ln_cli.output.blocks import Block, Column, Form, Heading, Look, Paragraph, Part, Row, Table, View, table_of
 from gpt2ln_cli.output.claims import CLAIMS, Says, claims_table
@@ -16,7 +15,7 @@ from gpt2ln_cli.records import Feature
 from gpt2ln_cli.sites import KINDS, Kind
 
 if TYPE_CHECKING:
-    from gpt2ln_cli.commands.params.record import Learned, Parameters, Verdict
+    from gpt2ln_cli.commands.params.record import Learned, Parameters
     from gpt2ln_cli.records import Vector
 
 FINAL_KIND: Kind = "ln_f"
@@ -231,12 +230,6 @@ def vector_looks(vector: str, fields: Sequence[str]) -> dict[str, Look]:
         f"{vector}_{name}": Look(headings.get(name, name.replace("_", " ")), f"learned {vector}", COUNTS.get(name))
         for name in fields
     }
-
-
-def learned_sentence(verdict: Verdict, sites: Sequence[Learned]) -> str:
-    """Whether the checkpoint uses a learned gain and bias."""
-    claim = uses_gain_and_bias(verdict, sites)
-    return SAYS[claim.id].of(claim)
 
 
 def _farthest(record: Parameters) -> Table:

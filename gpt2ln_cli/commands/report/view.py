@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 VERIFIED = "verified_"
 LEARNED = "learned"
+VERIFIES, REPRODUCES = "Does it do what GPT-2 does?", "How to reproduce it"
 # The claims of the parts, whose views word them.
 WORDED = {**inspect.SAYS, **params.SAYS, **verify.SAYS}
 TABLES = (
@@ -58,15 +59,22 @@ def view(record: Report) -> View:
         warnings_table(united(inspection.warnings, verification.warnings)),
     ]
     name = record.inspection.model.name
-    return View(record, blocks, more=more, main="rows", title=f"LayerNorms of {name}")
+    return View(record, blocks, more=more, main="rows", title=f"LayerNorms of {name}", brief=list(_in_brief(record)))
+
+
+def _in_brief(record: Report) -> Iterator[Block]:
+    yield from _begin(record)
+    yield Heading(VERIFIES)
+    yield _tried(record)
+    yield verify.claims(record.verification)
+    yield Heading(REPRODUCES)
+    yield Code(shlex.join(record.reproduction.command))
+    yield Paragraph("That writes the page, which has every token at every LayerNorm; --all shows its tables here.")
 
 
 def _blocks(record: Report) -> Iterator[Block]:
     inspection = record.inspection
-    yield from inspect.head(inspection)
-    yield from warnings(united(inspection.warnings, record.verification.warnings))
-    yield from nonfinite(record.nonfinite, warn=True)
-    yield from _answers(record)
+    yield from _begin(record)
     yield Heading("How many statistics")
     yield from inspect.counts(inspection, title=inspect.COUNTED)
     yield Heading("Every token at every LayerNorm")
@@ -82,6 +90,13 @@ def _blocks(record: Report) -> Iterator[Block]:
         yield Paragraph("std is the population standard deviation, norm the L2 norm.", "note")
     yield from _verification(record)
     yield from _reproduction(record)
+
+
+def _begin(record: Report) -> Iterator[Block]:
+    yield from inspect.head(record.inspection)
+    yield from warnings(united(record.inspection.warnings, record.verification.warnings))
+    yield from nonfinite(record.nonfinite, warn=True)
+    yield from _answers(record)
 
 
 def _answers(record: Report) -> Iterator[Paragraph]:
@@ -117,18 +132,23 @@ def _boxes(sites: list[SiteSummary]) -> Boxes:
 
 def _verification(record: Report) -> Iterator[Block]:
     verification = record.verification
-    yield Heading("Does it do what GPT-2 does?")
-    tokens, every = sum(prompt.length for prompt in verification.prompts), record.inspection.counts.tokens
-    what = f"all {every:,} tokens" if tokens == every else f"the first {tokens:,} of the {every:,} tokens"
-    yield Paragraph(f"Tried on {what}, at all {len(verification.sites)} LayerNorms of the model.")
+    yield Heading(VERIFIES)
+    yield _tried(record)
     yield verify.claims(verification)
     yield verify.axes(verification, title="Every axis that LayerNorm could have")
     yield verify.explained(verification)
 
 
+def _tried(record: Report) -> Paragraph:
+    verification = record.verification
+    tokens, every = sum(prompt.length for prompt in verification.prompts), record.inspection.counts.tokens
+    what = f"all {every:,} tokens" if tokens == every else f"the first {tokens:,} of the {every:,} tokens"
+    return Paragraph(f"Tried on {what}, at all {len(verification.sites)} LayerNorms of the model.")
+
+
 def _reproduction(record: Report) -> Iterator[Block]:
     reproduction, model = record.reproduction, record.inspection.model
-    yield Heading("How to reproduce it")
+    yield Heading(REPRODUCES)
     if not reproduction.complete:
         yield Paragraph(
             "The prompts are too long for a command line: PROMPTS stands for a file that holds them, and prompts for a "
