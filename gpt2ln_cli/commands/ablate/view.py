@@ -29,10 +29,10 @@ SITES_NAMED = 6
 NEXT, AGAINST = "next token", "against real"
 EXPLAINED = (
     "loss is the mean negative log-likelihood of the next token, KL the mean KL(real || replaced), both in nats; '- "
-    "real' is loss less the real model's, with its standard error; 'same top' is how often the most probable next token "
-    "is the real model's. 'chance' is exceeded with a probability of 1% where there is no difference. What is shown is "
-    "what these weights depend on, not what a model trained otherwise could learn.",
-    "* looks at future tokens, which tell of the next one: its loss is not a fair one.",
+    "real' is loss less the real model's, with its standard error; 'same top' is how often the most probable next "
+    "token is the real model's. 'chance' is exceeded with a probability of 1% where there is no difference. It is "
+    "about what these weights depend on, not about what others could learn.",
+    "* looks at future tokens: its loss is not a fair one.",
 )
 
 
