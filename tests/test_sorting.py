@@ -144,7 +144,7 @@ def test_what_can_not_be_sorted_by_is_refused(call):
 
 def test_a_heatmap_is_not_sorted(capsys):
     assert main(["inspect", "the", "--heatmap", "sigma", "--sort", "sigma", "--top", "3"]) == 2
-    assert "sort and top have no effect on a heatmap" in capsys.readouterr().err
+    assert "sort and top have no effect on --heatmap" in capsys.readouterr().err
 
 
 def length(record, monkeypatch, width=80):
