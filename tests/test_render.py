@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 
 import gpt2ln_cli
 from gpt2ln_cli import output
+from gpt2ln_cli.commands.diff.view import SAYS as DIFF_SAYS
 from gpt2ln_cli.commands.inspect import view as inspect_view
+from gpt2ln_cli.commands.verify.view import SAYS
 from gpt2ln_cli.output.blocks import Column, Look, Table, table_of
 from gpt2ln_cli.output.text import number, percent, quoted, share, visible
 from gpt2ln_cli.quantities import QUANTITIES
@@ -22,16 +24,16 @@ from gpt2ln_cli.records import Spread, strict
 WIDTHS = (60, 80, 120, 200)
 
 
-def table(record, width, monkeypatch, **how):
+def table(record, width, monkeypatch, *, everything=False):
     monkeypatch.setenv("COLUMNS", str(width))
     stream = io.StringIO()
-    output.write(gpt2ln_cli.view(record), "table", stream, **how)
+    output.write(gpt2ln_cli.view(record), "table", stream, everything=everything)
     return stream.getvalue()
 
 
-def words_of_fitting_table(record, width, monkeypatch):
+def words_of_fitting_table(record, width, monkeypatch, *, everything=False):
     """The words of the table, whose lines must keep the width and of which nothing may be cut."""
-    text = table(record, width, monkeypatch)
+    text = table(record, width, monkeypatch, everything=everything)
     assert max(map(len, text.split("\n"))) <= width
     assert "…" not in text
     return set(text.split())
@@ -129,10 +131,9 @@ def verification(demo):
 def test_verify_fits_and_shows_every_figure(verification, monkeypatch, width):
     shown = words_of_fitting_table(verification, width, monkeypatch)
     for reading in verification.readings:
-        assert {f"{reading.statistics:,}", number(reading.rms), number(reading.worst), str(reading.fits)} <= shown
-        assert {share(reading.exact), share(reading.reproduced), number(reading.ulps)} <= shown
-    for check in verification.checks:
-        assert set(check.statement.split()) <= shown
+        assert {f"{reading.statistics:,}", number(reading.rms), str(reading.fits), share(reading.reproduced)} <= shown
+    for claim in verification.claims:
+        assert set(SAYS[claim.id].of(claim).split()) <= shown
 
 
 @pytest.fixture(scope="session")
@@ -148,6 +149,9 @@ def difference(make_folder):
 @pytest.mark.parametrize("width", WIDTHS)
 def test_diff_fits_and_shows_every_figure_of_position_0_and_the_rest(difference, monkeypatch, width):
     shown = words_of_fitting_table(difference, width, monkeypatch)
+    for claim in difference.claims:
+        assert set(DIFF_SAYS[claim.id].of(claim).split()) <= shown
+    shown = words_of_fitting_table(difference, width, monkeypatch, everything=True)
     for site in difference.sites:
         for vector in (site.gain, site.bias):
             most = vector.largest[0]
