@@ -213,3 +213,44 @@ def test_markdown_of_inspect_holds_all_of_it(demo):
                 assert {number(spread.mean), number(spread.min), number(spread.max)} <= cells
         for vector in (site.gain, site.bias):
             assert {number(vector.median), number(vector.lower_quartile), number(vector.rms_distance)} <= cells
+
+
+@pytest.fixture(scope="module")
+def two(make_folder):
+    """Two random models; how much what becomes of them differs with the site, and not in forward order."""
+
+    def change(body):
+        for place, name in enumerate(("h.1.ln_1", "h.0.ln_1", "ln_f", "h.1.ln_2", "h.0.ln_2")):
+            body.get_parameter(f"{name}.weight").mul_(1 + 0.1 * place)
+        body.wte.weight.mul_(1.5)
+
+    return make_folder(), make_folder(change)
+
+
+def test_diff_sorts_sites_by_what_became_of_a_gain(two, capsys):
+    record = gpt2ln_cli.diff(*two, sort="gain_relative", top=3)
+    assert [site.name for site in record.sites] == ["h.0.ln_2", "h.1.ln_2", "ln_f"]
+    assert [site.gain.relative for site in record.sites] == pytest.approx([0.4, 0.3, 0.2], rel=1e-6)
+    whole = gpt2ln_cli.diff(*two)
+    assert (record.left_out, record.changed_sites) == (2, whole.changed_sites)
+    assert record.claims == whole.claims
+    assert main(["diff", *map(str, two), "--sort", "gain_relative", "--top", "3"]) == 0
+    out = capsys.readouterr().out
+    said = "Learned gain and bias, from A to B, sorted by gain_relative, greatest first; 2 left out"
+    assert said in " ".join(out.split())
+    names = [site.name for site in record.sites]
+    assert [words[0] for line in out.split("\n") if (words := line.split()) and words[0] in names] == names
+
+
+def test_diff_sorts_sites_by_how_much_a_quantity_changed(two):
+    prompts = [[3, 1, 4, 1, 5]]
+    changes = {}
+    for site in gpt2ln_cli.inspect(prompts, model=two[0]).sites:
+        (other,) = [one for one in gpt2ln_cli.inspect(prompts, model=two[1]).sites if one.name == site.name]
+        changes[site.name] = abs(other.rest.sigma.mean / site.rest.sigma.mean - 1)
+    record = gpt2ln_cli.diff(*two, prompts, sort="sigma")
+    assert [site.name for site in record.sites] == sorted(changes, key=lambda name: -changes[name])
+    with pytest.raises(UsageError, match="sort has no effect without prompts"):
+        gpt2ln_cli.diff(*two, sort="sigma")
+    with pytest.raises(UsageError, match="sort 'kurtosis' is none of gain_norm"):
+        gpt2ln_cli.diff(*two, prompts, sort="kurtosis")
