@@ -113,7 +113,8 @@ def test_the_command_line_says_that_they_are_sorted_and_how_many_are_left_out(ca
     record = json.loads(capsys.readouterr().out)
     assert main([*command, "--top", "3"]) == 0
     text = capsys.readouterr().out
-    assert f"Each LayerNorm, sorted by {command[-1]}, greatest first; 22 left out" in text
+    computed = " computed" if command[0] == "inspect" else ""
+    assert f"each LayerNorm{computed}, sorted by {command[-1]}, greatest first; 22 left out" in " ".join(text.split())
     names = [site["name"] for site in record["sites"]]
     assert list(lines_of(text, set(names))) == names
     assert record["sort"] == command[-1]
@@ -167,7 +168,7 @@ def test_every_layer_is_there_and_what_is_the_same_everywhere_is_said_once(deep,
     assert len(lines) == 49
     assert "gain mean" in " ".join(re.findall(r"gain|mean", text))
     untrained = table(gpt2ln_cli.inspect(model=deep["untrained"]), 80, monkeypatch)
-    assert "1.000 " not in untrained.partition("Each LayerNorm")[2]
+    assert "1.000 " not in untrained.partition("What each LayerNorm")[2]
     assert "1.000" not in table(gpt2ln_cli.params(model=deep["untrained"]), 80, monkeypatch)
 
 

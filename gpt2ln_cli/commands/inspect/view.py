@@ -102,7 +102,7 @@ def _blocks(record: Inspection, heatmap: str | None) -> Iterator[Block]:
         yield Heading(COUNTED)
         yield from counts(record)
         order = order_told(record.sort, left_out=record.counts.sites - len(record.sites))
-        yield Heading(f"Each LayerNorm, {order}")
+        yield Heading(f"What each LayerNorm computed, {order}")
         yield _brief(record)
         yield Paragraph(f"{SITES} {_normalized(record)}", "note")
     if record.rows is not None:

@@ -100,7 +100,7 @@ def _blocks(record: Parameters, sites: Table, *, listed: bool) -> Iterator[Block
         left_out = record.verdict.sites - len(record.sites)
         if not left_out:
             yield from (Paragraph(sentence) for sentence in (*_largest(record.sites), *switched_off(record.sites)))
-        yield Heading(f"Each LayerNorm, {order_told(record.sort, left_out=left_out)}")
+        yield Heading(f"Gain and bias of each LayerNorm, {order_told(record.sort, left_out=left_out)}")
         yield brief(sites, SHOWN, sort=record.sort)
         yield Paragraph(
             "std divides by d. 'off' counts the features whose gain is at most 1% of the root mean square of their "
