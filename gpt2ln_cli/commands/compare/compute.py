@@ -18,7 +18,7 @@ from gpt2ln_cli.commands.compare.shared_direction import shared_directions
 from gpt2ln_cli.errors import UsageError
 from gpt2ln_cli.measure.watching import Watch
 from gpt2ln_cli.model import Model, as_model, eps_of
-from gpt2ln_cli.model.subject import Layers, Prompts, Running, Subject, prepare
+from gpt2ln_cli.model.subject import Layers, Prompts, Running, Subject, begin, prepare
 from gpt2ln_cli.records import strictly
 from gpt2ln_cli.sites import Site, select_sites
 
@@ -57,7 +57,7 @@ def compare(
             most of the time; no checkpoint without a tokenizer has one.
         layers: as for :func:`gpt2ln_cli.inspect`.
         sites: as for :func:`gpt2ln_cli.inspect`.
-        **running: see :class:`gpt2ln_cli.model.subject.Running`; the probe's passes are no progress.
+        **running: see :class:`gpt2ln_cli.model.subject.Running`; the probe's passes are no progress but have a phase.
 
     Raises:
         UsageError: as for :func:`gpt2ln_cli.inspect`; or one item alone, a template without one ``{}``, no such
@@ -94,8 +94,12 @@ def compare(
 def _words(subject: Subject, surroundings: Sequence[Carried], sites: Sequence[Site], *, probe: bool) -> Comparison:
     model = subject.model
     care = Watch(model)
+    begin(subject.progress, "comparing")
     settings = side_by_side(subject, surroundings, sites, care)
-    probed = probe_sigma(model, model.tokenizer, sites) if probe and model.tokenizer is not None else None
+    probed = None
+    if probe and model.tokenizer is not None:
+        begin(subject.progress, "fitting linear probes")
+        probed = probe_sigma(model, model.tokenizer, sites)
     tokens = [token for setting in settings for token in setting.tokens]
     return Comparison(
         model=model.info,
@@ -117,6 +121,7 @@ def _words(subject: Subject, surroundings: Sequence[Carried], sites: Sequence[Si
 @np.errstate(divide="ignore", invalid="ignore", over="ignore")
 def _contexts(subject: Subject, sites: Sequence[Site]) -> Comparison:
     care = Watch(subject.model)
+    begin(subject.progress, "comparing contexts")
     contexts = shared_directions(subject, sites, care)
     return Comparison(
         model=subject.model.info,
