@@ -16,7 +16,7 @@ from rich.text import Text
 
 from gpt2ln_cli.output.blocks import Column
 from gpt2ln_cli.output.colors import DIVERGING, DIVERGING_256, VIRIDIS, VIRIDIS_256, colored
-from gpt2ln_cli.output.text import cell, number
+from gpt2ln_cli.output.text import cell, isolated, number
 from gpt2ln_cli.quantities import POSITION
 
 if TYPE_CHECKING:
@@ -213,7 +213,7 @@ def _tokens(strip: Strip, width: int) -> Iterator[Text]:
     digits = len(str(len(strip.ids) - 1))
     line = Text()
     for position, text in enumerate(strip.columns):
-        entry = Text.assemble((str(position).rjust(digits), "dim"), " ", text)
+        entry = Text.assemble((str(position).rjust(digits), "dim"), " ", isolated(text))
         start = -(-(cell_len(line.plain) + GAP) // TAB) * TAB if line else 0
         if line and start + cell_len(entry.plain) > width:
             yield line
