@@ -50,7 +50,7 @@ SHAPES = {
     "inspect --sort": lambda demo, _: gpt2ln_cli.inspect(
         [[1, 2, 3]], model=demo, sort="excess_kurtosis", top=3, per_token=True
     ),
-    "stats": lambda demo, _: gpt2ln_cli.stats([[1, 2, 3]], model=demo, layers=0, sort="sigma", top=2),
+    "stats": lambda demo, _: gpt2ln_cli.stats([[1, 2, 3]], model=demo, layers=0, sort="sigma", top=2, vectors=True),
     "params": lambda demo, _: gpt2ln_cli.params(model=demo, layers=FEW),
     "params --sort": lambda demo, _: gpt2ln_cli.params(model=demo, layers=FEW, sort="bias_max", top=2),
     "params --features": lambda demo, _: gpt2ln_cli.params(model=demo, layers=FEW, features=2),

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_
 import msgspec
 
 from gpt2ln_cli.errors import UsageError
+from gpt2ln_cli.output.pictures import Bars, Boxes, Vectors
 
 if TYPE_CHECKING:
     import numpy as np
@@ -208,35 +209,16 @@ class Grid:
     signed: Collection[str] = ()
     """The quantities that may be negative, and so have no logarithmic scale."""
 
+    vectors: Sequence[Vectors] | None = None
+    """Of some cells what went through the LayerNorm, for a page; None where nobody asked for any."""
+
     @property
     def quantity(self) -> Column:
         """The chosen one."""
         return next(column for column in self.quantities if column.name == self.chosen)
 
 
-@dataclass(frozen=True)
-class Panel:
-    """One plot of ``Boxes``."""
-
-    title: str
-    start: float
-    """Where a line is drawn to compare with."""
-    boxes: Sequence[Sequence[float | None] | None]
-    """Of each label least, lower quartile, median, upper quartile and greatest; None where there are none."""
-
-
-@dataclass(frozen=True)
-class Boxes:
-    """Box plots beside each other, for a page alone: a table next to them has the numbers."""
-
-    title: str
-    labels: Sequence[str]
-    panels: Sequence[Panel]
-    line: str
-    """What the panels' lines stand for."""
-
-
-Block = Heading | Paragraph | Facts | Code | Quotes | Table | Grid | Boxes
+Block = Heading | Paragraph | Facts | Code | Quotes | Table | Grid | Boxes | Bars
 
 
 @dataclass(frozen=True)
@@ -397,6 +379,7 @@ def struct_in(hint: Any) -> tuple[type[msgspec.Struct] | None, bool]:
 def _column_type(hint: Any) -> Any:
     if get_origin(hint) is Literal:
         return type(get_args(hint)[0])
-    if get_origin(hint) is list and get_args(hint)[0] not in (str, int, float, bool):
-        return list
+    if get_origin(hint) is list:
+        scalars: dict[Any, Any] = {str: list[str], int: list[int], float: list[float], bool: list[bool]}
+        return scalars.get(_plain(get_args(hint)[0])[0], list)
     return hint if hint in (int, float, str, bool) or get_origin(hint) is list else list

@@ -14,9 +14,9 @@ from rich.console import Console, RenderableType
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from gpt2ln_cli.output import blocks
+from gpt2ln_cli.output import bars, blocks, pictures
 from gpt2ln_cli.output.layout import Group, Head, Sheet, sheets
-from gpt2ln_cli.output.text import visible
+from gpt2ln_cli.output.text import isolated, visible
 
 if TYPE_CHECKING:
     from gpt2ln_cli.output.blocks import Block, Tone, View
@@ -53,7 +53,7 @@ def write(view: View, stream: TextIO, *, everything: bool = False) -> None:
         console.width = shutil.get_terminal_size().columns
     before: Block | None = None
     for block in view.blocks:
-        if isinstance(block, blocks.Quotes | blocks.Boxes):
+        if isinstance(block, blocks.Quotes | pictures.Boxes):
             continue
         # Paragraphs follow one another as the sentences of one text.
         if before is not None and not (isinstance(before, blocks.Paragraph) and isinstance(block, blocks.Paragraph)):
@@ -90,6 +90,16 @@ def _rendered(console: Console, block: Block, *, everything: bool) -> Iterator[R
         from gpt2ln_cli.output import heatmap
 
         yield from heatmap.lines(console, block)
+    elif isinstance(block, pictures.Bars):
+        yield from map(Text, bars.lines(block, console.width, ascii_only=not _shows(console, bars.ABOVE + bars.BELOW)))
+
+
+def _shows(console: Console, characters: str) -> bool:
+    try:
+        characters.encode(console.encoding)
+    except UnicodeError:
+        return False
+    return True
 
 
 def _facts(block: blocks.Facts) -> RenderableType:
@@ -101,7 +111,7 @@ def _facts(block: blocks.Facts) -> RenderableType:
     grid.add_column(overflow="fold")
     for fact in block.facts:
         mark = [Text(fact.mark, style=STYLES[fact.tone])] if marked else []
-        grid.add_row(Text(visible(fact.name)), *mark, Text(visible(fact.value)))
+        grid.add_row(_cell(visible(fact.name)), *mark, _cell(visible(fact.value)))
     return grid
 
 
@@ -197,13 +207,17 @@ def _stacked(console: Console, sheet: Sheet) -> Iterator[RenderableType]:
         folds = len(chunk) == 1 and _widths(part)[0] > room - gap
         table = _plain([*keys.heads, *part.heads], folding=len(keys.heads) + folds, gap=gap)
         for names, values, stressed in zip(keys.rows, part.rows, sheet.stressed, strict=True):
-            table.add_row(*map(Text, [*names, *values]), style="bold" if stressed else "")
+            table.add_row(*map(_cell, [*names, *values]), style="bold" if stressed else "")
         yield table
+
+
+def _cell(text: str) -> Text:
+    return Text(isolated(text))
 
 
 def _widths(group: Group) -> list[int]:
     return [
-        max(cell_len(line) for line in [*heading.split("\n"), *(row[index] for row in group.rows)])
+        max(cell_len(isolated(line)) for line in [*heading.split("\n"), *(row[index] for row in group.rows)])
         for index, heading in enumerate(group.headings)
     ]
 
@@ -231,7 +245,7 @@ def _plain(heads: Sequence[Head], *, folding: int, gap: int) -> RichTable:
     for index, head in enumerate(heads):
         folds = index < folding
         table.add_column(
-            head.text,
+            "\n".join(map(isolated, head.text.split("\n"))),
             justify="left" if folds or head.left else "right",
             no_wrap=not folds,
             overflow="fold" if folds else "ellipsis",
@@ -265,5 +279,5 @@ def _titled(group: Group, lines: int, stressed: Sequence[bool], gap: int, *, fol
     table.title = Text(group.title or " ", style="bold cyan")
     table.title_justify = "left"
     for row, stress in zip(group.rows, stressed, strict=True):
-        table.add_row(*map(Text, row), style="bold" if stress else "")
+        table.add_row(*map(_cell, row), style="bold" if stress else "")
     return table

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -15,12 +15,13 @@ from gpt2ln_cli.arguments import checked, layer_list, one_of, prompt_list
 from gpt2ln_cli.checkpoint import DEFAULT_MODEL
 from gpt2ln_cli.commands.inspect.record import SORT_KEYS, Inspection, SiteSummary, Summary
 from gpt2ln_cli.commands.inspect.rows import RunRows
+from gpt2ln_cli.commands.inspect.vectors import VectorRows
 from gpt2ln_cli.commands.params.describe import describe, learned_number
 from gpt2ln_cli.commands.params.record import SiteParameters
 from gpt2ln_cli.measure.counts import Counting
 from gpt2ln_cli.measure.flags import Tallies, parameter_flags, run_flags
 from gpt2ln_cli.measure.rows import Columns
-from gpt2ln_cli.measure.stream import Fold, stream
+from gpt2ln_cli.measure.stream import Fold, Integers, stream
 from gpt2ln_cli.measure.summary import Part, Summaries
 from gpt2ln_cli.model import Model, as_model
 from gpt2ln_cli.model.subject import Layers, Prompts, Running, Subject, prepare
@@ -46,17 +47,21 @@ class Run:
         self,
         command: Literal["inspect", "stats"] = "inspect",
         *,
+        position: int | None = None,
         sort: str | None = None,
         top: int | None = None,
         rows: bool = True,
+        vectors: bool = False,
     ) -> Inspection:
         """The record of the run.
 
         Args:
             command: whose it is.
+            position: which of each sequence's tokens the rows are of; None is all.
             sort: what its sites are sorted by (``stats``: the rows of each); None keeps the order of the run.
             top: how many sites (``stats``: rows of each) to keep; None keeps all.
             rows: whether it has rows, where every token's numbers are there.
+            vectors: whether the vectors of the rows' tokens are read, in another run of their batches.
         """
         configured = self.subject.model.checkpoint.config.layer_norm_epsilon
         learned = self.subject.model.layer_norms()
@@ -65,13 +70,14 @@ class Run:
             self._site(number, site, describe(site, learned[site.name]))
             for number, site in enumerate(self.counting.sites)
         ]
-        of_rows: dict[str, Any] = {"sort": sort or POSITION, "top": top}
+        of_rows: dict[str, Any] = {"position": position, "sort": sort or POSITION, "top": top}
         if command == "inspect":
             numbers = {site.name: number for number, site in enumerate(sites)}
             if sort is not None:
                 sites = [structs.replace(site, sorted_by=self._value(numbers[site.name], site, sort)) for site in sites]
             sites = ranked(sites, lambda site: site.sorted_by, top) if sort is not None else sites[:top]
             of_rows = {"sites": [numbers[site.name] for site in sites]}
+        listed = self._rows(self.columns, **of_rows) if rows and self.columns is not None else None
         return strictly(
             Inspection(
                 command=command,
@@ -81,11 +87,17 @@ class Run:
                 counts=counts,
                 sites=sites,
                 sort=sort,
-                rows=self._rows(self.columns, **of_rows) if rows and self.columns is not None else None,
+                rows=listed,
+                vectors=self.vectors([*map(listed.tokens, range(len(sites)))]) if vectors and listed else None,
                 claims=[one_for_each_token(counts)],
                 warnings=[*parameter_flags(learned), *run_flags(self.tallies.by_site, configured)],
             )
         )
+
+    def vectors(self, chosen: Sequence[Integers]) -> VectorRows:
+        """The vectors of some tokens of each site, by their numbers in the order of the run, which has all columns."""
+        assert self.columns is not None
+        return VectorRows(self.subject, self.columns, chosen)
 
     def _rows(self, columns: Columns, **chosen: Any) -> RunRows:
         ids = [token for context in self.subject.contexts for token in context.token_ids]
@@ -178,9 +190,12 @@ def run(
     layers: Layers | None,
     kinds: Collection[str] | None,
     per_token: bool,
+    ready: Callable[[Subject, Sequence[Site]], None] = lambda _, __: None,
     **running: Unpack[Running],
 ) -> Run:
     """Tokenize the prompts, read the weights and measure; what is wrong with the call is found before weights are read.
+
+    ``ready`` sees what will be run, and may refuse it.
 
     Raises:
         UsageError: no such layer, site or device.
@@ -189,6 +204,7 @@ def run(
     """
     chosen = select_sites(model.checkpoint.config.n_layer, layer_list(layers), kinds)
     subject = prepare(prompt_list(sample_prompt() if prompts is None else prompts), model, **running)
+    ready(subject, chosen)
     counting, summaries, tallies = Counting(chosen), Summaries(chosen), Tallies(chosen)
     columns = Columns(chosen) if per_token else None
     folds: list[Fold] = [counting, summaries, tallies, *([columns] if columns is not None else [])]

@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 
 from gpt2ln_cli.commands.inspect.answers import answers, columns, texts, token_text
-from gpt2ln_cli.commands.inspect.record import Row, SiteSummary
+from gpt2ln_cli.commands.inspect.record import Row, SiteSummary, VectorRow
 from gpt2ln_cli.commands.params.view import brief, is_learned, order_told, vector_looks
 from gpt2ln_cli.output.blocks import Block, Column, Form, Grid, Heading, Look, Paragraph, Strip, Table, View, table_of
 from gpt2ln_cli.output.claims import CLAIMS, Says, claims_table
@@ -23,6 +23,7 @@ from gpt2ln_cli.output.header import (
     warnings,
     warnings_table,
 )
+from gpt2ln_cli.output.pictures import Vectors
 from gpt2ln_cli.output.text import integer, number
 from gpt2ln_cli.quantities import QUANTITIES, SUMMARIZED, Quantity
 from gpt2ln_cli.records import KindCount
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from gpt2ln_cli.records import Counts
 
 TABLES = ("rows", "sites", "kinds", PROMPTS, CLAIMS, WARNINGS)
+VECTORS = "vectors"
 # It can't vary, but where eps shows.
 CONSTANT = "normalized_norm"
 COUNTED = "Statistics, as counted in the kernel's own tensors"
@@ -83,6 +85,7 @@ def view(record: Inspection, *, heatmap: str | None = None) -> View:
         rows(record),
         sites(record, learned=True),
         _kinds(record),
+        *([] if record.vectors is None else [table_of(VECTORS, VectorRow, record.vectors)]),
         prompts_table(record.prompts),
         claims_table(record.claims, SAYS),
         warnings_table(record.warnings),
@@ -253,6 +256,7 @@ def grid(record: Inspection, quantity: str) -> Grid:
         ],
         values=values,
         signed=[each.name for each in QUANTITIES.values() if each.signed],
+        vectors=None if record.vectors is None else _vectors(record),
     )
 
 
@@ -263,6 +267,15 @@ def _normalized(record: Inspection) -> str:
     most = f"||xhat|| is sqrt(d) = {number(record.counts.features**0.5)}, less where sigma^2 is not large against eps"
     here = list(dict.fromkeys(map(number, (min(found), max(found))))) if found else ()
     return f"{most}: here {' to '.join(here)}." if here else f"{most}."
+
+
+def _vectors(record: Inspection) -> list[Vectors]:
+    lines = {site.name: line for line, site in enumerate(record.sites)}
+    starts = np.cumsum([0, *(prompt.length for prompt in record.prompts)])
+    return [
+        Vectors(lines[row.site], int(starts[row.sequence]) + row.position, row.pre, row.normalized, row.post)
+        for row in record.vectors or ()
+    ]
 
 
 def _form(quantity: Quantity) -> Form | None:

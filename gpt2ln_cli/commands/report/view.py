@@ -12,9 +12,10 @@ from gpt2ln_cli.commands.inspect.answers import answers
 from gpt2ln_cli.commands.params import view as params
 from gpt2ln_cli.commands.params.view import STARTS, learned
 from gpt2ln_cli.commands.verify import view as verify
-from gpt2ln_cli.output.blocks import Block, Boxes, Code, Fact, Facts, Heading, Panel, Paragraph, Table, View
+from gpt2ln_cli.output.blocks import Block, Code, Fact, Facts, Heading, Paragraph, Table, View
 from gpt2ln_cli.output.claims import CLAIMS, claims_table
 from gpt2ln_cli.output.header import PROMPTS, WARNINGS, nonfinite, prompts_table, warnings, warnings_table
+from gpt2ln_cli.output.pictures import Boxes, Panel
 from gpt2ln_cli.records import united
 
 if TYPE_CHECKING:

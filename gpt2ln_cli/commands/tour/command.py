@@ -32,8 +32,8 @@ def command(
     from gpt2ln_cli.commands.tour.compute import tour
     from gpt2ln_cli.commands.tour.view import view
 
-    with progress_bar(chosen.model):
-        record = tour(model=chosen.load())
+    with progress_bar(chosen.model) as progress:
+        record = tour(model=chosen.load(), progress=progress)
     note_model(record.model)
     out.emit(view(record))
     judge(record.warnings, strict=strict)

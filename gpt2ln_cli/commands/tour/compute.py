@@ -25,6 +25,7 @@ from gpt2ln_cli.commands.verify.view import SAYS
 from gpt2ln_cli.errors import CheckpointError
 from gpt2ln_cli.measure.axes import Axis
 from gpt2ln_cli.model import Model, as_model
+from gpt2ln_cli.model.subject import Progress, begin
 from gpt2ln_cli.records import strictly, united
 from gpt2ln_cli.text.prompts import LONG_SAMPLE, long_sample
 
@@ -151,11 +152,12 @@ def gain_and_bias(verdict: Verdict, ablation: Ablation, trial: Verification) -> 
     )
 
 
-def tour(*, model: str | Path | Model = DEFAULT_MODEL) -> Tour:
+def tour(*, model: str | Path | Model = DEFAULT_MODEL, progress: Progress | None = None) -> Tour:
     """Answer a learner's six questions by experiments on the checkpoint; ``gpt2ln tour``.
 
     Args:
         model: as for :func:`gpt2ln_cli.inspect`; it needs a tokenizer.
+        progress: as in :class:`gpt2ln_cli.model.subject.Running`.
 
     Raises:
         UsageError: no such device.
@@ -165,11 +167,15 @@ def tour(*, model: str | Path | Model = DEFAULT_MODEL) -> Tour:
     if source.tokenizer is None:
         raise CheckpointError(f"'{source.info.name}' has no tokenizer, and the tour is made of words.")
     config = source.checkpoint.config
-    run = inspect(long_sample(LONG_SAMPLE), model=source, overflow="truncate")
+    begin(progress, "counting statistics")
+    run = inspect(long_sample(LONG_SAMPLE), model=source, overflow="truncate", progress=progress)
+    begin(progress, "trying every axis")
     trial = verify(model=source)
     learners = count(tokens=1024, layers=config.n_layer, width=config.n_embd, heads=config.n_head)
     some_layers = range(0, config.n_layer, max(1, config.n_layer // 4))
-    words, shared, ablation = compare(model=source), compare(model=source, context=True), ablate(model=source)
+    words, shared = (compare(model=source, context=context, progress=progress) for context in (False, True))
+    begin(progress, "replacing LayerNorms")
+    ablation = ablate(model=source, progress=progress)
     record = strictly(
         Tour(
             model=source.info,
