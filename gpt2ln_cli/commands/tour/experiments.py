@@ -1,0 +1,82 @@
+"""The experiments that answers are made of, each run when the first answer asks for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+
+from gpt2ln_cli.commands.ablate.compute import ablate
+from gpt2ln_cli.commands.ablate.record import Ablation
+from gpt2ln_cli.commands.compare.compute import compare
+from gpt2ln_cli.commands.compare.record import Comparison
+from gpt2ln_cli.commands.inspect.compute import inspect
+from gpt2ln_cli.commands.inspect.record import Inspection
+from gpt2ln_cli.commands.tour.gradients import gradients_at_blocks
+from gpt2ln_cli.commands.tour.record import Gradients
+from gpt2ln_cli.commands.verify.compute import verify
+from gpt2ln_cli.commands.verify.record import Verification
+from gpt2ln_cli.model import Model
+from gpt2ln_cli.records import Flag, strict, united
+from gpt2ln_cli.text.contexts import make_contexts
+from gpt2ln_cli.text.prompts import HELD_OUT, LONG_SAMPLE, long_sample
+
+Phases = Callable[[str], None]
+
+
+class Experiments:
+    """What one model did, as far as somebody asked.
+
+    Args:
+        model: it; with a tokenizer.
+        phases: is told of each experiment as it begins, in a few words.
+    """
+
+    def __init__(self, model: Model, phases: Phases) -> None:
+        self.model, self._phases = model, phases
+
+    @cached_property
+    def run(self) -> Inspection:
+        """Every statistic of one long context."""
+        self._phases("counting and measuring a full context")
+        return inspect(long_sample(LONG_SAMPLE), model=self.model, overflow="truncate")
+
+    @cached_property
+    def trial(self) -> Verification:
+        """Every axis, tried."""
+        self._phases("trying every normalization that it could be")
+        return verify(model=self.model)
+
+    @cached_property
+    def words(self) -> Comparison:
+        """Two words side by side, and a linear probe."""
+        self._phases("comparing two words, and looking for their sigma further on")
+        return compare(model=self.model)
+
+    @cached_property
+    def context(self) -> Comparison:
+        """What the tokens of one context share."""
+        self._phases("looking for what the words of a context share")
+        return compare(model=self.model, context=True)
+
+    @cached_property
+    def ablation(self) -> Ablation:
+        """The predictions with something else in the place of every LayerNorm."""
+        self._phases("putting something else in LayerNorm's place")
+        return ablate(model=self.model)
+
+    @cached_property
+    def gradients(self) -> Gradients:
+        """The loss's gradients, with LayerNorm and with a fixed sigma."""
+        self._phases("differentiating the loss by what enters each block")
+        config, tokenizer = self.model.checkpoint.config, self.model.tokenizer
+        contexts = make_contexts(
+            [long_sample(HELD_OUT)], config=config, tokenizer=tokenizer, bos=False, overflow="window"
+        )
+        token_ids = [token for context in contexts for token in context.token_ids]
+        found: Gradients = strict(gradients_at_blocks(self.model, token_ids))[0]
+        return found
+
+    def warnings(self) -> list[Flag]:
+        """What the runs flagged that were made."""
+        made = (self.__dict__.get(name) for name in ("run", "trial", "words", "context", "ablation"))
+        return united(*(record.warnings for record in made if record is not None))
