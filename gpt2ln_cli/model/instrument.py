@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from gpt2ln_cli.errors import UsageError
 from gpt2ln_cli.model.batch import Batch
-from gpt2ln_cli.model.stand_in import EndForward, Forward, class_of, run, stand_in
+from gpt2ln_cli.model.stand_in import EndForward, Forward, class_of, run, stand_in, undisturbed
 from gpt2ln_cli.sites import Site
 
 if TYPE_CHECKING:
@@ -248,6 +248,51 @@ def watch(
     _check_ran(body, wanted, seen)
     assert hidden is not None  # nothing ended the pass
     return hidden
+
+
+def gradients(
+    body: GPT2Model,
+    batch: Batch,
+    sites: Sequence[Site],
+    loss: Callable[[Tensor], Tensor],
+    replace: Mapping[Site, Forward] | None = None,
+) -> tuple[float, dict[Site, Tensor]]:
+    """Run one batch, and differentiate a loss by what enters each of the sites: the residual stream there.
+
+    Args:
+        body: the model; whether its parameters ask for gradients makes no difference, and none gets any.
+        batch: the batch.
+        sites: the sites, in forward order.
+        loss: makes it of the last hidden state, (sequences, tokens, features).
+        replace: what is computed at some sites in the place of their modules; it must be differentiable.
+
+    Returns:
+        The loss, and its gradient at each site, (sequences, tokens, features).
+
+    Raises:
+        UsageError: the body is compiled, or did not run one of the sites.
+    """
+    replace = replace or {}
+    entered: dict[Site, Tensor] = {}
+
+    def make(site: Site, module: nn.Module) -> Forward:
+        compute = replace.get(site, module)
+
+        def forward(x: Tensor) -> Tensor:
+            # The block adds what it computes to this very tensor. The first of them begins the graph.
+            entered[site] = x if x.requires_grad else x.requires_grad_()
+            return compute(x)
+
+        return forward
+
+    makes = {site: functools.partial(make, site) for site in dict.fromkeys([*sites, *replace])}
+    hidden = run(stand_in(body, makes), batch, differentiable=True)
+    _check_ran(body, list(makes), list(entered))
+    assert hidden is not None  # nothing ended the pass
+    with undisturbed(body.device, differentiable=True):
+        value = loss(hidden)
+        found = torch.autograd.grad(value, [entered[site] for site in sites])
+    return float(value.detach()), dict(zip(sites, found, strict=True))
 
 
 def _float64(tensor: Tensor) -> Floats:

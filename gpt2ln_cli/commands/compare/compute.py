@@ -103,8 +103,8 @@ def compare(
 def _words(subject: Subject, carried: Carried, sites: Sequence[Site], *, probe: bool) -> Comparison:
     model = subject.model
     care = Watch(model)
-    sample = Sample(model) if model.tokenizer is not None else None
     begin(subject.progress, "comparing")
+    sample = Sample(model) if model.tokenizer is not None else None
     setting = side_by_side(subject, carried, sites, care, sample.words if sample is not None else [])
     probed = None
     if probe and sample is not None:
@@ -131,8 +131,8 @@ def _words(subject: Subject, carried: Carried, sites: Sequence[Site], *, probe: 
 @np.errstate(divide="ignore", invalid="ignore", over="ignore")
 def _contexts(subject: Subject, sites: Sequence[Site]) -> Comparison:
     care = Watch(subject.model)
-    sample = Sample(subject.model) if subject.model.tokenizer is not None else None
     begin(subject.progress, "comparing contexts")
+    sample = Sample(subject.model) if subject.model.tokenizer is not None else None
     contexts = shared_directions(subject, sites, care, sample)
     return Comparison(
         model=subject.model.info,
