@@ -96,6 +96,12 @@ def shared_folder() -> Iterator[Path]:
 
 
 @pytest.fixture(autouse=True)
+def a_cache_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What is said once a day is said to every test."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+
+
+@pytest.fixture(autouse=True)
 def every_json_is_validated(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever a test has written as JSON, in this process, must keep to the schema."""
     plain = output_json.write

@@ -111,7 +111,7 @@ def test_without_a_prompt_the_sample_is_used_and_said(gpt2ln):
     code, out, err = gpt2ln("stats", "--layer", "5", "--json")
     assert code == 0
     assert json.loads(out)["prompts"][0]["text"] == "The war was over, but the hatred was not."
-    assert "bundled sample" in err
+    assert "using the sample" in err
 
 
 def test_the_model_is_named_on_both_streams(gpt2ln, make_folder):

@@ -35,8 +35,8 @@ def test_a_page_is_markdown_where_nobody_looks(name, capsys):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ("modles", "gpt2ln: no page 'modles'; did you mean 'models'? 'gpt2ln help' lists all.\n"),
-        ("exit-code", "gpt2ln: no page 'exit-code'; did you mean 'exit-codes'? 'gpt2ln help' lists all.\n"),
+        ("modles", "gpt2ln: no page 'modles'; 'gpt2ln help' lists all. Did you mean 'models'?\n"),
+        ("exit-code", "gpt2ln: no page 'exit-code'; 'gpt2ln help' lists all. Did you mean 'exit-codes'?\n"),
         ("xyzzy", "gpt2ln: no page 'xyzzy'; 'gpt2ln help' lists all.\n"),
         ("../docs/models", "gpt2ln: no page '../docs/models'; "),
         ("", "gpt2ln: no page ''; 'gpt2ln help' lists all.\n"),

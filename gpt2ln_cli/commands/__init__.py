@@ -7,9 +7,12 @@ A command is a folder with ``record.py`` (what it returns), ``compute.py`` (from
 from __future__ import annotations
 
 from importlib import import_module
+from itertools import groupby
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    from click import HelpFormatter
+
     from gpt2ln_cli.output.blocks import View
     from gpt2ln_cli.records import Record
 
@@ -18,27 +21,38 @@ class Command(NamedTuple):
     """What ``gpt2ln --help`` says of a command."""
 
     name: str
+    group: str
+    """What it is for, in a word; those of a group stand together."""
     help: str
     record: str | None
     """Folder and type of the record that it returns; None where it returns none."""
 
 
 COMMANDS = (
-    Command("inspect", "Run prompts and show what every LayerNorm computed.", "inspect.Inspection"),
-    Command("stats", "Show every token's statistics at the LayerNorms of a layer.", "inspect.Inspection"),
-    Command("params", "Summarize learned gains and biases.", "params.Parameters"),
-    Command("count", "Count statistics by arithmetic alone.", "count.Arithmetic"),
-    Command("verify", "Try every axis that LayerNorm could have on this checkpoint.", "verify.Verification"),
-    Command("compare", "Show what LayerNorm takes from tokens and what it leaves.", "compare.Comparison"),
-    Command("ablate", "Replace LayerNorms and measure what becomes of the predictions.", "ablate.Ablation"),
-    Command("diff", "Compare the LayerNorms of two checkpoints of one shape.", "diff.Difference"),
-    Command("plot", "Draw a figure for a paper: PNG, SVG or PDF.", None),
-    Command("report", "Write one page with everything.", "report.Report"),
-    Command("tour", "Answer a learner's six questions by experiments.", "tour.Tour"),
-    Command("models", "List the checkpoints that can be used without a download.", "models.Models"),
-    Command("schema", "Print the JSON Schema of what a command gives.", None),
-    Command("help", "Read about a command or a topic.", None),
+    Command("tour", "Learn", "Answer a learner's six questions by experiments.", "tour.Tour"),
+    Command("count", "Learn", "Count statistics by arithmetic alone.", "count.Arithmetic"),
+    Command("help", "Learn", "Read about a command or a topic.", None),
+    Command("inspect", "Look", "Run prompts and show what every LayerNorm computed.", "inspect.Inspection"),
+    Command("stats", "Look", "Show every token's statistics at the LayerNorms of a layer.", "inspect.Inspection"),
+    Command("params", "Look", "Summarize learned gains and biases.", "params.Parameters"),
+    Command("plot", "Look", "Draw a figure for a paper: PNG, SVG or PDF.", None),
+    Command("report", "Look", "Write one page with everything.", "report.Report"),
+    Command("verify", "Compare", "Try every axis that LayerNorm could have on this checkpoint.", "verify.Verification"),
+    Command("compare", "Compare", "Show what LayerNorm takes from tokens and what it leaves.", "compare.Comparison"),
+    Command("ablate", "Compare", "Replace LayerNorms and measure what becomes of predictions.", "ablate.Ablation"),
+    Command("diff", "Compare", "Compare the LayerNorms of two checkpoints of one shape.", "diff.Difference"),
+    Command("models", "Service", "List the checkpoints that need no download.", "models.Models"),
+    Command("schema", "Service", "Print the JSON Schema of what a command gives.", None),
+    Command("completion", "Service", "Print the script by which a shell completes words.", None),
 )
+
+
+def write_commands(formatter: HelpFormatter) -> None:
+    """List the commands in a help text, each group under its name."""
+    width = max(len(command.name) for command in COMMANDS)
+    for group, commands in groupby(COMMANDS, lambda command: command.group):
+        with formatter.section(group):
+            formatter.write_dl([(command.name.ljust(width), command.help) for command in commands])
 
 
 def view(record: Record) -> View:

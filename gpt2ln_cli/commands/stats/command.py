@@ -6,6 +6,7 @@ import click
 
 from gpt2ln_cli.quantities import POSITION, SORT_KEYS
 from gpt2ln_cli.shell import options
+from gpt2ln_cli.shell.command import Command
 from gpt2ln_cli.shell.notes import judge, note_model
 from gpt2ln_cli.shell.output import Output
 from gpt2ln_cli.shell.progress import progress_bar
@@ -14,11 +15,11 @@ from gpt2ln_cli.shell.prompts import Given
 EXAMPLE = """\b
 Examples:
   gpt2ln stats --layer 5
-  gpt2ln stats --layer 5 --sort sigma --top 10 --prompts book.txt --whole-file --overflow window
+  gpt2ln stats --layer 5 --sort sigma --top 10 --prompts book.txt
 """
 
 
-@click.command("stats", epilog=EXAMPLE)
+@click.command("stats", cls=Command, epilog=EXAMPLE)
 @options.prompt_options
 @options.layer_option(required=True)
 @options.site_option
