@@ -13,7 +13,7 @@ from importlib import import_module
 import click
 
 from gpt2ln_cli import __version__
-from gpt2ln_cli.commands import COMMANDS, write_commands
+from gpt2ln_cli.commands import COMMANDS, groups
 from gpt2ln_cli.errors import Gpt2lnError, UsageError, is_want_of_memory
 from gpt2ln_cli.output.text import visible
 from gpt2ln_cli.shell.command import COMMON, DEBUG, Sectioned
@@ -49,7 +49,9 @@ class Commands(Sectioned, click.Group):
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands, without importing any, and then the options."""
-        write_commands(formatter)
+        for group, commands in groups():
+            with formatter.section(group):
+                formatter.write_dl(commands)
         super().format_options(ctx, formatter)
 
 

@@ -11,7 +11,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from click import HelpFormatter
+    from collections.abc import Iterator
 
     from gpt2ln_cli.output.blocks import View
     from gpt2ln_cli.records import Record
@@ -47,12 +47,11 @@ COMMANDS = (
 )
 
 
-def write_commands(formatter: HelpFormatter) -> None:
-    """List the commands in a help text, each group under its name."""
+def groups() -> Iterator[tuple[str, list[tuple[str, str]]]]:
+    """Each group with its commands, their names of one length and what they do."""
     width = max(len(command.name) for command in COMMANDS)
     for group, commands in groupby(COMMANDS, lambda command: command.group):
-        with formatter.section(group):
-            formatter.write_dl([(command.name.ljust(width), command.help) for command in commands])
+        yield group, [(command.name.ljust(width), command.help) for command in commands]
 
 
 def view(record: Record) -> View:

@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from gpt2ln_cli.commands import write_commands
+from gpt2ln_cli.commands import groups
 from gpt2ln_cli.commands.help.compute import names, page, topics
 from gpt2ln_cli.shell import output_file
 from gpt2ln_cli.shell.command import Command
@@ -41,7 +41,9 @@ def command(topic: str | None) -> None:
 
 def _contents() -> str:
     formatter = click.get_current_context().make_formatter()
-    write_commands(formatter)
+    for group, commands in groups():
+        with formatter.section(group):
+            formatter.write_dl(commands)
     with formatter.section("Topics"):
         formatter.write_dl(list(topics().items()))
     formatter.write_paragraph()
