@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from difflib import get_close_matches
 
 
 class Gpt2lnError(Exception):
@@ -41,5 +40,7 @@ def is_want_of_memory(error: Exception) -> bool:
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """A question that names what comes nearest to a mistyped word; nothing where nothing comes near."""
+    from difflib import get_close_matches
+
     close = get_close_matches(word, list(known), n=1)
     return f"Did you mean '{close[0]}'?" if close else ""

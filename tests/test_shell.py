@@ -14,6 +14,7 @@ from pathlib import Path
 
 import click
 import pytest
+from conftest import posix
 
 import gpt2ln_cli
 from gpt2ln_cli.app import main
@@ -24,7 +25,6 @@ from gpt2ln_cli.shell.command import Command
 
 SAMPLE = "The war was over, but the hatred was not."
 DEMO_NOTE = re.compile(r"^gpt2ln: 'demo' is .*--model gpt2", re.MULTILINE)
-posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX")
 
 
 @pytest.fixture
