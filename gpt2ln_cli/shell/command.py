@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import click
@@ -22,12 +23,16 @@ SECTIONS = {
     "Any command": ("quiet", "verbose", "color", "debug", "version", "help"),
 }
 # For rich, which draws whatever has colours, on either stream.
-COLOR_VARIABLES = {"always": ("FORCE_COLOR", "NO_COLOR"), "never": ("NO_COLOR", "FORCE_COLOR")}
+COLORS: dict[str | None, dict[str, str | None]] = {
+    "always": {"FORCE_COLOR": "1", "NO_COLOR": None},
+    "never": {"FORCE_COLOR": None, "NO_COLOR": "1"},
+}
 
 
 def _quieten(context: click.Context, _: click.Parameter, value: bool) -> None:
     if value:
         context.meta[QUIET] = True
+        _set(context, {"HF_HUB_DISABLE_PROGRESS_BARS": "1"})
         _check_loudness(context)
 
 
@@ -43,17 +48,23 @@ def _check_loudness(context: click.Context) -> None:
 
 
 def _color(context: click.Context, _: click.Parameter, value: str | None) -> None:
-    if value not in COLOR_VARIABLES:
-        return
-    before = {name: os.environ.pop(name, None) for name in COLOR_VARIABLES[value]}
-    os.environ[COLOR_VARIABLES[value][0]] = "1"
+    if value in COLORS:
+        _set(context, COLORS[value])
 
-    @context.call_on_close
-    def restore() -> None:
-        for name, text in before.items():
-            os.environ.pop(name, None)
-            if text is not None:
-                os.environ[name] = text
+
+def _set(context: click.Context, variables: Mapping[str, str | None]) -> None:
+    """Set variables of the environment, or remove them, until the call ends."""
+    before = {name: os.environ.get(name) for name in variables}
+
+    def put(values: Mapping[str, str | None]) -> None:
+        for name, value in values.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+    put(variables)
+    context.call_on_close(lambda: put(before))
 
 
 def _remember_debug(context: click.Context, _: click.Parameter, value: bool) -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 # How long nothing may come from a pipe before it is said that prompts are waited for.
 PATIENCE_S = 1.0
-WAITING = "no prompt given; waiting for prompts on standard input (< /dev/null for none)."
+WAITING = "waiting for prompts on standard input; < /dev/null for none."
 # Characters of a prompt in a note.
 SHOWN = 20
 
@@ -65,7 +65,7 @@ class Given:
             raise UsageError("--whole-file goes with --prompts FILE or '-'.")
         if piped:
             prompts += read_prompts(STANDARD_INPUT, whole_file=self.whole_file)
-            note(f"no prompt given; read {_told(prompts)} from standard input.")
+            note(f"no prompt; read {_told(prompts)} from standard input.")
         for argument in self.prompt:
             if argument == STANDARD_INPUT:
                 prompts += read_prompts(argument, whole_file=self.whole_file)
@@ -78,7 +78,7 @@ class Given:
         prompts += [parse_token_ids(text) for text in self.token_ids]
         if prompts:
             self._note_files()
-            detail(f"{len(prompts):,} prompts")
+            detail(f"{len(prompts):,} prompt{'s' * (len(prompts) > 1)}")
             return prompts
         instead = f'the sample "{sample_prompt()}"' if default is None else default
         if instead:
