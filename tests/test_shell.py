@@ -225,6 +225,7 @@ MISTYPED = [
     (("completion", "bsh"), "Did you mean 'bash'?"),
     (("schema", "inspct"), "Did you mean 'inspect'?"),
     (("help", "inspct"), "Did you mean 'inspect'?"),
+    (("--color", "nevr", "params"), "Did you mean 'never'?"),
     (("inspct",), "Did you mean 'inspect'?"),
     (("inspect", "--jsn"), "'--json'"),
 ]

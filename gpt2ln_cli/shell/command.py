@@ -72,6 +72,15 @@ def _remember_debug(context: click.Context, _: click.Parameter, value: bool) -> 
         context.meta[DEBUG] = True
 
 
+class _OneOf(click.Choice[Any]):
+    """A choice that tells what may have been meant."""
+
+    def get_invalid_choice_message(self, value: Any, ctx: click.Context | None) -> str:  # noqa: ARG002
+        """Say what there is to choose from, and what comes nearest."""
+        known = ", ".join(self.choices)
+        return f"'{value}' is none of {known}. {did_you_mean(str(value), self.choices)}".rstrip()
+
+
 # Before the command, or after it.
 COMMON: list[click.Parameter] = [
     click.Option(
@@ -92,7 +101,7 @@ COMMON: list[click.Parameter] = [
     ),
     click.Option(
         ["--color"],
-        type=click.Choice(["auto", "always", "never"]),
+        type=_OneOf(["auto", "always", "never"]),
         expose_value=False,
         is_eager=True,
         callback=_color,
@@ -107,15 +116,6 @@ COMMON: list[click.Parameter] = [
         help="Show the traceback of an error.",
     ),
 ]
-
-
-class _OneOf(click.Choice[Any]):
-    """A choice that tells what may have been meant."""
-
-    def get_invalid_choice_message(self, value: Any, ctx: click.Context | None) -> str:
-        """Say what there is to choose from, and what comes nearest."""
-        known = list(self._normalized_mapping(ctx=ctx).values())
-        return f"'{value}' is none of {', '.join(known)}. {did_you_mean(str(value), known)}".rstrip()
 
 
 class Sectioned(click.Command):

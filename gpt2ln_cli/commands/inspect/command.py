@@ -47,7 +47,8 @@ def command(
 ) -> None:
     """Run prompts and show what every LayerNorm computed.
 
-    PROMPT is text; '-' reads prompts from standard input, one a line. Without any, a bundled sample is used.
+    PROMPT is text; '-' reads prompts from standard input, one a line. Without any, what is piped in is read, or else a
+    bundled sample is used.
     """
     if heatmap and (out.format != "table" or per_token):
         raise UsageError(

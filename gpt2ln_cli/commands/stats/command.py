@@ -47,8 +47,8 @@ def command(
 ) -> None:
     """Show every token's statistics at the LayerNorms of a layer.
 
-    PROMPT is text; '-' reads prompts from standard input, one a line. Without any, a bundled sample is used. The
-    forward pass stops after the last wanted LayerNorm.
+    PROMPT is text; '-' reads prompts from standard input, one a line. Without any, what is piped in is read, or else a
+    bundled sample is used. The forward pass stops after the last wanted LayerNorm.
     """
     prompts = given.gather()
     from gpt2ln_cli.commands.stats.compute import stats
