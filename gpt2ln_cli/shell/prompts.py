@@ -70,6 +70,8 @@ class Given:
             if argument == STANDARD_INPUT:
                 prompts += read_prompts(argument, whole_file=self.whole_file)
             elif argument:
+                if os.path.isfile(argument):  # noqa: PTH113  (pathlib's raises for a long text)
+                    note(f"'{argument}' is taken as text; to read the file of that name: --prompts {argument}")
                 prompts.append(_as_utf8(argument))
             else:
                 raise PromptError("an empty prompt was given: there is no token to normalize.")
@@ -77,19 +79,12 @@ class Given:
             prompts += read_prompts(file, whole_file=self.whole_file)
         prompts += [parse_token_ids(text) for text in self.token_ids]
         if prompts:
-            self._note_files()
             detail(f"{len(prompts):,} prompt{'s' * (len(prompts) > 1)}")
             return prompts
         instead = f'the sample "{sample_prompt()}"' if default is None else default
         if instead:
             note(f"no prompt; using {instead}")
         return None
-
-    def _note_files(self) -> None:
-        """Say of a prompt that is the name of a file that it was taken for text."""
-        for argument in self.prompt:
-            if os.path.isfile(argument):  # noqa: PTH113  (pathlib's raises for a long text)
-                note(f"'{argument}' is taken as text; to read the file of that name: --prompts {argument}")
 
 
 def _is_piped() -> bool:
@@ -98,7 +93,6 @@ def _is_piped() -> bool:
     What is neither may never end and nobody may know of it: a terminal, a device, and a socket, which ssh and some
     programs hand to whatever they start.
     """
-    quiet = is_quiet()  # of this thread's call
     try:
         mode = os.fstat(sys.stdin.fileno()).st_mode
     except (AttributeError, OSError, ValueError):  # closed, or none of the system's
@@ -106,9 +100,10 @@ def _is_piped() -> bool:
     if not (stat.S_ISFIFO(mode) or stat.S_ISREG(mode)):
         return False
     # Its writer may have forgotten it.
-    waiting = threading.Timer(PATIENCE_S, lambda: None if quiet else say(WAITING))
+    waiting = threading.Timer(PATIENCE_S, lambda: say(WAITING))
     waiting.daemon = True
-    waiting.start()
+    if not is_quiet():
+        waiting.start()
     try:
         return bool(sys.stdin.buffer.peek(1))  # type: ignore[union-attr]
     except OSError as error:
