@@ -335,10 +335,12 @@ def counted(run, *words):
 
 def test_count_takes_the_shape_from_where_the_others_take_the_model(gpt2ln, monkeypatch):
     assert (counted(gpt2ln)["n_embd"], counted(gpt2ln)["model"]) == (768, None)
-    assert "GPT-2 small" in gpt2ln("count")[2]
+    assert "(the shape of GPT-2 small)" in gpt2ln("count")[1]
+    assert "GPT-2 small" not in gpt2ln("count", "--layers", "48")[1]
     monkeypatch.setenv("GPT2LN_MODEL", "demo")
     assert (counted(gpt2ln)["n_embd"], counted(gpt2ln)["model"]) == (96, "demo")
     assert gpt2ln("count")[2] == ""
+    assert "(the shape of demo)" in gpt2ln("count")[1]
     # What this call says counts for more than what is said for all.
     assert counted(gpt2ln, "--layers", "48")["n_layer"] == 48
     assert gpt2ln("count", "--model", "demo", "--layers", "48")[0] == 2

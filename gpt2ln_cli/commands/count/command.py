@@ -6,7 +6,6 @@ import click
 
 from gpt2ln_cli.shell import completion, options
 from gpt2ln_cli.shell.command import Command
-from gpt2ln_cli.shell.notes import note
 from gpt2ln_cli.shell.output import Output
 
 EXAMPLE = """\b
@@ -65,7 +64,4 @@ def command(
     if model is None:
         refuse_without_effect("without a model", revision=(revision, None), prefix=(prefix, None))
     chosen = None if model is None else options.Choice(model, revision, prefix=prefix).load()
-    record = count(tokens=tokens, batch=batch, model=chosen, **shape)
-    if model is None and not any(shape.values()):
-        note("no model named; counting for the shape of GPT-2 small.")
-    out.emit(view(record))
+    out.emit(view(count(tokens=tokens, batch=batch, model=chosen, **shape)))
