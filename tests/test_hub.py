@@ -435,7 +435,13 @@ def test_a_server_that_drips_is_left(hub, gpt2ln, small, home, file, method, par
     assert gpt2ln("params", "--model", "org/m", **SHORT).returncode == 0
 
 
-@pytest.mark.parametrize("file", ["config.json", f"{WEIGHTS}.index.json", "tokenizer.json"])
+@pytest.mark.parametrize(
+    "file",
+    [
+        "config.json",
+        *(pytest.param(file, marks=pytest.mark.slow) for file in (f"{WEIGHTS}.index.json", "tokenizer.json")),
+    ],
+)
 def test_a_small_file_that_never_ends(hub, gpt2ln, small, home, tmp_path, file):
     folder = copy(small, tmp_path)
     (folder / file).write_text((folder / file).read_text() if (folder / file).exists() else "{}")
