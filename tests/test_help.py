@@ -11,7 +11,7 @@ import sys
 import pytest
 
 from gpt2ln_cli.app import main
-from gpt2ln_cli.commands import COMMANDS
+from gpt2ln_cli.commands import COMMANDS, GROUPS
 from gpt2ln_cli.commands.help.compute import PAGES, names, topics
 from gpt2ln_cli.commands.help.view import rendered
 
@@ -22,7 +22,7 @@ def test_the_list_has_every_command_and_topic(capsys):
     assert main(["help"]) == 0
     out = capsys.readouterr().out
     listed = [line.split()[0] for line in out.split("\n") if line.startswith("  ")]
-    assert listed == [*(command.name for command in COMMANDS), *topics()]
+    assert listed == [*(one.name for group in GROUPS for one in COMMANDS if one.group == group), *topics()]
     assert all(len(line) <= 80 for line in out.split("\n"))
 
 

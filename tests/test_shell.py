@@ -18,7 +18,7 @@ from conftest import posix
 
 import gpt2ln_cli
 from gpt2ln_cli.app import main
-from gpt2ln_cli.commands import COMMANDS
+from gpt2ln_cli.commands import COMMANDS, GROUPS
 from gpt2ln_cli.output import FORMATS
 from gpt2ln_cli.shell import prompts
 from gpt2ln_cli.shell.command import Command
@@ -353,9 +353,9 @@ def test_help_lists_the_commands_by_what_they_are_for(gpt2ln):
     _, out, _ = gpt2ln("--help")
     sections = re.findall(r"^(\w[\w ]*):\n((?:  .*\n?)+)", out, re.MULTILINE)
     found = {title: re.findall(r"^  (\w+)", body, re.MULTILINE) for title, body in sections}
-    groups = {command.group for command in COMMANDS}
-    assert groups <= set(found)
-    for group in groups:
+    assert {command.group for command in COMMANDS} == set(GROUPS)
+    assert list(found)[: len(GROUPS)] == list(GROUPS)
+    for group in GROUPS:
         assert found[group] == [command.name for command in COMMANDS if command.group == group]
 
 
