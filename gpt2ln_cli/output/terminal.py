@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Literal, TextIO
 
 from rich import box
 from rich.cells import cell_len, chop_cells
@@ -47,7 +48,9 @@ def write(view: View, stream: TextIO, *, everything: bool = False) -> None:
         stream: where to.
         everything: whether the columns that are for data alone are shown, too.
     """
-    console = Console(file=stream, highlight=False, soft_wrap=False)
+    # Without colours there is no code at all, no bold either.
+    system: Literal["auto"] | None = None if os.environ.get("NO_COLOR") else "auto"
+    console = Console(file=stream, highlight=False, soft_wrap=False, color_system=system)
     if not console.width:
         # COLUMNS=0 is no width, and here, unlike with rich, as good as unset.
         console.width = shutil.get_terminal_size().columns

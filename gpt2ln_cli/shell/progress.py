@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from gpt2ln_cli.leaving import tidied
+from gpt2ln_cli.shell.notes import is_quiet
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -45,7 +46,7 @@ class Bar:
 @contextlib.contextmanager
 def progress_bar(model: str) -> Iterator[Bar | None]:
     """A progress bar on standard error, only where that is a terminal, for loading the model and running it."""
-    if not sys.stderr or not sys.stderr.isatty():
+    if is_quiet() or not sys.stderr or not sys.stderr.isatty():
         yield None
         return
     from rich.console import Console

@@ -11,6 +11,7 @@ from gpt2ln_cli.commands.diff.record import SORT_KEYS
 from gpt2ln_cli.errors import UsageError
 from gpt2ln_cli.output.header import PROMPTS
 from gpt2ln_cli.shell import completion, options
+from gpt2ln_cli.shell.command import Command
 from gpt2ln_cli.shell.notes import judge
 from gpt2ln_cli.shell.output import Output
 from gpt2ln_cli.shell.progress import progress_bar
@@ -27,7 +28,7 @@ Examples:
 """
 
 
-@click.command("diff", epilog=EXAMPLE)
+@click.command("diff", cls=Command, epilog=EXAMPLE)
 @click.argument("model_a", shell_complete=completion.models)
 @click.argument("model_b", shell_complete=completion.models)
 @options.prompt_options
@@ -68,7 +69,7 @@ def command(
 
     Without a PROMPT, gains and biases alone; with one, also the statistics that both compute on the same tokens.
     """
-    prompts = given.gather() if given or given.whole_file else None
+    prompts = given.gather(default="")
     if prompts is None:
         refuse_without_effect(
             "without prompts, when gains and biases alone are compared",

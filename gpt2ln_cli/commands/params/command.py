@@ -6,6 +6,7 @@ import click
 
 from gpt2ln_cli.commands.params.record import SORT_KEYS
 from gpt2ln_cli.shell import options
+from gpt2ln_cli.shell.command import Command
 from gpt2ln_cli.shell.notes import judge, note_model
 from gpt2ln_cli.shell.output import Output
 
@@ -17,7 +18,7 @@ Examples:
 """
 
 
-@click.command("params", epilog=EXAMPLE)
+@click.command("params", cls=Command, epilog=EXAMPLE)
 @options.layer_option()
 @options.site_option
 @click.option("--features", type=click.IntRange(min=1), metavar="N", help="List the N most extreme features by index.")

@@ -6,6 +6,7 @@ import click
 
 from gpt2ln_cli.commands.tour.questions import QUESTIONS
 from gpt2ln_cli.shell import options
+from gpt2ln_cli.shell.command import Command
 from gpt2ln_cli.shell.notes import judge, note, note_model
 from gpt2ln_cli.shell.output import Output
 from gpt2ln_cli.shell.progress import progress_bar
@@ -26,7 +27,7 @@ def _list(context: click.Context, _: click.Parameter, asked: bool) -> None:
         context.exit()
 
 
-@click.command("tour", epilog=EXAMPLE)
+@click.command("tour", cls=Command, epilog=EXAMPLE)
 @click.argument("questions", nargs=-1, type=click.IntRange(1, len(QUESTIONS)), metavar="[NUMBER]...")
 @click.option("--list", is_flag=True, expose_value=False, is_eager=True, callback=_list, help="List the questions.")
 @options.model_options
