@@ -474,6 +474,16 @@ def test_a_shared_direction_is_measured(demo, plain_demo):
         assert (found[name].threshold, found[name].figures["random"]) == (reached.upper, reached.median)
 
 
+def test_a_tokenizer_that_the_model_does_not_fit_gives_no_sample(demo, make_folder):
+    """Token ids can be compared all the same."""
+    small = gpt2ln_cli.load(make_folder())
+    small._tokenizer = [demo.tokenizer]
+    record = gpt2ln_cli.compare([[5, 6, 7]], model=small, context=True, layers=0)
+    assert record.contexts[0].control is None
+    record = gpt2ln_cli.compare([[5, 6], [5, 7]], model=small, layers=0, position=1)
+    assert (record.probe, record.settings[0].random) == (None, None)
+
+
 def own_share(rows):
     mean = rows.mean(0)
     return mean @ mean / np.mean(np.sum(rows**2, axis=1))
