@@ -9,7 +9,8 @@ import msgspec
 
 from gpt2ln_cli.arguments import checked, whole_number
 from gpt2ln_cli.checkpoint import DEFAULT_MODEL
-from gpt2ln_cli.commands.count.compute import HEADS, WIDTH, count
+from gpt2ln_cli.commands.count.compute import count
+from gpt2ln_cli.commands.count.record import HEADS, WIDTH
 from gpt2ln_cli.commands.tour.claims import (
     direction_tells,
     gain_and_bias_used,
