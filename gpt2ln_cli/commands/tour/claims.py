@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from gpt2ln_cli.commands.inspect.record import Inspection
 from gpt2ln_cli.commands.params.describe import judge
 from gpt2ln_cli.commands.tour.record import Gradients
+from gpt2ln_cli.measure.chance import LEVEL, sign_test
 from gpt2ln_cli.records import Claim, Verdict
 
-LEVEL = 0.01
 # sigma of xhat where eps is as large as the variance: below, eps and not sigma is what x is divided by.
 HALF_EPS = math.sqrt(0.5)
 
@@ -139,19 +139,14 @@ def _by_signs(name: str, differences: Sequence[float | None], figures: dict[str,
     )
 
 
-def _needed(tosses: int) -> int | None:
-    """The least number of heads that a fair coin reaches, or as many tails, with at most ``LEVEL``'s probability."""
-    tail = 0.0
-    for heads in range(tosses, tosses // 2, -1):
-        tail += 2 * math.comb(tosses, heads) / 2**tosses
-        if tail > LEVEL:
-            return heads + 1 if heads < tosses else None
-    return None
+def _needed(contexts: int) -> int | None:
+    # Chance may take it there, or as far to the other side.
+    return sign_test(contexts, LEVEL / 2)
 
 
-def _told(above: int, tosses: int) -> Verdict:
-    needed = _needed(tosses)
-    if needed is None or tosses - needed < above < needed:
+def _told(above: int, contexts: int) -> Verdict:
+    needed = _needed(contexts)
+    if needed is None or contexts - needed < above < needed:
         return "can't tell"
     return "yes" if above >= needed else "no"
 

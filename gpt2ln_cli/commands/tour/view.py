@@ -3,33 +3,85 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from gpt2ln_cli.commands.tour.record import Answer
+from gpt2ln_cli.commands.tour.questions import QUESTIONS
+from gpt2ln_cli.commands.tour.record import Answer, BlockGradient
+from gpt2ln_cli.commands.tour.words import LEADS, OTHERS, SAYS
 from gpt2ln_cli.output.blocks import Block, Code, Column, Heading, Look, Paragraph, Table, View, table_of
+from gpt2ln_cli.output.claims import CLAIMS, claims_table
 from gpt2ln_cli.output.header import WARNINGS, header, warnings, warnings_table
 
 if TYPE_CHECKING:
     from gpt2ln_cli.commands.tour.record import Tour, TourTable
+    from gpt2ln_cli.records import ModelInfo
 
-QUESTIONS = 6
-TABLES = ("answers", *(f"answer_{number}" for number in range(1, QUESTIONS + 1)), WARNINGS)
+__all__ = ["SAYS", "TABLES", "view"]
+
+ANSWERS, GRADIENTS = "answers", "gradients"
+TABLES = (ANSWERS, *(f"answer_{number}" for number in range(1, len(QUESTIONS) + 1)), CLAIMS, GRADIENTS, WARNINGS)
+# By hand: 3 is the mean, 5 the standard deviation, and ten times the vector gives the same xhat.
+BY_HAND = (
+    "By hand: x = (-4, 2, 4, 10) has mu = 12 / 4 = 3 and sigma = sqrt((49 + 1 + 1 + 49) / 4) = 5, so that "
+    "xhat = (-1.4, -0.2, 0.2, 1.4). With gain (1, 1, 2, 0) and bias (0, 0, 0, 1), y = (-1.4, -0.2, 0.4, 1). Of x ten "
+    "times as large the same xhat comes: size is taken, shape is kept."
+)
 
 
 def view(record: Tour) -> View:
     """Every question with its answer, the numbers behind it, and the command that shows more."""
-    answers = table_of("answers", Answer, record.answers)
-    blocks = [header(record.model), *warnings(record.warnings), *_answers(record.answers)]
-    return View(record, blocks, more=[answers, warnings_table(record.warnings)], main=answers.name)
+    whole = len(record.answers) == len(QUESTIONS)
+    blocks = [
+        header(record.model),
+        *warnings(record.warnings),
+        *(_opening(record.model) if whole else _elsewhere()),
+        *(block for answer in record.answers for block in _shown(answer)),
+    ]
+    sentence = Column("answer", str, "The answer in words.")
+    answers = table_of(ANSWERS, Answer, record.answers, also=[(sentence, _in_words)])
+    gradients = table_of(GRADIENTS, BlockGradient, record.gradients.blocks if record.gradients else [])
+    more = [answers, claims_table(record.claims, SAYS), gradients, warnings_table(record.warnings)]
+    return View(record, blocks, more=more, main=ANSWERS)
 
 
-def _answers(answers: Sequence[Answer]) -> Iterator[Block]:
-    for index, answer in enumerate(answers, start=1):
-        yield Heading(f"{index}. {answer.question}")
-        yield Paragraph(answer.answer)
-        yield _numbers(answer.table, f"answer_{index}")
-        yield Code(answer.more, lead="more: ")
+def _opening(model: ModelInfo) -> Iterator[Block]:
+    last = model.n_layer - 1
+    yield Paragraph(
+        "LayerNorm makes y of a token's vector x:  y = gain * xhat + bias,  xhat = (x - mu) / sqrt(sigma^2 + eps). mu is "
+        f"the mean and sigma the standard deviation of the numbers in x; eps, {model.eps:g}, keeps it from dividing by 0."
+    )
+    yield Paragraph(
+        f"A token is a word or a piece of one; a feature is one of the {model.n_embd} numbers of its vector x; the "
+        f"residual stream is x on its way through the blocks, 0 to {last}, whose attention and MLP each add something to "
+        f"it; a site is one LayerNorm: h.{last}.ln_1 before the attention of block {last}, h.{last}.ln_2 before its MLP, "
+        "ln_f at the end; gain and bias are a factor and an offset that each feature of a site has."
+    )
+    yield Paragraph(BY_HAND)
+
+
+def _elsewhere() -> Iterator[Block]:
+    yield Paragraph("(Its words are explained where 'gpt2ln tour' begins, and by 'gpt2ln help definitions'.)", "note")
+
+
+def _shown(answer: Answer) -> Iterator[Block]:
+    lead, evidence = _sentences(answer)
+    yield Heading(f"{answer.number}. {answer.question}")
+    yield Paragraph(lead, "strong")
+    yield Paragraph(evidence)
+    yield _numbers(answer.table, f"answer_{answer.number}")
+    yield Code(answer.more, lead="more: ")
+
+
+def _sentences(answer: Answer) -> tuple[str, str]:
+    by_id = {claim.id: claim for claim in answer.claims}
+    leading, says = LEADS[answer.number]
+    words = {**SAYS, **OTHERS}
+    return says.of(by_id[leading]), " ".join(words[claim.id].of(claim) for claim in answer.claims)
+
+
+def _in_words(answer: Answer) -> str:
+    return " ".join(_sentences(answer))
 
 
 def _numbers(table: TourTable, name: str) -> Table:

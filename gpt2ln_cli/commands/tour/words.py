@@ -1,0 +1,144 @@
+"""The tour in words: each answer's first sentence, and what its claims say, for somebody who hears of it first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from gpt2ln_cli.output.claims import Says
+
+# Of the tour's own claims.
+SAYS = {
+    "tour.one_pair_a_token": Says(
+        "one pair a token",
+        yes="{tokens:,} tokens were run, and the model computed {per_site:,} pairs at a site; a block has two sites, so "
+        "that makes {per_block:,}; with ln_f the {blocks} blocks have {sites} sites, which makes {total:,}. Neither the "
+        "{features} features of a token nor the {heads} heads multiply it: a pair is over all of the features at once.",
+        no="{tokens:,} tokens were run, and at {sites} sites the model computed {total:,} pairs where one for each token "
+        "at each would be {formula:,}.",
+        unsure="The pairs could not be counted.",
+    ),
+    "tour.gain_and_bias_used": Says(
+        "gain and bias used",
+        yes="The gain is other than 1 at {gains} and the bias other than 0 at {biases} of {sites} sites: the gain's mean "
+        "is from {least_gain} to {most_gain}, and after gain and bias a token's features have a root mean square from "
+        "{least} to {most}, where mean 0 and standard deviation 1 would make it 1.",
+        no="At all {sites} sites the gain is 1 and the bias 0, as they are before any training: y is xhat.",
+        unsure="What gain and bias are could not be read.",
+    ),
+    "tour.one_size": Says(
+        "one size",
+        yes="On its way through the {blocks} blocks a token's sigma goes from {smallest} to {largest}; what their "
+        "attention and MLPs are given has a sigma of 1 (at the least {statistic}), before the gain.",
+        no="Of some tokens sigma is no more than eps lets through: they leave with a sigma of {statistic}, and the sizes "
+        "that x has on its way, {smallest} to {largest}, are not made one.",
+        unsure="The sigmas are not finite.",
+    ),
+    "tour.direction_tells": Says(
+        "direction tells",
+        yes="With their sizes made one, tokens differ for their readers by direction alone, and that tells the model what "
+        "it knows: a loss of {loss}, where a guess among its {vocabulary:,} tokens has {guess}.",
+        no="With their sizes made one, tokens differ for their readers by direction alone, of which this model makes "
+        "nothing: its loss is {loss}, and that of a guess among its {vocabulary:,} tokens {guess}.",
+        unsure="Whether this model predicts better than a guess among its {vocabulary:,} tokens can't be told: its loss "
+        "is {loss}, that of the guess {guess}.",
+    ),
+    "tour.gradients_smaller": Says(
+        "gradients smaller",
+        yes="Gradients (how much the loss turns on what enters a block) are greater with that fixed sigma at the first "
+        "block, by a factor of {ratio} (in {statistic} of {contexts} texts), and at the others by {least} to {most}.",
+        no="Gradients (how much the loss turns on what enters a block) are smaller with that fixed sigma at the first "
+        "block, by a factor of {ratio} (greater in {statistic} of {contexts} texts only), and at the others by {least} "
+        "to {most}.",
+        unsure="Gradients (how much the loss turns on what enters a block) are, with that fixed sigma, {ratio} times as "
+        "large at the first block and {least} to {most} times at all: greater in {statistic} of {contexts} texts, "
+        "which chance could make.",
+    ),
+}
+
+# Of other commands' claims, in this tour's words.
+OTHERS: Mapping[str, Says] = {
+    "verify.axis": Says(
+        "axis",
+        yes="Every normalization that it could be was tried on what entered the {sites} sites: this one gives what left "
+        "them, {statistic:share} of the numbers at the worst site, and the next best, '{next}', {next_reproduced:share}.",
+        no="Every normalization that it could be was tried on what entered the {sites} sites: {otherwise} of them follow "
+        "{followed}; the first is {first}.",
+        unsure="At {doubtful} of {sites} sites {rivals} gives what left them as well.",
+    ),
+    "verify.heads_play_no_part": Says(
+        "heads",
+        yes="The {heads} heads have no part in it: attention splits into heads after LayerNorm, and normalizing each "
+        "head's features by themselves gives other numbers. 'pairs' are those of GPT-2 small's 1,024 tokens of 768 "
+        "features; the rest was measured on this model.",
+        no="The {heads} heads have a part in it, at {alone} sites.",
+        unsure="Whether the {heads} heads have a part in it can't be told here.",
+    ),
+    "verify.batch_independent": Says(
+        "batch independence",
+        yes="A context was run beside another one, which was then changed: {beside_another:share} of the numbers that "
+        "LayerNorm made of the first stayed the same to the last bit.",
+        no="A context was run beside another one, which was then changed: only {beside_another:share} of the numbers that "
+        "LayerNorm made of the first stayed the same, and {in_another_shape:share} when it was run alone or in another "
+        "row.",
+        unsure="No context of this model is longer than a token.",
+    ),
+    "verify.causal": Says(
+        "causality",
+        yes="It is even done for each token by itself: with another last token {statistic:share} of what it made of all "
+        "earlier ones stayed the same. Had each feature been normalized across the tokens, their xhat would have moved "
+        "by up to {rival:.2g} of its size.",
+        no="It is not done for each token by itself: with another last token only {statistic:share} of what it made of "
+        "all earlier ones stayed the same.",
+        unsure="One token has no earlier ones.",
+    ),
+    "verify.gain_and_bias": Says(
+        "gain and bias",
+        yes="y = gain * xhat + bias gives what left each of {sites} sites.",
+        no="At {statistic:.0f} of {sites} sites what left comes from {used}.",
+        unsure="With a gain of 1 and a bias of 0 nothing tells whether they are applied.",
+    ),
+}
+
+# The plain sentence that an answer begins with: of which claim, and how it reads.
+LEADS: Mapping[int, tuple[str, Says]] = {
+    1: (
+        "tour.one_pair_a_token",
+        Says("", "One for each token.", "On this model it is not one for each token.", "That could not be counted."),
+    ),
+    2: (
+        "verify.axis",
+        Says(
+            "",
+            "It is one for each token, over the features of that token.",
+            "On this model it is not everywhere one for each token over its features.",
+            "On this model these texts can't tell.",
+        ),
+    ),
+    3: (
+        "verify.batch_independent",
+        Says(
+            "",
+            "Yes: what else is in the minibatch makes no difference.",
+            "On this model it is not: what else is in the minibatch makes a difference.",
+            "On this model that can't be told.",
+        ),
+    ),
+    6: (
+        "tour.gain_and_bias_used",
+        Says(
+            "",
+            "It uses a gain and a bias, and with them y has neither mean 0 nor standard deviation 1.",
+            "This model keeps mean 0 and standard deviation 1, up to eps.",
+            "That could not be read.",
+        ),
+    ),
+    7: (
+        "tour.one_size",
+        Says(
+            "",
+            "LayerNorm gives every reader, attention or MLP, the same size of input, however large x has grown.",
+            "On this model eps keeps LayerNorm from making all inputs of one size.",
+            "That could not be measured.",
+        ),
+    ),
+}
