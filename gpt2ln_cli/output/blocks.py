@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_
 import msgspec
 
 from gpt2ln_cli.errors import UsageError
+from gpt2ln_cli.output.pictures import Bars, Boxes
 
 if TYPE_CHECKING:
     import numpy as np
@@ -204,29 +205,7 @@ class Grid:
         return next(column for column in self.quantities if column.name == self.chosen)
 
 
-@dataclass(frozen=True)
-class Panel:
-    """One plot of ``Boxes``."""
-
-    title: str
-    start: float
-    """Where a line is drawn to compare with."""
-    boxes: Sequence[Sequence[float | None] | None]
-    """Of each label least, lower quartile, median, upper quartile and greatest; None where there are none."""
-
-
-@dataclass(frozen=True)
-class Boxes:
-    """Box plots beside each other, for a page alone: a table next to them has the numbers."""
-
-    title: str
-    labels: Sequence[str]
-    panels: Sequence[Panel]
-    line: str
-    """What the panels' lines stand for."""
-
-
-Block = Heading | Paragraph | Facts | Code | Quotes | Table | Grid | Boxes
+Block = Heading | Paragraph | Facts | Code | Quotes | Table | Grid | Boxes | Bars
 
 
 @dataclass(frozen=True)

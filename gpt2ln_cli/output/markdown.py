@@ -6,13 +6,15 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, TextIO
 
-from gpt2ln_cli.output import blocks
+from gpt2ln_cli.output import bars, blocks, pictures
 from gpt2ln_cli.output.layout import Sheet, sheets
 from gpt2ln_cli.output.text import visible
 
 if TYPE_CHECKING:
     from gpt2ln_cli.output.blocks import Block, View
 
+# Characters of a line that is drawn with them.
+WIDTH = 76
 # An underscore between letters is no markup.
 MARKUP = re.compile(r"([\\`*{}\[\]<>#!|~&$]|(?<!\w)_|_(?!\w))")
 
@@ -48,6 +50,8 @@ def _rendered(block: Block) -> Iterator[str]:
     elif isinstance(block, blocks.Table):
         for sheet in sheets(block, everything=True):
             yield from _table(sheet)
+    elif isinstance(block, pictures.Bars):
+        yield "\n" + "".join(f"    {line}".rstrip() + "\n" for line in bars.lines(block, WIDTH))
 
 
 def _table(sheet: Sheet) -> Iterator[str]:

@@ -12,7 +12,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from gpt2ln_cli.output import blocks
+from gpt2ln_cli.output import bars, blocks, pictures
 from gpt2ln_cli.output.layout import Group, Sheet, sheets
 from gpt2ln_cli.output.text import visible
 
@@ -61,7 +61,7 @@ def write(view: View, stream: TextIO, *, everything: bool = False) -> None:
     console = PipeConsole(stream)
     before: Block | None = None
     for block in view.blocks:
-        if isinstance(block, blocks.Quotes | blocks.Boxes):
+        if isinstance(block, blocks.Quotes | pictures.Boxes):
             continue
         # Paragraphs follow one another as the sentences of one text.
         if before is not None and not (isinstance(before, blocks.Paragraph) and isinstance(block, blocks.Paragraph)):
@@ -90,6 +90,16 @@ def _rendered(console: Console, block: Block, *, everything: bool) -> Iterator[R
         from gpt2ln_cli.output import heatmap
 
         yield from heatmap.lines(console, block)
+    elif isinstance(block, pictures.Bars):
+        yield from map(Text, bars.lines(block, console.width, ascii_only=not _shows(console, bars.ABOVE + bars.BELOW)))
+
+
+def _shows(console: Console, characters: str) -> bool:
+    try:
+        characters.encode(console.encoding)
+    except UnicodeError:
+        return False
+    return True
 
 
 def _facts(block: blocks.Facts) -> RenderableType:

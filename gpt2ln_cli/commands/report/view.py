@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 from gpt2ln_cli.commands.inspect import view as inspect
 from gpt2ln_cli.commands.params.view import STARTS, learned, learned_sentence
 from gpt2ln_cli.commands.verify import view as verify
-from gpt2ln_cli.output.blocks import Block, Boxes, Code, Fact, Facts, Heading, Panel, Paragraph, View
+from gpt2ln_cli.output.blocks import Block, Code, Fact, Facts, Heading, Paragraph, View
 from gpt2ln_cli.output.header import PROMPTS, WARNINGS, nonfinite, prompts_table, warnings, warnings_table
+from gpt2ln_cli.output.pictures import Boxes, Panel
 from gpt2ln_cli.records import united
 
 if TYPE_CHECKING:

@@ -29,10 +29,11 @@ import jinja2
 import numpy as np
 from markupsafe import Markup
 
-from gpt2ln_cli.output.blocks import Boxes, Facts, Grid, Heading, Paragraph, Quotes
+from gpt2ln_cli.output.blocks import Facts, Grid, Heading, Paragraph, Quotes
 from gpt2ln_cli.output.colors import VIRIDIS
 from gpt2ln_cli.output.layout import sheets
-from gpt2ln_cli.output.text import integer, visible
+from gpt2ln_cli.output.pictures import Boxes
+from gpt2ln_cli.output.text import integer, number, visible
 
 if TYPE_CHECKING:
     from gpt2ln_cli.output.blocks import Block, View
@@ -62,7 +63,7 @@ def write(view: View, stream: TextIO, *, everything: bool = False) -> None:
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"visible": _visible, "integer": integer}
+    environment.filters |= {"visible": _visible, "integer": integer, "number": number}
     parts = environment.from_string(_read("page.html")).generate(
         policy=_policy(style, scripts),
         style=Markup(style),
@@ -75,6 +76,7 @@ def write(view: View, stream: TextIO, *, everything: bool = False) -> None:
         kind=lambda block: type(block).__name__,
         sheets=lambda table: sheets(table, everything=everything),
         shown=pictures.shown,
+        bar_path=_bar_path,
         long=LONG,
     )
     for part in parts:
@@ -101,12 +103,12 @@ def _sections(blocks: Sequence[Block]) -> list[Section]:
     heads = next((place for place, block in enumerate(blocks) if not _is_head(block)), len(blocks))
     starts = [place for place in range(heads, len(blocks)) if place == heads or _begins(blocks[place])]
     sections = [Section("head", None, blocks[:heads])]
-    for number, (start, stop) in enumerate(pairwise([*starts, len(blocks)]), 1):
+    for count, (start, stop) in enumerate(pairwise([*starts, len(blocks)]), 1):
         first = blocks[start]
         titled = isinstance(first, Heading) and _begins(first)
         sections.append(
             Section(
-                f"section-{number}",
+                f"section-{count}",
                 first.text if isinstance(first, Heading) and titled else None,
                 blocks[start + titled : stop],
             )
@@ -128,6 +130,12 @@ def _begins(block: Block) -> bool:
 
 def _visible(text: str) -> str:
     return "\n".join(map(visible, text.split("\n")))
+
+
+def _bar_path(values: Sequence[float | None], reach: float) -> str:
+    """A vector as one path of SVG, a line for each feature from 0 on: 1 across, and as long up or down as its share."""
+    shares = ((place, value / reach) for place, value in enumerate(values) if value is not None)
+    return "".join(f"M{place}.5 0V{-share:.3f}" for place, share in shares)
 
 
 def _read(name: str) -> str:
