@@ -79,7 +79,7 @@ def bootstrap_interval(
     level: float = LEVEL,
     draws: int = 1999,
 ) -> tuple[float, float]:
-    """The percentile interval of a statistic, which misses it with a probability of about ``level``, both sides together.
+    """The percentile interval of a statistic, which misses it with a probability of about ``level``, both sides in all.
 
     Args:
         values: one for each independent unit, such as a sequence; those that depend on one another go in together as
