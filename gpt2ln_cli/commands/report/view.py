@@ -11,6 +11,7 @@ from gpt2ln_cli.commands.inspect import view as inspect
 from gpt2ln_cli.commands.params.view import STARTS, learned, learned_sentence
 from gpt2ln_cli.commands.verify import view as verify
 from gpt2ln_cli.output.blocks import Block, Code, Fact, Facts, Heading, Paragraph, View
+from gpt2ln_cli.output.claims import CLAIMS
 from gpt2ln_cli.output.header import PROMPTS, WARNINGS, nonfinite, prompts_table, warnings, warnings_table
 from gpt2ln_cli.output.pictures import Boxes, Panel
 from gpt2ln_cli.records import united
@@ -27,7 +28,7 @@ TABLES = (
     "sites",
     "learned",
     "readings",
-    "checks",
+    CLAIMS,
     f"{VERIFIED}sites",
     f"{VERIFIED}prompts",
     PROMPTS,
@@ -43,7 +44,7 @@ def view(record: Report) -> View:
         inspect.rows(inspection),
         prompts_table(inspection.prompts),
         *(
-            table if table.name == "checks" else replace(table, name=f"{VERIFIED}{table.name}")
+            table if table.name == CLAIMS else replace(table, name=f"{VERIFIED}{table.name}")
             for table in verify.data(verification)
         ),
         warnings_table(united(inspection.warnings, verification.warnings)),
@@ -96,7 +97,7 @@ def _verification(record: Report) -> Iterator[Block]:
     tokens, every = sum(prompt.length for prompt in verification.prompts), record.inspection.counts.tokens
     what = f"all {every:,} tokens" if tokens == every else f"the first {tokens:,} of the {every:,} tokens"
     yield Paragraph(f"Tried on {what}, at all {len(verification.sites)} LayerNorms of the model.")
-    yield verify.checks(verification)
+    yield verify.claims(verification)
     yield verify.axes(verification, title="Every axis that LayerNorm could have")
     yield verify.explained(verification)
 
