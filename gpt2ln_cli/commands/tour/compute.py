@@ -58,9 +58,10 @@ def which_axis(made: Experiments) -> Answer:
     return _answer(
         2,
         _chosen(made.trial.claims, "verify.axis", "verify.heads_play_no_part"),
-        ["if it normalized ...", "pairs", "off by", "sites that fit"],
-        [[fit.reading, asked[fit.reading], fit.rms, fit.fits] for fit in made.trial.readings],
+        ["if it normalized ...", "pairs", "given right", "sites that fit"],
+        [[fit.reading, asked[fit.reading], fit.reproduced, fit.fits] for fit in made.trial.readings],
         "gpt2ln verify",
+        shares=["given right"],
     )
 
 
@@ -70,13 +71,14 @@ def each_context(made: Experiments) -> Answer:
     return _answer(
         3,
         claims,
-        ["what is changed", "what is looked at", "to the last bit the same"],
+        ["what is changed", "what is looked at", "the same bits"],
         [
-            ["the other context, and its padding", "a context", company.figures.get("beside_another")],
-            ["run alone, or in another row", "the same, where x is", company.figures.get("in_another_shape")],
+            ["the context beside it, and its padding", "a context", company.figures.get("beside_another")],
+            ["whether one is beside it, and its row", "where x is equal", company.figures.get("in_another_shape")],
             ["the last token", "all earlier tokens", causal.statistic],
         ],
         "gpt2ln verify",
+        shares=["the same bits"],
     )
 
 
@@ -163,12 +165,14 @@ ANSWERS: tuple[Callable[[Experiments], Answer], ...] = (
 )
 
 
-def _answer(number: int, claims: Sequence[Claim], headings: list[str], rows: list[Cells], more: str) -> Answer:
+def _answer(
+    number: int, claims: Sequence[Claim], headings: list[str], rows: list[Cells], more: str, *, shares: Sequence[str] = ()
+) -> Answer:
     return Answer(
         number=number,
         question=QUESTIONS[number - 1],
         claims=list(claims),
-        table=TourTable(headings=headings, rows=rows),
+        table=TourTable(headings=headings, shares=list(shares), rows=rows),
         more=more,
     )
 

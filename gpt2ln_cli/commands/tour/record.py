@@ -14,6 +14,7 @@ class TourTable(msgspec.Struct, frozen=True, kw_only=True):
     """The measured numbers behind an answer."""
 
     headings: list[str]
+    shares: Annotated[list[str], Meta(description="Headings of columns that are shares, 0 to 1.")] = []
     rows: list[list[str | int | float | None]]
 
 

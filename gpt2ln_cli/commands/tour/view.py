@@ -88,7 +88,11 @@ def _numbers(table: TourTable, name: str) -> Table:
     kinds = [{type(value) for value in values if value is not None} for values in zip(*table.rows, strict=True)]
     columns = [
         # A column holds texts, counts or figures, and no two of them.
-        Column(_column_name(heading), kind.pop() if len(kind) == 1 else str, look=Look(heading, key=place == 0))
+        Column(
+            _column_name(heading),
+            kind.pop() if len(kind) == 1 else str,
+            look=Look(heading, key=place == 0, form="share" if heading in table.shares else None),
+        )
         for place, (heading, kind) in enumerate(zip(table.headings, kinds, strict=True))
     ]
     return Table(name, columns, lambda: iter(table.rows))

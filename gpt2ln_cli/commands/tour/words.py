@@ -68,8 +68,8 @@ OTHERS: Mapping[str, Says] = {
     "verify.heads_play_no_part": Says(
         "heads",
         yes="The {heads} heads have no part in it: attention splits into heads after LayerNorm, and normalizing each "
-        "head's features by themselves gives other numbers. 'pairs' are those of GPT-2 small's 1,024 tokens of 768 "
-        "features; the rest was measured on this model.",
+        "head's features by themselves gives other numbers. 'pairs' are a site's in GPT-2 small, for 1,024 tokens of 768 "
+        "features; all else is this model's.",
         no="The {heads} heads have a part in it, at {alone} sites.",
         unsure="Whether the {heads} heads have a part in it can't be told here.",
     ),
