@@ -96,27 +96,23 @@ def direction_tells(found: Gradients, tokens: int) -> Claim:
 
 def gradients_smaller(found: Gradients) -> Claim:
     """Whether the loss turns less on the first block's input with LayerNorm than with a fixed sigma."""
-    blocks = [
-        (one.real, one.fixed_sigma) for one in found.blocks if one.real is not None and one.fixed_sigma is not None
+    ratios = [
+        one.fixed_sigma / one.real if one.real and one.fixed_sigma is not None else None for one in found.blocks
     ]
-    ratios = [fixed / real for real, fixed in blocks if real > 0]
-    rest = [real for real, _ in blocks[1:]]
-    first = found.blocks[0]
+    later = [ratio for ratio in ratios[1:] if ratio is not None]
+    greater = found.blocks[0].greater
     return Claim(
         id="tour.gradients_smaller",
-        verdict=_told(first.greater, found.contexts),
-        statistic=first.greater,
+        verdict="can't tell" if ratios[0] is None else _told(greater, found.contexts),
+        statistic=greater,
         threshold=_needed(found.contexts),
         level=LEVEL,
         figures={
             "contexts": found.contexts,
             "tokens": found.tokens,
-            "ratio": ratios[0] if ratios else None,
-            "least": min(ratios, default=None),
-            "most": max(ratios, default=None),
-            "first": first.real,
-            "flattest": min(rest, default=None),
-            "steepest": max(rest, default=None),
+            "ratio": ratios[0],
+            "least": min(later, default=None),
+            "most": max(later, default=None),
         },
     )
 

@@ -117,6 +117,7 @@ def gain_and_bias(made: Experiments) -> Answer:
         [
             gain_and_bias_used(made.run),
             *_chosen(made.trial.claims, "verify.gain_and_bias"),
+            *_chosen(made.ablation.claims, "ablate.gain_needed", "ablate.bias_needed"),
         ],
         ["LayerNorm", "loss", "more than real"],
         [
@@ -145,6 +146,7 @@ def what_for(made: Experiments) -> Answer:
         7,
         [
             one_size(made.run),
+            *_chosen(made.ablation.claims, "ablate.scale_needed", "ablate.own_scale_needed"),
             direction_tells(made.gradients, made.model.checkpoint.config.vocab_size),
             gradients_smaller(made.gradients),
         ],

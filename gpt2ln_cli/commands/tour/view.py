@@ -75,9 +75,9 @@ def _shown(answer: Answer) -> Iterator[Block]:
 
 def _sentences(answer: Answer) -> tuple[str, str]:
     by_id = {claim.id: claim for claim in answer.claims}
-    leading, says = LEADS[answer.number]
     words = {**SAYS, **OTHERS}
-    return says.of(by_id[leading]), " ".join(words[claim.id].of(claim) for claim in answer.claims)
+    lead = (says.of(by_id[name]) for name, says in LEADS[answer.number].items())
+    return " ".join(lead), " ".join(words[claim.id].of(claim) for claim in answer.claims)
 
 
 def _in_words(answer: Answer) -> str:

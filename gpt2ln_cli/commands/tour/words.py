@@ -44,14 +44,13 @@ SAYS = {
     ),
     "tour.gradients_smaller": Says(
         "gradients smaller",
-        yes="Gradients (how much the loss turns on what enters a block) are greater with that fixed sigma at the first "
-        "block, by a factor of {ratio} (in {statistic} of {contexts} texts), and at the others by {least} to {most}.",
-        no="Gradients (how much the loss turns on what enters a block) are smaller with that fixed sigma at the first "
-        "block, by a factor of {ratio} (greater in {statistic} of {contexts} texts only), and at the others by {least} "
-        "to {most}.",
-        unsure="Gradients (how much the loss turns on what enters a block) are, with that fixed sigma, {ratio} times as "
-        "large at the first block and {least} to {most} times at all: greater in {statistic} of {contexts} texts, "
-        "which chance could make.",
+        yes="Gradients (how much the loss turns on what enters a block) are larger with that fixed sigma: {ratio} times "
+        "at the first block (larger in {statistic} of {contexts} texts), {least} to {most} times at the others.",
+        no="Gradients (how much the loss turns on what enters a block) are smaller with that fixed sigma: {ratio} times "
+        "at the first block (larger in {statistic} of {contexts} texts), {least} to {most} times at the others.",
+        unsure="Whether gradients (how much the loss turns on what enters a block) are larger with that fixed sigma "
+        "can't be told: {ratio} times at the first block (larger in {statistic} of {contexts} texts), {least} to {most} "
+        "times at the others.",
     ),
 }
 
@@ -97,48 +96,80 @@ OTHERS: Mapping[str, Says] = {
         no="At {statistic:.0f} of {sites} sites what left comes from {used}.",
         unsure="With a gain of 1 and a bias of 0 nothing tells whether they are applied.",
     ),
+    "ablate.gain_needed": Says(
+        "gain",
+        yes="With a gain of 1 everywhere its loss (the mean of -log of the probability that it gave to the next token) "
+        "goes from {real_loss} to {loss}.",
+        no="With a gain of 1 everywhere its loss (the mean of -log of the probability that it gave to the next token) "
+        "gets no higher: {loss}, where it was {real_loss}.",
+        unsure="With a gain of 1 everywhere its loss (the mean of -log of the probability that it gave to the next "
+        "token) is {loss}, too near to {real_loss} as it is to tell.",
+    ),
+    "ablate.bias_needed": Says(
+        "bias",
+        yes="With a bias of 0 it goes to {loss}.",
+        no="With a bias of 0 it gets no higher: {loss}.",
+        unsure="With a bias of 0 it is {loss}, too near to tell.",
+    ),
+    "ablate.scale_needed": Says(
+        "scale",
+        yes="With nothing in LayerNorm's place (y = x) its loss goes from {real_loss} to {loss}.",
+        no="With nothing in LayerNorm's place (y = x) its loss gets no higher: {loss}, where it was {real_loss}.",
+        unsure="With nothing in LayerNorm's place (y = x) its loss is {loss}, where it was {real_loss}: too near to tell.",
+    ),
+    "ablate.own_scale_needed": Says(
+        "own scale",
+        yes="With one fixed sigma for all tokens of a site it goes to {loss}: so much each token's own sigma is worth.",
+        no="With one fixed sigma for all tokens of a site it gets no higher, {loss}: each token's own sigma is worth "
+        "nothing here.",
+        unsure="With one fixed sigma for all tokens of a site it is {loss}: whether each token's own is worth anything "
+        "can't be told.",
+    ),
 }
 
-# The plain sentence that an answer begins with: of which claim, and how it reads.
-LEADS: Mapping[int, tuple[str, Says]] = {
-    1: (
-        "tour.one_pair_a_token",
-        Says("", "One for each token.", "On this model it is not one for each token.", "That could not be counted."),
-    ),
-    2: (
-        "verify.axis",
-        Says(
+# The plain sentences that an answer begins with: of which claim each, and how it reads.
+LEADS: Mapping[int, Mapping[str, Says]] = {
+    1: {
+        "tour.one_pair_a_token": Says(
+            "", "One for each token.", "On this model it is not one for each token.", "That could not be counted."
+        )
+    },
+    2: {
+        "verify.axis": Says(
             "",
             "It is one for each token, over the features of that token.",
             "On this model it is not everywhere one for each token over its features.",
             "On this model these texts can't tell.",
-        ),
-    ),
-    3: (
-        "verify.batch_independent",
-        Says(
+        )
+    },
+    3: {
+        "verify.batch_independent": Says(
             "",
             "Yes: what else is in the minibatch makes no difference.",
             "On this model it is not: what else is in the minibatch makes a difference.",
             "On this model that can't be told.",
-        ),
-    ),
-    6: (
-        "tour.gain_and_bias_used",
-        Says(
+        )
+    },
+    6: {
+        "tour.gain_and_bias_used": Says(
             "",
-            "It uses a gain and a bias, and with them y has neither mean 0 nor standard deviation 1.",
+            "It uses them: what leaves LayerNorm has no longer mean 0 and standard deviation 1.",
             "This model keeps mean 0 and standard deviation 1, up to eps.",
             "That could not be read.",
-        ),
-    ),
-    7: (
-        "tour.one_size",
-        Says(
+        )
+    },
+    7: {
+        "tour.one_size": Says(
             "",
-            "LayerNorm gives every reader, attention or MLP, the same size of input, however large x has grown.",
-            "On this model eps keeps LayerNorm from making all inputs of one size.",
-            "That could not be measured.",
+            "It gives attention, MLP and head inputs of one size, however large x has grown.",
+            "On this model it gives attention, MLP and head no inputs of one size, for eps is too large.",
+            "What sizes it gives to attention, MLP and head could not be measured.",
         ),
-    ),
+        "ablate.scale_needed": Says(
+            "",
+            "Without it this model predicts worse.",
+            "Without it this model predicts no worse.",
+            "Whether this model predicts worse without it, these texts can't tell.",
+        ),
+    },
 }
