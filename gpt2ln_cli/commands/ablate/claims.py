@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gpt2ln_cli.commands.ablate.chance import bound
+from gpt2ln_cli.measure.chance import LEVEL, mean_bound
 from gpt2ln_cli.records import Claim
 
 if TYPE_CHECKING:
@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from gpt2ln_cli.measure.ledger import Floats
     from gpt2ln_cli.records import Verdict
 
-# Probability that chance alone decides a claim, in either direction.
-LEVEL = 0.01
 # What of a LayerNorm is needed, and the replacement that is without it.
 NEEDED = {
     "scale": "identity",
@@ -38,7 +36,7 @@ class Trial:
 
     def threshold(self, level: float) -> float:
         """What chance or rounding may make of the mean difference; NaN where the tokens are too few to tell."""
-        return max(bound(self.differences, level), self.resolution)
+        return max(mean_bound(self.differences, level), self.resolution)
 
     @property
     def same(self) -> bool:

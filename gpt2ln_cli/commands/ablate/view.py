@@ -29,12 +29,10 @@ SITES_NAMED = 6
 NEXT, AGAINST = "next token", "against real"
 EXPLAINED = (
     "loss is the mean negative log-likelihood of the next token and KL the mean KL(real || replaced), both in nats; '- "
-    "real' is loss less the real model's, with the standard error over tokens; 'same top' the share of positions whose "
-    "most probable next token is the real model's. A replacement shows what these weights depend on, not what a model "
-    "that was trained with it could have learned.",
-    "* looks at future tokens: its loss is not a fair language-model loss, since the context's statistics tell of the "
-    "token to be predicted. chance is what a difference exceeds with a probability of 1% where the true one is 0, from "
-    "the means of blocks of consecutive tokens.",
+    "real' is loss less the real model's, with its standard error over tokens; 'same top' is how often the most "
+    "probable next token is the real model's. 'chance' is what a difference exceeds with a probability of 1% where the "
+    "true one is 0. What is shown is what these weights depend on, not what a model trained otherwise could learn.",
+    "* looks at future tokens: its loss is not a fair one, since the context's statistics tell of the next token.",
 )
 
 
