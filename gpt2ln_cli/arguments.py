@@ -158,6 +158,7 @@ _RULES: dict[str, Callable[[str, Any], object]] = {
     "top": _from_1,
     "context": _truth,
     "position": whole_number,
+    "vectors": _truth,
     "template": _text,
     "bos": _truth,
     "overflow": _one_of(*OVERFLOWS),

@@ -47,7 +47,7 @@ SHAPES = {
     "inspect, flagged": lambda _, make: gpt2ln_cli.inspect(
         [[1, 2, 3]], model=make(lambda body: body.h[1].ln_1.weight.data.fill_(float("nan")))
     ),
-    "stats": lambda demo, _: gpt2ln_cli.stats([[1, 2, 3]], model=demo, layers=0, sort="sigma", top=2),
+    "stats": lambda demo, _: gpt2ln_cli.stats([[1, 2, 3]], model=demo, layers=0, sort="sigma", top=2, vectors=True),
     "params": lambda demo, _: gpt2ln_cli.params(model=demo, layers=FEW),
     "params --top": lambda demo, _: gpt2ln_cli.params(model=demo, layers=FEW, top=2),
     "count": lambda _, __: gpt2ln_cli.count(),

@@ -110,21 +110,11 @@ class Instrument:
             tokens: of each site where there are any, int64 indices into (sequences x tokens).
         """
         found: dict[Site, Exact] = {}
-        # Before the pass: nothing is to be waited for in it.
-        wanted = {site: chosen.to(self._body.device) for site, chosen in tokens.items()}
-        last = [site for site in self._sites if site in tokens][-1]
 
-        def make(site: Site, module: nn.Module) -> Forward:
-            def forward(x: Tensor) -> Tensor:
-                found[site] = _exact(x.flatten(0, 1).index_select(0, wanted[site]))
-                if site == last:
-                    raise EndForward
-                y: Tensor = module(x)
-                return y
+        def see(site: Site, rows: Tensor, x: Tensor, _: Tensor) -> None:
+            found[site] = _exact(x.index_select(0, rows))
 
-            return forward
-
-        run(stand_in(self._body, {site: functools.partial(make, site) for site in tokens}), batch)
+        _see_tokens(self._body, batch, tokens, see)
         return found
 
     def _reader(self, site: Site, module: nn.Module, *, last: bool) -> Forward:
@@ -152,6 +142,55 @@ class Instrument:
             return y
 
         return forward
+
+
+def read_vectors(body: GPT2Model, batch: Batch, tokens: Mapping[Site, Tensor]) -> dict[Site, tuple[Tensor, Tensor]]:
+    """Run one batch and keep what entered and what left some LayerNorms at some tokens.
+
+    Args:
+        body: the model.
+        batch: the batch.
+        tokens: of each site, in forward order, int64 indices into (sequences x tokens).
+
+    Returns:
+        Of each site x and y, (tokens, features), to the bit, on the CPU and no narrower than float32.
+    """
+    found: dict[Site, tuple[Tensor, Tensor]] = {}
+
+    def see(site: Site, rows: Tensor, x: Tensor, y: Tensor) -> None:
+        found[site] = (_taken(x, rows), _taken(y, rows))
+
+    _see_tokens(body, batch, tokens, see)
+    return found
+
+
+def _taken(values: Tensor, rows: Tensor) -> Tensor:
+    taken = values.index_select(0, rows).cpu()
+    return taken if taken.dtype == torch.float64 else taken.float()
+
+
+def _see_tokens(
+    body: GPT2Model,
+    batch: Batch,
+    tokens: Mapping[Site, Tensor],
+    see: Callable[[Site, Tensor, Tensor, Tensor], None],
+) -> None:
+    """Run one batch as far as the last of the sites, and show of each the rows that are wanted, x and y."""
+    # Before the pass: nothing is to be waited for in it.
+    wanted = {site: chosen.to(body.device) for site, chosen in tokens.items()}
+    last = list(tokens)[-1]
+
+    def make(site: Site, module: nn.Module) -> Forward:
+        def forward(x: Tensor) -> Tensor:
+            y: Tensor = module(x)
+            see(site, wanted[site], x.flatten(0, 1), y.flatten(0, 1))
+            if site == last:
+                raise EndForward
+            return y
+
+        return forward
+
+    run(stand_in(body, {site: functools.partial(make, site) for site in tokens}), batch)
 
 
 @dataclass(frozen=True)

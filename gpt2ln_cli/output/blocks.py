@@ -364,6 +364,7 @@ def struct_in(hint: Any) -> tuple[type[msgspec.Struct] | None, bool]:
 def _column_type(hint: Any) -> Any:
     if get_origin(hint) is Literal:
         return type(get_args(hint)[0])
-    if get_origin(hint) is list and get_args(hint)[0] not in (str, int, float, bool):
-        return list
+    if get_origin(hint) is list:
+        scalars: dict[Any, Any] = {str: list[str], int: list[int], float: list[float], bool: list[bool]}
+        return scalars.get(_plain(get_args(hint)[0])[0], list)
     return hint if hint in (int, float, str, bool) or get_origin(hint) is list else list

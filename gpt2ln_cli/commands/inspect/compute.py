@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -13,12 +13,13 @@ from gpt2ln_cli.arguments import checked, layer_list, prompt_list
 from gpt2ln_cli.checkpoint import DEFAULT_MODEL
 from gpt2ln_cli.commands.inspect.record import Inspection, SiteSummary, Summary
 from gpt2ln_cli.commands.inspect.rows import RunRows
+from gpt2ln_cli.commands.inspect.vectors import VectorRows
 from gpt2ln_cli.commands.params.describe import describe
 from gpt2ln_cli.commands.params.record import SiteParameters
 from gpt2ln_cli.measure.counts import Counting
 from gpt2ln_cli.measure.flags import Tallies, parameter_flags, run_flags
 from gpt2ln_cli.measure.rows import Columns
-from gpt2ln_cli.measure.stream import Fold, stream
+from gpt2ln_cli.measure.stream import Fold, Integers, stream
 from gpt2ln_cli.measure.summary import Part, Summaries
 from gpt2ln_cli.model import Model, as_model
 from gpt2ln_cli.model.subject import Layers, Prompts, Running, Subject, prepare
@@ -41,9 +42,24 @@ class Run:
     """Only where every token's numbers were asked for."""
 
     def record(
-        self, command: Literal["inspect", "stats"], *, sort: str = POSITION, top: int | None = None
+        self,
+        command: Literal["inspect", "stats"],
+        *,
+        position: int | None = None,
+        sort: str = POSITION,
+        top: int | None = None,
+        vectors: bool = False,
     ) -> Inspection:
-        """The record of the run, with rows where every token's numbers are there; sort and top as for their rows."""
+        """The record of the run, with rows where every token's numbers are there.
+
+        Args:
+            command: whose record.
+            position: as for :class:`RunRows`, as are ``sort`` and ``top``.
+            sort: the order of the rows.
+            top: how many of each site.
+            vectors: whether the vectors of the rows' tokens are read, in another run of their batches.
+        """
+        rows = None if self.columns is None else self._rows(self.columns, position, sort, top)
         configured = self.subject.model.checkpoint.config.layer_norm_epsilon
         learned = self.subject.model.layer_norms()
         return strictly(
@@ -57,14 +73,24 @@ class Run:
                     self._site(number, site, describe(site, learned[site.name]))
                     for number, site in enumerate(self.counting.sites)
                 ],
-                rows=None if self.columns is None else self._rows(self.columns, sort, top),
+                rows=rows,
+                vectors=self.vectors([*map(rows.tokens, range(len(self.counting.sites)))])
+                if vectors and rows
+                else None,
                 warnings=[*parameter_flags(learned), *run_flags(self.tallies.by_site, configured)],
             )
         )
 
-    def _rows(self, columns: Columns, sort: str, top: int | None) -> RunRows:
+    def vectors(self, chosen: Sequence[Integers]) -> VectorRows:
+        """The vectors of some tokens of each site, by their numbers in the order of the run, which has all columns."""
+        assert self.columns is not None
+        return VectorRows(self.subject, self.columns, chosen)
+
+    def _rows(self, columns: Columns, position: int | None, sort: str, top: int | None) -> RunRows:
         ids = [token for context in self.subject.contexts for token in context.token_ids]
-        return RunRows(columns, ids, token_texts(ids, self.subject.model.tokenizer), sort=sort, top=top)
+        return RunRows(
+            columns, ids, token_texts(ids, self.subject.model.tokenizer), position=position, sort=sort, top=top
+        )
 
     def _site(self, number: int, site: Site, learned: SiteParameters) -> SiteSummary:
         def summary(part: Part) -> Summary | None:
@@ -120,9 +146,12 @@ def run(
     layers: Layers | None,
     kinds: Collection[str] | None,
     per_token: bool,
+    ready: Callable[[Subject, Sequence[Site]], None] = lambda _, __: None,
     **running: Unpack[Running],
 ) -> Run:
     """Tokenize the prompts, read the weights and measure; what is wrong with the call is found before weights are read.
+
+    ``ready`` sees what will be run, and may refuse it.
 
     Raises:
         UsageError: no such layer, site or device.
@@ -131,6 +160,7 @@ def run(
     """
     chosen = select_sites(model.checkpoint.config.n_layer, layer_list(layers), kinds)
     subject = prepare(prompt_list(sample_prompt() if prompts is None else prompts), model, **running)
+    ready(subject, chosen)
     counting, summaries, tallies = Counting(chosen), Summaries(chosen), Tallies(chosen)
     columns = Columns(chosen) if per_token else None
     folds: list[Fold] = [counting, summaries, tallies, *([columns] if columns is not None else [])]

@@ -44,6 +44,24 @@ class Row(Quantities[float | None], frozen=True, kw_only=True):
     token: Annotated[str | None, Meta(description="Text of the token; null where the checkpoint has no tokenizer.")]
 
 
+class VectorRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One token at one site, feature by feature; null is a number that is not finite."""
+
+    site: Annotated[str, Meta(description="Name of the LayerNorm, such as ``h.5.ln_1``.")]
+    sequence: Annotated[int, Meta(description="``index`` of the sequence in ``prompts``.")]
+    position: Annotated[int, Meta(description="Position of the token in its sequence, from 0.")]
+    token_id: Annotated[int, Meta(description="Its number in the vocabulary.")]
+    token: Annotated[str | None, Meta(description="Text of the token; null where the checkpoint has no tokenizer.")]
+    mean: Annotated[float | None, Meta(description="mu, as the row of this token has it.")]
+    sigma: Annotated[float | None, Meta(description="sigma, as the row of this token has it.")]
+    pre: Annotated[list[float | None], Meta(description="x, what entered the LayerNorm, to the bit; by feature.")]
+    normalized: Annotated[
+        list[float | None],
+        Meta(description="xhat = (x - mu) / sqrt(sigma^2 + eps), in float64 from the x, mu and sigma that stand here."),
+    ]
+    post: Annotated[list[float | None], Meta(description="y, what left the LayerNorm, to the bit; by feature.")]
+
+
 class Inspection(Record, frozen=True, kw_only=True):
     """What ``inspect`` and ``stats`` return."""
 
@@ -54,6 +72,10 @@ class Inspection(Record, frozen=True, kw_only=True):
     counts: Annotated[Counts, Meta(description="How many statistics were computed.")]
     sites: Annotated[list[SiteSummary], Meta(description="One for each probed LayerNorm, in forward order.")]
     rows: Annotated[Sequence[Row] | None, Meta(description="In ``stats``, and in ``inspect`` where asked for.")]
+    vectors: Annotated[
+        Sequence[VectorRow] | None,
+        Meta(description="x, xhat and y of the tokens in ``rows``, in their order; only where asked for."),
+    ] = None
     warnings: Annotated[
         list[Flag],
         Meta(description="What deserves care."),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
-from gpt2ln_cli.commands.inspect.record import Row, SiteSummary
+from gpt2ln_cli.commands.inspect.record import Row, SiteSummary, VectorRow
 from gpt2ln_cli.commands.params.view import vector_looks
 from gpt2ln_cli.output.blocks import Block, Column, Form, Grid, Heading, Look, Paragraph, Strip, Table, View, table_of
 from gpt2ln_cli.output.header import (
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from gpt2ln_cli.records import Counts, PromptInfo
 
 TABLES = ("rows", "sites", "kinds", PROMPTS, WARNINGS)
+VECTORS = "vectors"
 COUNTED = "Statistics, as counted in the kernel's own tensors"
 # Of mu, which takes both signs, the mean over tokens says little.
 SHOWN = [QUANTITIES[name] for name in SUMMARIZED if not QUANTITIES[name].signed]
@@ -60,6 +61,7 @@ def view(record: Inspection, *, heatmap: str | None = None) -> View:
         rows(record),
         sites(record),
         _kinds(record),
+        *([] if record.vectors is None else [table_of(VECTORS, VectorRow, record.vectors)]),
         prompts_table(record.prompts),
         warnings_table(record.warnings),
     ]
