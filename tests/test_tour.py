@@ -65,7 +65,7 @@ def test_every_question_has_an_answer_a_table_and_a_command(tour):
 
 
 def test_the_figures_are_those_of_the_commands(tour, demo):
-    counted, axis, _, thrown, _, learned, _ = tour.answers
+    counted, axis, _, _, _, learned, _ = tour.answers
     tokens = 1015  # of full_context.txt, under the bundled tokenizer
     assert rows(counted)["counted in this run"] == [tokens, tokens, 2 * tokens, 25 * tokens]
     assert rows(counted)["GPT-2 small, by formula"] == [1024, 1024, 2048, 25600]
@@ -78,9 +78,7 @@ def test_the_figures_are_those_of_the_commands(tour, demo):
         assert claim in [*tour.claims, *trial.claims, *ablated.claims]
 
 
-@pytest.mark.parametrize(
-    ("asked", "experiments"), [([1], 1), ([3, 2], 1), ([7], 3)]
-)
+@pytest.mark.parametrize(("asked", "experiments"), [([1], 1), ([3, 2], 1), ([7], 3)])
 def test_only_what_a_question_needs_is_run(demo, asked, experiments):
     told = []
     record = gpt2ln_cli.tour(model=demo, questions=asked, phases=told.append)

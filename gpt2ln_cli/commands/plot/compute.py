@@ -60,7 +60,7 @@ def steps(
     carried = choose_template(items, template)
     texts = [item if carried is None or not isinstance(item, str) else carried.replace("{}", item) for item in items]
     done = run(texts, model=source, layers=chosen, kinds=kinds, per_token=True, **running)
-    spots = carry(items, carried, done.subject, first_prompt=0, position=position).spots
+    spots = carry(items, items, carried, done.subject, position=position).spots
     starts = np.cumsum([0, *(len(context.token_ids) for context in done.subject.contexts)])
     vectors = done.vectors([np.array([starts[spot.sequence] + spot.position for spot in spots])])
     return strictly(

@@ -96,9 +96,7 @@ def direction_tells(found: Gradients, tokens: int) -> Claim:
 
 def gradients_smaller(found: Gradients) -> Claim:
     """Whether the loss turns less on the first block's input with LayerNorm than with a fixed sigma."""
-    ratios = [
-        one.fixed_sigma / one.real if one.real and one.fixed_sigma is not None else None for one in found.blocks
-    ]
+    ratios = [one.fixed_sigma / one.real if one.real and one.fixed_sigma is not None else None for one in found.blocks]
     later = [ratio for ratio in ratios[1:] if ratio is not None]
     greater = found.blocks[0].greater
     return Claim(

@@ -23,6 +23,7 @@ from gpt2ln_cli.commands.tour.record import Answer, Tour, TourTable
 from gpt2ln_cli.errors import CheckpointError, UsageError
 from gpt2ln_cli.measure.axes import Axis, statistics
 from gpt2ln_cli.model import Model, as_model
+from gpt2ln_cli.output.text import quoted
 from gpt2ln_cli.records import Claim, strictly
 
 # What the asker has in mind: GPT-2 small and a full context.
@@ -30,7 +31,9 @@ ASKED = 1024
 WITHOUT = ("no gain", "no bias", "neither")
 # Rows of a table that has one for some of the layers.
 LAYERS_SHOWN = 5
-ASKING_GRADIENTS = 7
+ASKING_STEPS, ASKING_GRADIENTS = 4, 7
+# Of a share: float64's.
+ROUNDING = 2.0**-52
 Cells = list[str | int | float | None]
 
 
@@ -52,9 +55,7 @@ def count_of_pairs(made: Experiments) -> Answer:
 
 def which_axis(made: Experiments) -> Answer:
     """Question 2, from the axis trial."""
-    asked = {
-        axis.value: statistics(axis, tokens=ASKED, sequences=1, features=WIDTH, heads=HEADS) for axis in Axis
-    }
+    asked = {axis.value: statistics(axis, tokens=ASKED, sequences=1, features=WIDTH, heads=HEADS) for axis in Axis}
     return _answer(
         2,
         _chosen(made.trial.claims, "verify.axis", "verify.heads_play_no_part"),
@@ -84,29 +85,61 @@ def each_context(made: Experiments) -> Answer:
 
 def what_is_thrown_away(made: Experiments) -> Answer:
     """Question 4, from two words side by side."""
-    setting = made.words.settings[-1]
-    site = f"h.{made.model.checkpoint.config.n_layer // 2}.ln_1"
+    site = made.steps.steps[0].vectors.site
     rows: list[Cells] = []
-    for token in setting.tokens:
+    stand_ins: list[str] = []
+    for token in made.words.settings[-1].tokens:
         at = next(one for one in token.sites if one.site == site)
-        rows.append([token.token, at.mean, at.pre.sigma, at.normalized.sigma, at.pre.excess_kurtosis, at.post.sigma])
+        stages = (at.pre, at.normalized, at.post)
+        sigmas, kurtoses = [one.sigma for one in stages], [one.excess_kurtosis for one in stages]
+        rows.append([quoted(token.token or ""), at.mean, *sigmas, *kurtoses])
+        if token.stands_for is not None:
+            stand_ins.append(f"{quoted(token.text or '')} stands for {quoted(token.stands_for)}")
+    of = ("x", "xhat", "y")
+    about = f"({' and '.join(stand_ins)}, which is several tokens to this model.)" if stand_ins else None
     return _answer(
         4,
-        made.words.claims,
-        [f"at {site}", "mu of x", "sigma of x", "of xhat", "excess kurtosis", "sigma of y"],
+        _chosen(
+            made.words.claims,
+            "compare.two_numbers_discarded",
+            "compare.scale_equalized",
+            "compare.shape_kept",
+            "compare.stream_keeps_sigma",
+            "compare.greater_sigma",
+            "compare.greater_kurtosis",
+        ),
+        [f"at {site}", "mu: x", *(f"sigma: {one}" for one in of), *(f"kurtosis: {one}" for one in of)],
         rows,
-        'gpt2ln compare "ok" "hatred"',
+        'gpt2ln compare "ok" "hatred"; what it is good for: gpt2ln tour 7',
+        about=about,
     )
 
 
 def across_tokens(made: Experiments) -> Answer:
     """Question 5, from the direction that a context's tokens share, and from controls."""
+    shared, lost, _, own = claims = _chosen(
+        made.context.claims,
+        "compare.tokens_share_direction",
+        "compare.lost_across_tokens",
+        "compare.more_than_random_tokens",
+        "compare.more_of_their_own",
+    )
+    rows: list[Cells] = [["these words", shared.statistic, own.statistic]]
+    control = made.context.contexts[0].control
+    if control is not None:
+        words, words_remaining = control.function_words, control.function_words_remaining
+        rows += [
+            ["function words (the, of, ...)", words and words.median, words_remaining and words_remaining.median],
+            ["random tokens", control.random.median, control.random_remaining.median],
+        ]
+    rows.append(["these words, normalized across tokens", _nothing(lost.figures.get("across")), None])
     return _answer(
         5,
-        made.context.claims,
-        [],
-        [],
+        claims,
+        ["tokens", "shared", "text's direction out"],
+        rows,
         'gpt2ln compare --context "war violence hate fear"',
+        shares=["shared", "text's direction out"],
     )
 
 
@@ -139,9 +172,7 @@ def what_for(made: Experiments) -> Answer:
     for block in (made.gradients.blocks[layer] for layer in sorted(shown)):
         at = sites[block.site].rest
         sigma, norm = (None, None) if at is None else (at.sigma.mean, at.normalized_norm.mean)
-        rows.append(
-            [block.site, sigma, None if norm is None else norm / width**0.5, block.real, block.fixed_sigma]
-        )
+        rows.append([block.site, sigma, None if norm is None else norm / width**0.5, block.real, block.fixed_sigma])
     return _answer(
         7,
         [
@@ -168,15 +199,30 @@ ANSWERS: tuple[Callable[[Experiments], Answer], ...] = (
 
 
 def _answer(
-    number: int, claims: Sequence[Claim], headings: list[str], rows: list[Cells], more: str, *, shares: Sequence[str] = ()
+    number: int,
+    claims: Sequence[Claim],
+    headings: list[str],
+    rows: list[Cells],
+    more: str,
+    *,
+    shares: Sequence[str] = (),
+    about: str | None = None,
 ) -> Answer:
     return Answer(
         number=number,
         question=QUESTIONS[number - 1],
         claims=list(claims),
+        about=about,
         table=TourTable(headings=headings, shares=list(shares), rows=rows),
         more=more,
     )
+
+
+def _nothing(share: str | int | float | None) -> float | None:
+    """A share that is 0 but for rounding, as 0."""
+    if not isinstance(share, float):
+        return None
+    return share if share > ROUNDING else 0.0
 
 
 def _chosen(claims: Sequence[Claim], *names: str) -> list[Claim]:
@@ -213,6 +259,7 @@ def tour(
             model=source.info,
             answers=answers,
             claims=[claim for answer in answers for claim in answer.claims if claim.id.startswith("tour.")],
+            steps=made.steps if ASKING_STEPS in asked else None,
             gradients=made.gradients if ASKING_GRADIENTS in asked else None,
             warnings=made.warnings(),
         )

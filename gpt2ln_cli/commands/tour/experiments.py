@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 
 from gpt2ln_cli.commands.ablate.compute import ablate
 from gpt2ln_cli.commands.ablate.record import Ablation
 from gpt2ln_cli.commands.compare.compute import compare
-from gpt2ln_cli.commands.compare.record import Comparison
+from gpt2ln_cli.commands.compare.pairs import BLANK
+from gpt2ln_cli.commands.compare.record import Comparison, TokenAtSite
 from gpt2ln_cli.commands.inspect.compute import inspect
 from gpt2ln_cli.commands.inspect.record import Inspection
+from gpt2ln_cli.commands.plot.compute import steps
+from gpt2ln_cli.commands.plot.record import Steps
 from gpt2ln_cli.commands.tour.gradients import gradients_at_blocks
 from gpt2ln_cli.commands.tour.record import Gradients
 from gpt2ln_cli.commands.verify.compute import verify
 from gpt2ln_cli.commands.verify.record import Verification
 from gpt2ln_cli.model import Model
 from gpt2ln_cli.records import Flag, strict, united
+from gpt2ln_cli.sites import FINAL, Site
 from gpt2ln_cli.text.contexts import make_contexts
 from gpt2ln_cli.text.prompts import HELD_OUT, LONG_SAMPLE, long_sample
 
@@ -53,6 +57,20 @@ class Experiments:
         return compare(model=self.model)
 
     @cached_property
+    def steps(self) -> Steps:
+        """The same words, feature by feature, at the site where their sizes differ most."""
+        setting = self.words.settings[-1]
+        site = Site.named(max(zip(*(token.sites for token in setting.tokens), strict=True), key=_ratio)[0].site)
+        words = [token.text for token in setting.tokens if token.text is not None]
+        return steps(
+            words,
+            model=self.model,
+            layers=FINAL if site.layer is None else site.layer,
+            sites=[site.kind],
+            template=setting.template or BLANK,
+        )
+
+    @cached_property
     def context(self) -> Comparison:
         """What the tokens of one context share."""
         self._phases("looking for what the words of a context share")
@@ -80,3 +98,8 @@ class Experiments:
         """What the runs flagged that were made."""
         made = (self.__dict__.get(name) for name in ("run", "trial", "words", "context", "ablation"))
         return united(*(record.warnings for record in made if record is not None))
+
+
+def _ratio(tokens: Sequence[TokenAtSite]) -> float:
+    sigmas = [one.pre.sigma or 0.0 for one in tokens]
+    return max(sigmas) / min(sigmas) if min(sigmas) > 0 else 0.0

@@ -62,7 +62,11 @@ def gradients_at_blocks(model: Model, token_ids: Sequence[int]) -> Gradients:
 
 
 def _norms(
-    model: Model, contexts: Sequence[Sequence[int]], sites: Sequence[Site], head: Tensor, replace: Mapping[Site, Forward]
+    model: Model,
+    contexts: Sequence[Sequence[int]],
+    sites: Sequence[Site],
+    head: Tensor,
+    replace: Mapping[Site, Forward],
 ) -> tuple[Floats, Floats]:
     """Each context's mean loss, and the norm of its gradient at each site, (contexts, sites)."""
     losses, norms = [], []

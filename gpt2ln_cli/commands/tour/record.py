@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from gpt2ln_cli.commands.plot.record import Steps
 from gpt2ln_cli.records import Claim, Flag, ModelInfo, Record
 
 
@@ -26,6 +27,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     claims: Annotated[
         list[Claim], Meta(description="What the answer says, in its order: the tour's own and those of other commands.")
     ]
+    about: Annotated[str | None, Meta(description="What was run, where it is not what the question names.")] = None
     table: TourTable
     more: Annotated[str, Meta(description="The command that shows more.")]
 
@@ -58,6 +60,7 @@ class Tour(Record, frozen=True, kw_only=True):
     model: ModelInfo
     answers: Annotated[list[Answer], Meta(description="Of the questions that were asked.")]
     claims: Annotated[list[Claim], Meta(description="The tour's own, of all answers.")]
+    steps: Annotated[Steps | None, Meta(description="The two words of question 4 through one LayerNorm, if asked.")]
     gradients: Annotated[Gradients | None, Meta(description="Null where no question that was asked needs them.")]
     warnings: Annotated[
         list[Flag],

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from gpt2ln_cli.commands.plot.view import bars
 from gpt2ln_cli.commands.tour.questions import QUESTIONS
 from gpt2ln_cli.commands.tour.record import Answer, BlockGradient
 from gpt2ln_cli.commands.tour.words import LEADS, OTHERS, SAYS
@@ -14,6 +16,7 @@ from gpt2ln_cli.output.claims import CLAIMS, claims_table
 from gpt2ln_cli.output.header import WARNINGS, header, warnings, warnings_table
 
 if TYPE_CHECKING:
+    from gpt2ln_cli.commands.plot.record import Steps
     from gpt2ln_cli.commands.tour.record import Tour, TourTable
     from gpt2ln_cli.records import ModelInfo
 
@@ -21,6 +24,8 @@ __all__ = ["SAYS", "TABLES", "view"]
 
 ANSWERS, GRADIENTS = "answers", "gradients"
 TABLES = (ANSWERS, *(f"answer_{number}" for number in range(1, len(QUESTIONS) + 1)), CLAIMS, GRADIENTS, WARNINGS)
+# After this answer two tokens are drawn.
+SEEN = 4
 # By hand: 3 is the mean, 5 the standard deviation, and ten times the vector gives the same xhat.
 BY_HAND = (
     "By hand: x = (-4, 2, 4, 10) has mu = 12 / 4 = 3 and sigma = sqrt((49 + 1 + 1 + 49) / 4) = 5, so that "
@@ -36,7 +41,7 @@ def view(record: Tour) -> View:
         header(record.model),
         *warnings(record.warnings),
         *(_opening(record.model) if whole else _elsewhere()),
-        *(block for answer in record.answers for block in _shown(answer)),
+        *(block for answer in record.answers for block in _shown(answer, record.steps)),
     ]
     sentence = Column("answer", str, "The answer in words.")
     answers = table_of(ANSWERS, Answer, record.answers, also=[(sentence, _in_words)])
@@ -48,14 +53,15 @@ def view(record: Tour) -> View:
 def _opening(model: ModelInfo) -> Iterator[Block]:
     last = model.n_layer - 1
     yield Paragraph(
-        "LayerNorm makes y of a token's vector x:  y = gain * xhat + bias,  xhat = (x - mu) / sqrt(sigma^2 + eps). mu is "
-        f"the mean and sigma the standard deviation of the numbers in x; eps, {model.eps:g}, keeps it from dividing by 0."
+        f"LayerNorm makes y of a token's vector x:  y = gain * xhat + bias,  xhat = (x - mu) / sqrt(sigma^2 + eps). "
+        f"mu is the mean and sigma the standard deviation of the numbers in x; eps, {model.eps:g}, keeps it from "
+        f"dividing by 0."
     )
     yield Paragraph(
         f"A token is a word or a piece of one; a feature is one of the {model.n_embd} numbers of its vector x; the "
-        f"residual stream is x on its way through the blocks, 0 to {last}, whose attention and MLP each add something to "
-        f"it; a site is one LayerNorm: h.{last}.ln_1 before the attention of block {last}, h.{last}.ln_2 before its MLP, "
-        "ln_f at the end; gain and bias are a factor and an offset that each feature of a site has."
+        f"residual stream is x on its way through the blocks, 0 to {last}, whose attention and MLP each add something "
+        f"to it; a site is one LayerNorm: h.{last}.ln_1 before the attention of block {last}, h.{last}.ln_2 before "
+        f"its MLP, ln_f at the end; gain and bias are a factor and an offset that each feature of a site has."
     )
     yield Paragraph(BY_HAND)
 
@@ -64,20 +70,25 @@ def _elsewhere() -> Iterator[Block]:
     yield Paragraph("(Its words are explained where 'gpt2ln tour' begins, and by 'gpt2ln help definitions'.)", "note")
 
 
-def _shown(answer: Answer) -> Iterator[Block]:
+def _shown(answer: Answer, steps: Steps | None) -> Iterator[Block]:
     lead, evidence = _sentences(answer)
     yield Heading(f"{answer.number}. {answer.question}")
     yield Paragraph(lead, "strong")
     yield Paragraph(evidence)
     yield _numbers(answer.table, f"answer_{answer.number}")
     yield Code(answer.more, lead="more: ")
+    if answer.number == SEEN and steps is not None:
+        drawn = bars(steps)
+        yield Heading("See it happen: the size is taken, the shape is kept", 3)
+        yield replace(drawn, bands=[drawn.bands[0], drawn.bands[2]])
 
 
 def _sentences(answer: Answer) -> tuple[str, str]:
     by_id = {claim.id: claim for claim in answer.claims}
     words = {**SAYS, **OTHERS}
     lead = (says.of(by_id[name]) for name, says in LEADS[answer.number].items())
-    return " ".join(lead), " ".join(words[claim.id].of(claim) for claim in answer.claims)
+    about = [] if answer.about is None else [answer.about]
+    return " ".join(lead), " ".join([*about, *(words[claim.id].of(claim) for claim in answer.claims)])
 
 
 def _in_words(answer: Answer) -> str:
@@ -91,11 +102,17 @@ def _numbers(table: TourTable, name: str) -> Table:
         Column(
             _column_name(heading),
             kind.pop() if len(kind) == 1 else str,
-            look=Look(heading, key=place == 0, form="share" if heading in table.shares else None),
+            look=Look(*_split(heading), key=place == 0, form="share" if heading in table.shares else None),
         )
         for place, (heading, kind) in enumerate(zip(table.headings, kinds, strict=True))
     ]
     return Table(name, columns, lambda: iter(table.rows))
+
+
+def _split(heading: str) -> tuple[str, str]:
+    """What heads a column, and the group that it stands in: "sigma: x" is x, under sigma."""
+    group, _, own = heading.rpartition(": ")
+    return own, group
 
 
 def _column_name(heading: str) -> str:

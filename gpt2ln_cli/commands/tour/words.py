@@ -10,18 +10,19 @@ from gpt2ln_cli.output.claims import Says
 SAYS = {
     "tour.one_pair_a_token": Says(
         "one pair a token",
-        yes="{tokens:,} tokens were run, and the model computed {per_site:,} pairs at a site; a block has two sites, so "
-        "that makes {per_block:,}; with ln_f the {blocks} blocks have {sites} sites, which makes {total:,}. Neither the "
-        "{features} features of a token nor the {heads} heads multiply it: a pair is over all of the features at once.",
-        no="{tokens:,} tokens were run, and at {sites} sites the model computed {total:,} pairs where one for each token "
-        "at each would be {formula:,}.",
+        yes="{tokens:,} tokens were run, and the model computed {per_site:,} pairs at a site; a block has two sites, "
+        "so that makes {per_block:,}; with ln_f the {blocks} blocks have {sites} sites, which makes {total:,}. "
+        "Neither the {features} features of a token nor the {heads} heads multiply it: a pair is over all of the "
+        "features at once.",
+        no="{tokens:,} tokens were run, and at {sites} sites the model computed {total:,} pairs where one for each "
+        "token at each would be {formula:,}.",
         unsure="The pairs could not be counted.",
     ),
     "tour.gain_and_bias_used": Says(
         "gain and bias used",
-        yes="The gain is other than 1 at {gains} and the bias other than 0 at {biases} of {sites} sites: the gain's mean "
-        "is from {least_gain} to {most_gain}, and after gain and bias a token's features have a root mean square from "
-        "{least} to {most}, where mean 0 and standard deviation 1 would make it 1.",
+        yes="The gain is other than 1 at {gains} and the bias other than 0 at {biases} of {sites} sites: the gain's "
+        "mean is from {least_gain} to {most_gain}, and after gain and bias a token's features have a root mean square "
+        "from {least} to {most}, where mean 0 and standard deviation 1 would make it 1.",
         no="At all {sites} sites the gain is 1 and the bias 0, as they are before any training: y is xhat.",
         unsure="What gain and bias are could not be read.",
     ),
@@ -29,28 +30,28 @@ SAYS = {
         "one size",
         yes="On its way through the {blocks} blocks a token's sigma goes from {smallest} to {largest}; what their "
         "attention and MLPs are given has a sigma of 1 (at the least {statistic}), before the gain.",
-        no="Of some tokens sigma is no more than eps lets through: they leave with a sigma of {statistic}, and the sizes "
-        "that x has on its way, {smallest} to {largest}, are not made one.",
+        no="Of some tokens sigma is no more than eps lets through: they leave with a sigma of {statistic}, and the "
+        "sizes that x has on its way, {smallest} to {largest}, are not made one.",
         unsure="The sigmas are not finite.",
     ),
     "tour.direction_tells": Says(
         "direction tells",
-        yes="With their sizes made one, tokens differ for their readers by direction alone, and that tells the model what "
-        "it knows: a loss of {loss}, where a guess among its {vocabulary:,} tokens has {guess}.",
+        yes="With their sizes made one, tokens differ for their readers by direction alone, and that tells the model "
+        "what it knows: a loss of {loss}, where a guess among its {vocabulary:,} tokens has {guess}.",
         no="With their sizes made one, tokens differ for their readers by direction alone, of which this model makes "
         "nothing: its loss is {loss}, and that of a guess among its {vocabulary:,} tokens {guess}.",
-        unsure="Whether this model predicts better than a guess among its {vocabulary:,} tokens can't be told: its loss "
-        "is {loss}, that of the guess {guess}.",
+        unsure="Whether this model predicts better than a guess among its {vocabulary:,} tokens can't be told: its "
+        "loss is {loss}, that of the guess {guess}.",
     ),
     "tour.gradients_smaller": Says(
         "gradients smaller",
-        yes="Gradients (how much the loss turns on what enters a block) are larger with that fixed sigma: {ratio} times "
-        "at the first block (larger in {statistic} of {contexts} texts), {least} to {most} times at the others.",
-        no="Gradients (how much the loss turns on what enters a block) are smaller with that fixed sigma: {ratio} times "
-        "at the first block (larger in {statistic} of {contexts} texts), {least} to {most} times at the others.",
+        yes="Gradients (how much the loss turns on what enters a block) are larger with that fixed sigma: {ratio} "
+        "times at the first block (larger in {statistic} of {contexts} texts), {least} to {most} times at the others.",
+        no="Gradients (how much the loss turns on what enters a block) are smaller with that fixed sigma: {ratio} "
+        "times at the first block (larger in {statistic} of {contexts} texts), {least} to {most} times at the others.",
         unsure="Whether gradients (how much the loss turns on what enters a block) are larger with that fixed sigma "
-        "can't be told: {ratio} times at the first block (larger in {statistic} of {contexts} texts), {least} to {most} "
-        "times at the others.",
+        "can't be told: {ratio} times at the first block (larger in {statistic} of {contexts} texts), {least} to "
+        "{most} times at the others.",
     ),
 }
 
@@ -58,17 +59,18 @@ SAYS = {
 OTHERS: Mapping[str, Says] = {
     "verify.axis": Says(
         "axis",
-        yes="Every normalization that it could be was tried on what entered the {sites} sites: this one gives what left "
-        "them, {statistic:share} of the numbers at the worst site, and the next best, '{next}', {next_reproduced:share}.",
-        no="Every normalization that it could be was tried on what entered the {sites} sites: {otherwise} of them follow "
-        "{followed}; the first is {first}.",
+        yes="Every normalization that it could be was tried on what entered the {sites} sites: this one gives what "
+        "left them, {statistic:share} of the numbers at the worst site, and the next best, '{next}', "
+        "{next_reproduced:share}.",
+        no="Every normalization that it could be was tried on what entered the {sites} sites: {otherwise} of them "
+        "follow {followed}; the first is {first}.",
         unsure="At {doubtful} of {sites} sites {rivals} gives what left them as well.",
     ),
     "verify.heads_play_no_part": Says(
         "heads",
         yes="The {heads} heads have no part in it: attention splits into heads after LayerNorm, and normalizing each "
-        "head's features by themselves gives other numbers. 'pairs' are a site's in GPT-2 small, for 1,024 tokens of 768 "
-        "features; all else is this model's.",
+        "head's features by themselves gives other numbers. 'pairs' are a site's in GPT-2 small, for 1,024 tokens of "
+        "768 features; all else is this model's.",
         no="The {heads} heads have a part in it, at {alone} sites.",
         unsure="Whether the {heads} heads have a part in it can't be told here.",
     ),
@@ -76,16 +78,16 @@ OTHERS: Mapping[str, Says] = {
         "batch independence",
         yes="A context was run beside another one, which was then changed: {beside_another:share} of the numbers that "
         "LayerNorm made of the first stayed the same to the last bit.",
-        no="A context was run beside another one, which was then changed: only {beside_another:share} of the numbers that "
-        "LayerNorm made of the first stayed the same, and {in_another_shape:share} when it was run alone or in another "
-        "row.",
+        no="A context was run beside another one, which was then changed: only {beside_another:share} of the numbers "
+        "that LayerNorm made of the first stayed the same, and {in_another_shape:share} when it was run alone or in "
+        "another row.",
         unsure="No context of this model is longer than a token.",
     ),
     "verify.causal": Says(
         "causality",
-        yes="It is even done for each token by itself: with another last token {statistic:share} of what it made of all "
-        "earlier ones stayed the same. Had each feature been normalized across the tokens, their xhat would have moved "
-        "by up to {rival:.2g} of its size.",
+        yes="It is even done for each token by itself: with another last token {statistic:share} of what it made of "
+        "all earlier ones stayed the same. Had each feature been normalized across the tokens, their xhat would have "
+        "moved by up to {rival:.2g} of its size.",
         no="It is not done for each token by itself: with another last token only {statistic:share} of what it made of "
         "all earlier ones stayed the same.",
         unsure="One token has no earlier ones.",
@@ -95,6 +97,81 @@ OTHERS: Mapping[str, Says] = {
         yes="y = gain * xhat + bias gives what left each of {sites} sites.",
         no="At {statistic:.0f} of {sites} sites what left comes from {used}.",
         unsure="With a gain of 1 and a bias of 0 nothing tells whether they are applied.",
+    ),
+    "compare.two_numbers_discarded": Says(
+        "what is taken",
+        yes="With these two x comes out of xhat again, in all {cases} cases (words times sites).",
+        no="With these two x does not come out of xhat again, in {statistic:.0f} of {cases} cases (words times sites).",
+        unsure="Whether x comes out of xhat again with these two can't be told.",
+    ),
+    "compare.scale_equalized": Says(
+        "size",
+        yes="So spikiness is two things: size (sigma), up to {before} times as large for one word as for the other, is "
+        "made 1;",
+        no="So spikiness is two things: size (sigma), up to {before} times as large for one word as for the other, is "
+        "not made 1 here;",
+        unsure="So spikiness is two things: size (sigma), of which nothing can be told here;",
+    ),
+    "compare.shape_kept": Says(
+        "shape",
+        yes="shape (kurtosis: here 0 for a bell curve, more the farther single features stick out) stays, for xhat is "
+        "x - mu times one factor and points the same way.",
+        no="shape (kurtosis: here 0 for a bell curve, more the farther single features stick out) changes, by up to "
+        "{by_normalizing:.3g}.",
+        unsure="shape (kurtosis: here 0 for a bell curve, more the farther single features stick out), of which "
+        "nothing can be told either.",
+    ),
+    "compare.stream_keeps_sigma": Says(
+        "gone?",
+        yes="What is normalized is a copy, for attention or the MLP; x itself goes on in the residual stream. At the "
+        "next site a linear fit reads sigma from it, on text it has not seen: R^2 {statistic:.2f}, where 1 is all "
+        "(from y {post:.2f}, by chance up to {chance:.2f}).",
+        no="What is normalized is a copy, for attention or the MLP. Yet at the next site a linear fit does not read "
+        "sigma from the residual stream: R^2 {statistic:.2f}, where 1 is all (from y {post:.2f}).",
+        unsure="What is normalized is a copy, for attention or the MLP. Whether sigma can be read from the residual "
+        "stream at the next site can't be told: {why}.",
+    ),
+    "compare.greater_sigma": Says(
+        "larger",
+        yes='"{second}" is the larger, {difference} times "{first}" (median of sites).',
+        no='"{first}" is the larger, the other way round than in the question: "{second}" is {difference} times it '
+        "(median of sites).",
+        unsure='"{second}" is {difference} times as large as "{first}" (median of sites), but {why}.',
+    ),
+    "compare.greater_kurtosis": Says(
+        "spikier",
+        yes='In shape "{second}" is the spikier, by {difference:.2f}.',
+        no='In shape "{first}" is the spikier, the other way round than in the question: "{second}" has '
+        "{difference:.2f} more.",
+        unsure="In shape it is {difference:.2f} spikier, but {why}.",
+    ),
+    "compare.tokens_share_direction": Says(
+        "a shared direction",
+        yes="One direction that they share holds {statistic:.0%} of their xhat (of its squared length, in the median "
+        "of {sites} sites), where chance makes at most {threshold:.0%}.",
+        no="One direction holds {statistic:.0%} of their xhat (of its squared length, in the median of {sites} sites), "
+        "and chance makes up to {threshold:.0%}.",
+        unsure="What they share can't be told: some numbers are none.",
+    ),
+    "compare.lost_across_tokens": Says(
+        "lost across tokens",
+        yes="It is their mean, which normalizing across tokens subtracts.",
+        no="Normalizing across tokens would subtract nothing but that.",
+        unsure="What normalizing across tokens would subtract can't be told.",
+    ),
+    "compare.more_than_random_tokens": Says(
+        "more than any tokens",
+        yes="As many random tokens share {random:.0%}, and by chance at most {threshold:.0%}: these share more.",
+        no="As many random tokens share {random:.0%}, and by chance up to {threshold:.0%}: these share no more.",
+        unsure="How much random tokens share can't be told.",
+    ),
+    "compare.more_of_their_own": Says(
+        "of their own",
+        yes="Take out the direction that all text shares, and they share {statistic:.0%} of what is left, random "
+        "tokens {random:.0%} and by chance at most {threshold:.0%}: {own:.0%} is these words' own.",
+        no="Take out the direction that all text shares, and they share {statistic:.0%} of what is left, random tokens "
+        "{random:.0%} and by chance up to {threshold:.0%}: nothing of it can be called these words' own.",
+        unsure="What is these words' own can't be told.",
     ),
     "ablate.gain_needed": Says(
         "gain",
@@ -115,7 +192,8 @@ OTHERS: Mapping[str, Says] = {
         "scale",
         yes="With nothing in LayerNorm's place (y = x) its loss goes from {real_loss} to {loss}.",
         no="With nothing in LayerNorm's place (y = x) its loss gets no higher: {loss}, where it was {real_loss}.",
-        unsure="With nothing in LayerNorm's place (y = x) its loss is {loss}, where it was {real_loss}: too near to tell.",
+        unsure="With nothing in LayerNorm's place (y = x) its loss is {loss}, where it was {real_loss}: too near to "
+        "tell.",
     ),
     "ablate.own_scale_needed": Says(
         "own scale",
@@ -149,6 +227,40 @@ LEADS: Mapping[int, Mapping[str, Says]] = {
             "On this model it is not: what else is in the minibatch makes a difference.",
             "On this model that can't be told.",
         )
+    },
+    4: {
+        "compare.two_numbers_discarded": Says(
+            "",
+            "LayerNorm takes two numbers from a token, its mean mu and its size sigma.",
+            "On this model something else than a token's mean and size is taken.",
+            "What is taken can't be told here.",
+        ),
+        "compare.shape_kept": Says(
+            "",
+            "Its shape, how far single features stick out, is kept.",
+            "Its shape changes, too.",
+            "What becomes of its shape can't be told.",
+        ),
+        "compare.stream_keeps_sigma": Says(
+            "",
+            "And the size is still in the network: the residual stream keeps it.",
+            "Whether the size is still in the network, a linear fit does not show.",
+            "Whether the size is still in the network can't be told here.",
+        ),
+    },
+    5: {
+        "compare.lost_across_tokens": Says(
+            "",
+            "All that the words have in common would be lost.",
+            "Nothing that could be told from chance.",
+            "That can't be told here.",
+        ),
+        "compare.more_of_their_own": Says(
+            "",
+            "Part of that is their own, not every text's.",
+            "But that is no more than any words of a text have in common.",
+            "How much of it is their own can't be told.",
+        ),
     },
     6: {
         "tour.gain_and_bias_used": Says(
