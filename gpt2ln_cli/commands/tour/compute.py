@@ -136,10 +136,10 @@ def across_tokens(made: Experiments) -> Answer:
     return _answer(
         5,
         claims,
-        ["tokens", "shared", "text's direction out"],
+        ["tokens", "shared", "beyond all text"],
         rows,
         'gpt2ln compare --context "war violence hate fear"',
-        shares=["shared", "text's direction out"],
+        shares=["shared", "beyond all text"],
     )
 
 
@@ -183,7 +183,7 @@ def what_for(made: Experiments) -> Answer:
         ],
         ["block's first site", "sigma of x", "of xhat", "gradient", "with a fixed sigma"],
         rows,
-        "gpt2ln ablate; gpt2ln help why",
+        "gpt2ln ablate; of OpenAI's GPT-2: gpt2ln help why",
     )
 
 

@@ -52,16 +52,14 @@ def view(record: Tour) -> View:
 
 def _opening(model: ModelInfo) -> Iterator[Block]:
     last = model.n_layer - 1
+    yield Paragraph("LayerNorm:  y = gain * xhat + bias,  xhat = (x - mu) / sqrt(sigma^2 + eps)", "strong")
     yield Paragraph(
-        f"LayerNorm makes y of a token's vector x:  y = gain * xhat + bias,  xhat = (x - mu) / sqrt(sigma^2 + eps). "
-        f"mu is the mean and sigma the standard deviation of the numbers in x; eps, {model.eps:g}, keeps it from "
-        f"dividing by 0."
-    )
-    yield Paragraph(
-        f"A token is a word or a piece of one; a feature is one of the {model.n_embd} numbers of its vector x; the "
-        f"residual stream is x on its way through the blocks, 0 to {last}, whose attention and MLP each add something "
-        f"to it; a site is one LayerNorm: h.{last}.ln_1 before the attention of block {last}, h.{last}.ln_2 before "
-        f"its MLP, ln_f at the end; gain and bias are a factor and an offset that each feature of a site has."
+        f"x is a token's vector: a token is a word or a piece of one, a feature one of the {model.n_embd} numbers in "
+        f"x. mu is their mean, sigma their standard deviation; eps, {model.eps:g}, keeps from dividing by 0. The "
+        f"residual stream is x on its way through the blocks: attention, which looks at other tokens, and MLP, which "
+        f"does not, each read it and add to it. A site is one LayerNorm, before one of them: h.{last}.ln_1 before "
+        f"attention in block {last}, h.{last}.ln_2 before its MLP, ln_f at the end. Each site has a gain and a bias: "
+        f"a factor and an offset for each feature."
     )
     yield Paragraph(BY_HAND)
 
@@ -79,7 +77,7 @@ def _shown(answer: Answer, steps: Steps | None) -> Iterator[Block]:
     yield Code(answer.more, lead="more: ")
     if answer.number == SEEN and steps is not None:
         drawn = bars(steps)
-        yield Heading("See it happen: the size is taken, the shape is kept", 3)
+        yield Heading("See it happen", 3)
         yield replace(drawn, bands=[drawn.bands[0], drawn.bands[2]])
 
 

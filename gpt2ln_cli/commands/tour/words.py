@@ -20,9 +20,9 @@ SAYS = {
     ),
     "tour.gain_and_bias_used": Says(
         "gain and bias used",
-        yes="The gain is other than 1 at {gains} and the bias other than 0 at {biases} of {sites} sites: the gain's "
-        "mean is from {least_gain} to {most_gain}, and after gain and bias a token's features have a root mean square "
-        "from {least} to {most}, where mean 0 and standard deviation 1 would make it 1.",
+        yes="The gain is other than 1 at {gains} and the bias other than 0 at {biases} of {sites} sites: each sets how "
+        "much of every feature its reader is given. The gain's mean is {least_gain} to {most_gain}; a token's y has a "
+        "root mean square of {least} to {most}, where mean 0 and standard deviation 1 would make it 1.",
         no="At all {sites} sites the gain is 1 and the bias 0, as they are before any training: y is xhat.",
         unsure="What gain and bias are could not be read.",
     ),
@@ -36,12 +36,12 @@ SAYS = {
     ),
     "tour.direction_tells": Says(
         "direction tells",
-        yes="With their sizes made one, tokens differ for their readers by direction alone, and that tells the model "
-        "what it knows: a loss of {loss}, where a guess among its {vocabulary:,} tokens has {guess}.",
-        no="With their sizes made one, tokens differ for their readers by direction alone, of which this model makes "
-        "nothing: its loss is {loss}, and that of a guess among its {vocabulary:,} tokens {guess}.",
-        unsure="Whether this model predicts better than a guess among its {vocabulary:,} tokens can't be told: its "
-        "loss is {loss}, that of the guess {guess}.",
+        yes="With sizes made one, tokens differ for their readers by direction alone, which is kept and says much: a "
+        "loss of {loss}, where a guess among {vocabulary:,} tokens has {guess}.",
+        no="With sizes made one, tokens differ for their readers by direction alone, of which this model makes less "
+        "than nothing: its loss is {loss}, that of a guess among {vocabulary:,} tokens {guess}.",
+        unsure="With sizes made one, tokens differ for their readers by direction alone; what this model makes of it, "
+        "a loss of {loss}, can't be told from a guess among {vocabulary:,} tokens, {guess}.",
     ),
     "tour.gradients_smaller": Says(
         "gradients smaller",
@@ -133,17 +133,17 @@ OTHERS: Mapping[str, Says] = {
     ),
     "compare.greater_sigma": Says(
         "larger",
-        yes='"{second}" is the larger, {difference} times "{first}" (median of sites).',
-        no='"{first}" is the larger, the other way round than in the question: "{second}" is {difference} times it '
-        "(median of sites).",
-        unsure='"{second}" is {difference} times as large as "{first}" (median of sites), but {why}.',
+        yes='"{second}" is the larger: it has {difference} times the size of "{first}" (median of sites).',
+        no='"{first}" is the larger, the other way round than in the question: "{second}" has {difference} times its '
+        "size (median of sites).",
+        unsure='"{second}" has {difference} times the size of "{first}" (median of sites), which tells nothing: {why}.',
     ),
     "compare.greater_kurtosis": Says(
         "spikier",
-        yes='In shape "{second}" is the spikier, by {difference:.2f}.',
-        no='In shape "{first}" is the spikier, the other way round than in the question: "{second}" has '
-        "{difference:.2f} more.",
-        unsure="In shape it is {difference:.2f} spikier, but {why}.",
+        yes='In shape "{second}" is the spikier: its kurtosis is {difference:+.2f} against that of "{first}".',
+        no='In shape "{first}" is the spikier, the other way round than in the question: the kurtosis of "{second}" is '
+        "{difference:+.2f} against it.",
+        unsure='The kurtosis of "{second}" is {difference:+.2f} against that of "{first}", which tells nothing: {why}.',
     ),
     "compare.tokens_share_direction": Says(
         "a shared direction",
@@ -175,12 +175,12 @@ OTHERS: Mapping[str, Says] = {
     ),
     "ablate.gain_needed": Says(
         "gain",
-        yes="With a gain of 1 everywhere its loss (the mean of -log of the probability that it gave to the next token) "
-        "goes from {real_loss} to {loss}.",
-        no="With a gain of 1 everywhere its loss (the mean of -log of the probability that it gave to the next token) "
-        "gets no higher: {loss}, where it was {real_loss}.",
-        unsure="With a gain of 1 everywhere its loss (the mean of -log of the probability that it gave to the next "
-        "token) is {loss}, too near to {real_loss} as it is to tell.",
+        yes="With a gain of 1 everywhere its loss (the mean of -log p, p being the probability that it gave to the "
+        "next token) goes from {real_loss} to {loss}.",
+        no="With a gain of 1 everywhere its loss (the mean of -log p, p being the probability that it gave to the next "
+        "token) gets no higher: {loss}, where it was {real_loss}.",
+        unsure="With a gain of 1 everywhere its loss (the mean of -log p, p being the probability that it gave to the "
+        "next token) is {loss}, too near to {real_loss} as it is to tell.",
     ),
     "ablate.bias_needed": Says(
         "bias",
@@ -190,10 +190,12 @@ OTHERS: Mapping[str, Says] = {
     ),
     "ablate.scale_needed": Says(
         "scale",
-        yes="With nothing in LayerNorm's place (y = x) its loss goes from {real_loss} to {loss}.",
-        no="With nothing in LayerNorm's place (y = x) its loss gets no higher: {loss}, where it was {real_loss}.",
-        unsure="With nothing in LayerNorm's place (y = x) its loss is {loss}, where it was {real_loss}: too near to "
-        "tell.",
+        yes="With nothing in LayerNorm's place (y = x) the loss (mean of -log p of the next token) goes from "
+        "{real_loss} to {loss}.",
+        no="With nothing in LayerNorm's place (y = x) the loss (mean of -log p of the next token) gets no higher: "
+        "{loss}, where it was {real_loss}.",
+        unsure="With nothing in LayerNorm's place (y = x) the loss (mean of -log p of the next token) is {loss}, where "
+        "it was {real_loss}: too near to tell.",
     ),
     "ablate.own_scale_needed": Says(
         "own scale",
@@ -209,7 +211,10 @@ OTHERS: Mapping[str, Says] = {
 LEADS: Mapping[int, Mapping[str, Says]] = {
     1: {
         "tour.one_pair_a_token": Says(
-            "", "One for each token.", "On this model it is not one for each token.", "That could not be counted."
+            "",
+            "One for each token, at each of the layer's two LayerNorms.",
+            "On this model it is not one for each token.",
+            "That could not be counted.",
         )
     },
     2: {
