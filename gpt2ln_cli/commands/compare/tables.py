@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 SEQUENCE = Column("sequence", int, "``index`` of the sequence in ``prompts``.")
 TEMPLATE = Column("template", str, "The carrier sentence; null where each was run alone.")
 LABEL_WIDTH = 9
+# Characters of a context.
+TEXT_SHOWN = 60
 STAGES = ("pre", "normalized", "post")
 SHAPES = (("sigma", "sigma"), ("kurtosis", "excess_kurtosis"), ("max dev", "max_deviation"))
 
@@ -189,9 +191,10 @@ def shared_tokens(record: Comparison) -> Table:
         {
             "of": Look("of", key=True),
             "site": Look("site", key=True),
+            "position": Look("position", key=True),
             "label": Look("token", key=True),
-            "real": Look("of each token, LayerNorm", form="percent"),
-            "across_tokens": Look("of each token, across tokens", form="percent"),
+            "real": Look("LayerNorm", form="percent"),
+            "across_tokens": Look("across tokens", form="percent"),
         },
         also=[
             (SEQUENCE, lambda item: item[2].sequence),
@@ -202,11 +205,13 @@ def shared_tokens(record: Comparison) -> Table:
             "label": lambda item: f"id {item[0].token_id}" if item[0].token is None else quoted(item[0].token),
         },
         by="of",
-        across="label",
     )
 
 
 def of_context(record: Comparison, context: SharedDirection) -> str:
     """Which context it is."""
     text = record.prompts[context.sequence].text
-    return f"sequence {context.sequence}" if text is None else f'sequence {context.sequence}, "{text}"'
+    if text is None:
+        return f"sequence {context.sequence}"
+    shown = text if len(text) <= TEXT_SHOWN else f"{text[:TEXT_SHOWN]}..."
+    return f'sequence {context.sequence}, "{shown}"'
