@@ -111,7 +111,7 @@ def test_without_colours_there_are_none(tmp_path):
 def test_shown_output_keeps_its_lines_at_80_columns(monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     shown = [line.rstrip() for line in rendered((PAGES / "verify.md").read_text(encoding="utf-8")).split("\n")]
-    assert "per token, over its features                        16     7." in "\n".join(shown)
+    assert "per token, over its features                   16 7." in "\n".join(shown)
     assert all(len(line) <= 80 for line in shown)
 
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 import gpt2ln_cli
 from gpt2ln_cli import output
+from gpt2ln_cli.commands.diff.view import SAYS as DIFF_SAYS
 from gpt2ln_cli.commands.verify.view import SAYS
 from gpt2ln_cli.output.blocks import table_of
 from gpt2ln_cli.output.text import number, percent, quoted, share, visible
@@ -21,16 +22,16 @@ from gpt2ln_cli.records import Spread, strict
 WIDTHS = (60, 80, 120, 200)
 
 
-def table(record, width, monkeypatch):
+def table(record, width, monkeypatch, *, everything=False):
     monkeypatch.setenv("COLUMNS", str(width))
     stream = io.StringIO()
-    output.write(gpt2ln_cli.view(record), "table", stream)
+    output.write(gpt2ln_cli.view(record), "table", stream, everything=everything)
     return stream.getvalue()
 
 
-def words_of_fitting_table(record, width, monkeypatch):
+def words_of_fitting_table(record, width, monkeypatch, *, everything=False):
     """The words of the table, whose lines must keep the width and of which nothing may be cut."""
-    text = table(record, width, monkeypatch)
+    text = table(record, width, monkeypatch, everything=everything)
     assert max(map(len, text.split("\n"))) <= width
     assert "…" not in text
     return set(text.split())
@@ -125,6 +126,9 @@ def difference(make_folder):
 @pytest.mark.parametrize("width", WIDTHS)
 def test_diff_fits_and_shows_every_figure_of_position_0_and_the_rest(difference, monkeypatch, width):
     shown = words_of_fitting_table(difference, width, monkeypatch)
+    for claim in difference.claims:
+        assert set(DIFF_SAYS[claim.id].of(claim).split()) <= shown
+    shown = words_of_fitting_table(difference, width, monkeypatch, everything=True)
     for site in difference.sites:
         for vector in (site.gain, site.bias):
             most = vector.largest[0]
