@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import re
 import shutil
-import subprocess
-import sys
 
+import huggingface_hub.constants as constants
 import numpy as np
 import pytest
 import torch
-from altered import layer_norms, untrained
+from altered import untrained
 from conftest import DEMO, with_body
 from test_render import table
 from transformers import GPT2LMHeadModel
 
 import gpt2ln_cli
+from gpt2ln_cli.app import main
+from gpt2ln_cli.checkpoint import hub
 from gpt2ln_cli.commands.ablate.replacements import VARIANTS, place_of
 from gpt2ln_cli.commands.tour.gradients import SPAN, _fixed_sigma, gradients_at_blocks
 from gpt2ln_cli.commands.tour.questions import QUESTIONS
@@ -33,25 +34,13 @@ def tour(demo):
     return gpt2ln_cli.tour(model=demo)
 
 
-@pytest.fixture
-def gpt2ln(tmp_path):
-    """Run the command line with a Hugging Face cache of the test's own."""
-
-    def run(*words):
-        environment = {"PATH": "/usr/bin:/bin", "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-        command = [sys.executable, "-m", "gpt2ln_cli", *words]
-        return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120, check=False)
-
-    return run
-
-
 def rows(answer):
     return {row[0]: row[1:] for row in answer.table.rows}
 
 
 def parts(text):
     """What stands before the first answer, and the answers, of the tour on a terminal."""
-    return re.split(r"^(?=\d\. )", text, flags=re.MULTILINE)
+    return re.split(r"^(?=\d\. [A-Z])", text, flags=re.MULTILINE)
 
 
 def lines_of(part):
@@ -77,16 +66,18 @@ def test_the_figures_are_those_of_the_commands(tour, demo):
     trial = gpt2ln_cli.verify(model=demo)
     assert [row[2:] for row in axis.table.rows] == [[fit.reproduced, fit.fits] for fit in trial.readings]
     assert [row[1] for row in axis.table.rows[:4]] == [1024, 768, 768, 1]
-    ablated = gpt2ln_cli.ablate(model=demo)
-    assert rows(learned)[ablated.real.name][0] == ablated.real.loss
-    for claim in learned.claims:
-        assert claim in [*tour.claims, *trial.claims, *ablated.claims]
+    ids = torch.tensor([demo.tokenizer.encode(long_sample(HELD_OUT)).ids])
+    with torch.no_grad():
+        loss = GPT2LMHeadModel.from_pretrained(DEMO)(ids, labels=ids).loss.item()
+    assert rows(learned)["real"][0] == pytest.approx(loss, rel=1e-5)
+    for claim in axis.claims:
+        assert claim in trial.claims
 
 
 @pytest.mark.parametrize(("asked", "experiments"), [([1], 1), ([3, 2], 1), ([7], 3)])
-def test_only_what_a_question_needs_is_run(demo, asked, experiments):
+def test_only_what_a_question_needs_is_run(asked, experiments):
     told = []
-    record = gpt2ln_cli.tour(model=demo, questions=asked, phases=told.append)
+    record = gpt2ln_cli.tour(model=untrained(), questions=asked, phases=told.append)
     assert [answer.number for answer in record.answers] == sorted(asked)
     assert len(told) == len(set(told)) == experiments
     assert (record.gradients is None) == (7 not in asked)
@@ -99,27 +90,37 @@ def test_a_question_that_is_none_is_refused(demo, asked):
         gpt2ln_cli.tour(model=demo, questions=asked)
 
 
-def test_the_list_needs_no_model(gpt2ln):
-    done = gpt2ln("tour", "--list", "--model", "nowhere/at-all")
-    assert (done.returncode, done.stderr) == (0, "")
-    assert " ".join(re.sub(r"^\d ", "", done.stdout, flags=re.MULTILINE).split()) == " ".join(QUESTIONS)
-    assert gpt2ln("tour", "9").returncode == 2
+def test_the_list_needs_no_model(capsys):
+    assert main(["tour", "--list", "--model", "nowhere/at-all"]) == 0
+    listed = capsys.readouterr().out
+    assert max(map(len, listed.split("\n"))) <= 80
+    assert " ".join(re.sub(r"^\d ", "", listed, flags=re.MULTILINE).split()) == " ".join(QUESTIONS)
+    assert main(["tour", "9"]) == 2
 
 
 @pytest.mark.parametrize("name", ["gpt2", "openai-community/gpt2-medium"])
-def test_openais_gpt2_is_offered_where_it_is_in_the_cache(gpt2ln, tmp_path, name):
-    repository = tmp_path / "hub" / f"models--{name.replace('/', '--')}"
+def test_openais_gpt2_is_found_where_the_cache_has_all_of_it(monkeypatch, tmp_path, name):
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    repository = tmp_path / f"models--{name.replace('/', '--')}"
     snapshot = repository / "snapshots" / ("0" * 40)
     (repository / "refs").mkdir(parents=True)
-    (repository / "refs" / "main").write_text("0" * 40)
     snapshot.mkdir(parents=True)
-    shutil.copy(DEMO / "config.json", snapshot)
-    shutil.copy(DEMO / "model.safetensors", snapshot)
-    offer = f"gpt2ln tour 1 --model {name}"
-    assert offer not in gpt2ln("tour", "1").stderr  # a model without a tokenizer could not answer
-    shutil.copy(DEMO / "tokenizer.json", snapshot)
-    assert offer in " ".join(gpt2ln("tour", "1").stderr.split())
-    assert "gpt2ln tour" not in gpt2ln("tour", "1", "--model", name).stderr
+    (repository / "refs" / "main").write_text("0" * 40)
+    for file in ("config.json", "model.safetensors", "tokenizer.json"):
+        assert hub.openai_at_hand() is None
+        shutil.copy(DEMO / file, snapshot)
+    assert hub.openai_at_hand() == name
+    (repository / "refs" / "main").write_bytes(b"\xff")
+    assert hub.openai_at_hand() is None
+
+
+@pytest.mark.parametrize(("at_hand", "offered"), [("gpt2", True), (None, False)])
+def test_openais_gpt2_is_offered_for_the_miniature_alone(monkeypatch, capsys, at_hand, offered):
+    monkeypatch.setattr(hub, "openai_at_hand", lambda: at_hand)
+    assert main(["tour", "1"]) == 0
+    assert ("gpt2ln tour 1 --model gpt2" in capsys.readouterr().err) is offered
+    assert main(["tour", "1", "--model", str(untrained().checkpoint.location)]) == 0
+    assert "--model gpt2" not in capsys.readouterr().err
 
 
 def test_the_vector_by_hand_is_right():
@@ -177,8 +178,8 @@ def test_it_is_short_and_plain(tour, monkeypatch):
     text = " ".join("".join([opening, *answers]).split())
     assert re.findall(r"\S*e-\d+", text.replace("eps, 1e-05", "").replace("eps 1e-05", "")) == []  # rounding noise
     assert "0.0e+00" not in text
-    for word in ("token", "feature", "residual stream", "site", "gain and bias", "mu", "sigma", "eps"):
-        assert word in opening
+    for word in ("token", "feature", "residual stream", "site", "gain and a bias", "mu", "sigma", "eps"):
+        assert word in " ".join(opening.split())
 
 
 @pytest.mark.parametrize("width", [80, 140])
@@ -205,13 +206,8 @@ def test_of_an_untrained_model_of_48_layers_nothing_untrue_is_said(monkeypatch):
         assert untrue not in text
 
 
-def test_where_gain_and_bias_are_taken_out_it_says_so(demo):
-    other = with_body(demo, GPT2LMHeadModel.from_pretrained(DEMO).transformer.eval())
-    with torch.no_grad():
-        for module in layer_norms(other.body):
-            module.weight.fill_(1.0)
-            module.bias.fill_(0.0)
-    record = gpt2ln_cli.tour(model=other, questions=[6])
+def test_where_no_gain_or_bias_was_learned_it_says_so(monkeypatch):
+    record = gpt2ln_cli.tour(model=untrained(), questions=[6])
     verdicts = {claim.id: claim.verdict for claim in record.answers[0].claims}
-    assert verdicts["tour.gain_and_bias_used"] == "no"
-    assert verdicts["ablate.gain_needed"] != "yes"
+    assert verdicts["tour.gain_and_bias_used"] == verdicts["ablate.gain_needed"] == "no"
+    assert "This model keeps mean 0 and standard deviation 1" in table(record, 140, monkeypatch)

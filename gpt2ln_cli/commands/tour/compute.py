@@ -117,7 +117,7 @@ def what_is_thrown_away(made: Experiments) -> Answer:
 
 def across_tokens(made: Experiments) -> Answer:
     """Question 5, from the direction that a context's tokens share, and from controls."""
-    shared, lost, _, own = claims = _chosen(
+    shared, _, _, own = claims = _chosen(
         made.context.claims,
         "compare.tokens_share_direction",
         "compare.lost_across_tokens",
@@ -127,12 +127,14 @@ def across_tokens(made: Experiments) -> Answer:
     rows: list[Cells] = [["these words", shared.statistic, own.statistic]]
     control = made.context.contexts[0].control
     if control is not None:
-        words, words_remaining = control.function_words, control.function_words_remaining
-        rows += [
-            ["function words (the, of, ...)", words and words.median, words_remaining and words_remaining.median],
-            ["random tokens", control.random.median, control.random_remaining.median],
-        ]
-    rows.append(["these words, normalized across tokens", _nothing(lost.figures.get("across")), None])
+        for name, reach, remaining in (
+            ("function words (the, of, ...)", control.function_words, control.function_words_remaining),
+            ("random tokens", control.random, control.random_remaining),
+        ):
+            rows.append([name, *(None if one is None else one.median for one in (reach, remaining))])
+    left = [one.across_tokens for one in made.context.contexts[0].sites]
+    across = max((one for one in left if one is not None), default=None)
+    rows.append(["these words, normalized across tokens", _beyond(across, ROUNDING), None])
     return _answer(
         5,
         claims,
@@ -145,18 +147,19 @@ def across_tokens(made: Experiments) -> Answer:
 
 def gain_and_bias(made: Experiments) -> Answer:
     """Question 6, from the learned values and from what the model does without them."""
+    ablation = made.ablation
     return _answer(
         6,
         [
             gain_and_bias_used(made.run),
             *_chosen(made.trial.claims, "verify.gain_and_bias"),
-            *_chosen(made.ablation.claims, "ablate.gain_needed", "ablate.bias_needed"),
+            *_chosen(ablation.claims, "ablate.gain_needed", "ablate.bias_needed"),
         ],
         ["LayerNorm", "loss", "more than real"],
         [
-            [one.name, one.loss, one.loss_difference]
-            for one in (made.ablation.real, *made.ablation.replaced)
-            if one is made.ablation.real or one.name in WITHOUT
+            [one.name, one.loss, _beyond(one.loss_difference, ablation.resolution)]
+            for one in (ablation.real, *ablation.replaced)
+            if one is ablation.real or one.name in WITHOUT
         ],
         "gpt2ln params; gpt2ln ablate",
     )
@@ -218,11 +221,9 @@ def _answer(
     )
 
 
-def _nothing(share: str | int | float | None) -> float | None:
-    """A share that is 0 but for rounding, as 0."""
-    if not isinstance(share, float):
-        return None
-    return share if share > ROUNDING else 0.0
+def _beyond(value: float | None, rounding: float) -> float | None:
+    """The value, or 0 where it is no more than rounding makes."""
+    return 0.0 if value is not None and abs(value) <= rounding else value
 
 
 def _chosen(claims: Sequence[Claim], *names: str) -> list[Claim]:

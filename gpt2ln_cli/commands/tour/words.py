@@ -29,7 +29,7 @@ SAYS = {
     "tour.one_size": Says(
         "one size",
         yes="On its way through the {blocks} blocks a token's sigma goes from {smallest} to {largest}; what their "
-        "attention and MLPs are given has a sigma of 1 (at the least {statistic}), before the gain.",
+        "attention and MLPs are given has a sigma between {statistic} and 1, before the gain.",
         no="Of some tokens sigma is no more than eps lets through: they leave with a sigma of {statistic}, and the "
         "sizes that x has on its way, {smallest} to {largest}, are not made one.",
         unsure="The sigmas are not finite.",
@@ -263,7 +263,7 @@ LEADS: Mapping[int, Mapping[str, Says]] = {
         "compare.more_of_their_own": Says(
             "",
             "Part of that is their own, not every text's.",
-            "But that is no more than any words of a text have in common.",
+            "They have no more in common than any words of a text.",
             "How much of it is their own can't be told.",
         ),
     },
@@ -278,7 +278,7 @@ LEADS: Mapping[int, Mapping[str, Says]] = {
     7: {
         "tour.one_size": Says(
             "",
-            "It gives attention, MLP and head inputs of one size, however large x has grown.",
+            "It gives attention, MLP and head inputs of one size, however large or small x is.",
             "On this model it gives attention, MLP and head no inputs of one size, for eps is too large.",
             "What sizes it gives to attention, MLP and head could not be measured.",
         ),
