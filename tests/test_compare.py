@@ -601,14 +601,18 @@ def test_all_tables_fit_and_show_every_figure(record, monkeypatch, width):
         assert {number(figure) for figure in figures} <= shown
 
 
-@pytest.mark.parametrize("width", WIDTHS)
-def test_all_tables_of_contexts_fit_and_show_every_figure(demo, monkeypatch, width):
+@pytest.fixture(scope="module")
+def contexts(demo):
     long = " ".join(["hate and fear"] * 9)
-    record = gpt2ln_cli.compare(["war violence hate fear", long], model=demo, context=True, layers=SOME)
-    text = everything(record, width, monkeypatch)
+    return gpt2ln_cli.compare(["war violence hate fear", long], model=demo, context=True, layers=SOME)
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_all_tables_of_contexts_fit_and_show_every_figure(contexts, monkeypatch, width):
+    text = everything(contexts, width, monkeypatch)
     assert max(map(len, text.split("\n"))) <= width
     shown = set(re.split(r"\s+", text))
-    for context in record.contexts:
+    for context in contexts.contexts:
         for site in context.sites:
             assert {percent(site.real), percent(site.remaining), percent(site.others.random)} <= shown
             for token in site.tokens:

@@ -3,13 +3,18 @@
 ``tests/verdicts_*.py`` have ``CASES``: for each claim its id, a verdict, and what makes a record that must have it; a
 case may be a ``pytest.param`` with marks. Where no model reaches one of yes and no, a file's ``ONE_SIDED`` says why, by
 id, and a case of "can't tell" takes its place.
+
+``by_chance(seed)`` makes records of an untrained model, in which nothing but chance gives a claim of ``CHANCE`` one of
+the verdicts that stand there.
 """
 
 from __future__ import annotations
 
 import pkgutil
+from collections import Counter
 from importlib import import_module
 from importlib.util import find_spec
+from math import comb
 from pathlib import Path
 
 import pytest
@@ -60,3 +65,30 @@ def test_a_claim_is_of_the_command_that_words_it():
 
 def test_each_verdict_of_a_claim_has_its_own_sentence():
     assert [claim for claim, says in SAYS.items() if len({says.yes, says.no, says.unsure}) < 3] == []
+
+
+SEEDS = 40
+# Probability of this test to fail for no reason, for each claim.
+FALSE_ALARM = 1e-3
+
+
+def often(level):
+    """The least count that chance reaches in ``SEEDS`` runs with a probability below ``FALSE_ALARM``."""
+    tails = (
+        sum(comb(SEEDS, hits) * level**hits * (1 - level) ** (SEEDS - hits) for hits in range(count, SEEDS + 1))
+        for count in range(SEEDS + 2)
+    )
+    return next(count for count, tail in enumerate(tails) if tail < FALSE_ALARM)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("module", [module for module in MODULES if hasattr(module, "by_chance")], ids=str)
+def test_chance_reaches_no_claim_more_often_than_its_level(module):
+    reached, levels = Counter(), {}
+    for seed in range(SEEDS):
+        for claim in (claim for record in module.by_chance(seed) for claim in record.claims):
+            if claim.id in module.CHANCE:
+                levels[claim.id] = claim.level
+                reached[claim.id] += claim.verdict in module.CHANCE[claim.id]
+    assert set(levels) == set(module.CHANCE)
+    assert {claim: reached[claim] for claim, level in levels.items() if reached[claim] >= often(level)} == {}

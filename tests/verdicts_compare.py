@@ -83,6 +83,22 @@ def only_centered():
     return altered(normalizing(centered))
 
 
+def by_chance(seed):
+    model = untrained(seed=seed)
+    yield gpt2ln_cli.compare(model=model)
+    yield gpt2ln_cli.compare(CONTEXT, model=model, context=True)
+
+
+CHANCE = {
+    "compare.greater_sigma": ("yes", "no"),
+    "compare.greater_kurtosis": ("yes", "no"),
+    "compare.stream_keeps_sigma": ("yes",),
+    "compare.tokens_share_direction": ("yes",),
+    "compare.lost_across_tokens": ("yes",),
+    "compare.more_than_random_tokens": ("yes",),
+    "compare.more_of_their_own": ("yes",),
+}
+
 bigger, smaller = larger("hatred"), larger("fine")
 sharper, flatter = spikier("hatred"), spikier("fine")
 

@@ -106,7 +106,7 @@ def stream_keeps_sigma(probe: SigmaProbe | None, *, asked: bool) -> Claim:
         threshold=threshold,
         level=max(level, sure),
         figures={
-            "why": "y tells as much of it",
+            "why": "the difference to what y tells of it is no greater than chance gives",
             "sites": len(reads),
             "chance": chance,
             "post": float(np.median([_number(one.post) for one in reads])),
@@ -125,7 +125,7 @@ def greater(setting: Setting) -> Iterable[Claim]:
     random = setting.random
     for token in setting.tokens[1:]:
         pairs = list(zip(first.sites, token.sites, strict=True))
-        ratios = [np.log(_number(b.pre.sigma) / _number(a.pre.sigma)) for a, b in pairs]
+        ratios = [np.log(np.divide(_number(b.pre.sigma), _number(a.pre.sigma))) for a, b in pairs]
         differences = [_kurtosis(b, "pre") - _kurtosis(a, "pre") for a, b in pairs]
         for name, each, reach in (
             ("sigma", ratios, None if random is None else random.sigma),

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -35,14 +34,6 @@ MOST_TOKENS, MOST_SHUFFLED = 4096, 2**21
 LEAST_DRAWS = 19
 
 
-@dataclass
-class _Shares:
-    """Of some rows of tokens, at each site, what each shares; before and after the common direction is taken out."""
-
-    whole: list[list[float]] = field(default_factory=list)
-    remaining: list[list[float]] = field(default_factory=list)
-
-
 def shared_directions(
     subject: Subject, sites: Sequence[Site], care: Watch, sample: Sample | None
 ) -> list[SharedDirection]:
@@ -70,15 +61,18 @@ def shared_directions(
     found: list[list[SharedAtSite]] = [[] for _ in subject.contexts]
     shuffled: list[list[Floats]] = [[] for _ in subject.contexts]
 
-    def measure(number: int, site: Site, undone: Undone) -> None:
-        context = subject.contexts[number]
-        others = controls.get(len(context.token_ids))
-        found[number].append(
-            _shared(subject.model, context, site, undone, common.get(site), others and others[1][len(found[number])])
-        )
-        shuffled[number].append(_shuffled(undone.xhat))
+    def measure(starts: dict[int, int], passage: Passage) -> None:
+        undone = undo(subject.model, passage)
+        for number, start in starts.items():
+            context = subject.contexts[number]
+            own = undone.part(slice(start, start + len(context.token_ids)))
+            control = controls.get(len(context.token_ids))
+            others = None if control is None else control[1][len(found[number])]
+            found[number].append(_shared(subject.model, context, passage.site, own, common.get(passage.site), others))
+            shuffled[number].append(_shuffled(own.xhat))
+        care.see(passage)
 
-    _each_row(subject, sites, measure, care)
+    see_all(subject, sites, measure)
     return [
         SharedDirection(
             sequence=number,
@@ -91,30 +85,15 @@ def shared_directions(
     ]
 
 
-def _each_row(
-    subject: Subject, sites: Sequence[Site], see: Callable[[int, Site, Undone], None], care: Watch | None = None
-) -> None:
-    """Show what each site made of each context."""
-
-    def split(starts: dict[int, int], passage: Passage) -> None:
-        undone = undo(subject.model, passage)
-        for number, start in starts.items():
-            see(number, passage.site, undone.part(slice(start, start + len(subject.contexts[number].token_ids))))
-        if care is not None:
-            care.see(passage)
-
-    see_all(subject, sites, split)
-
-
 def _common(model: Model, sites: Sequence[Site], sample: Sample) -> dict[Site, Floats]:
     """The direction of the mean xhat of the sample prompts at each site, position 0 apart; as a vector of length 1."""
-    width = model.body.config.n_embd
-    sums = {site: np.zeros(width) for site in sites}
+    sums = {site: np.zeros(model.body.config.n_embd) for site in sites}
 
-    def add(_: int, site: Site, undone: Undone) -> None:
-        sums[site] += undone.xhat[1:].sum(axis=0)
+    def add(starts: dict[int, int], passage: Passage) -> None:
+        xhat = undo(model, passage).xhat
+        sums[passage.site] += xhat.sum(axis=0) - xhat[list(starts.values())].sum(axis=0)
 
-    _each_row(prepare(sample.pieces, model), sites, add)
+    see_all(prepare(sample.pieces, model), sites, add)
     return {site: total / np.linalg.norm(total) for site, total in sums.items()}
 
 
@@ -128,53 +107,61 @@ def _control(
         _shares(subject.model, sites, [bos + row for row in draw(tokens, length - len(bos), draws)], common)
         for tokens in (sample.tokens, sample.function_words)
     )
+    reached = [
+        _reach(np.median(shares, axis=0)) if shares.size else None for kind in (random, function) for shares in kind
+    ]
+    assert reached[0] is not None
+    assert reached[1] is not None
     control = SharedControl(
-        random=_reach(np.median(random.whole, axis=0)),
-        random_remaining=_reach(np.median(random.remaining, axis=0)),
-        function_words=_reach(np.median(function.whole, axis=0)) if function.whole else None,
-        function_words_remaining=_reach(np.median(function.remaining, axis=0)) if function.remaining else None,
+        random=reached[0],
+        random_remaining=reached[1],
+        function_words=reached[2],
+        function_words_remaining=reached[3],
     )
     by_site = [
         SharedByOthers(
-            random=_middle(random.whole, n),
-            random_remaining=_middle(random.remaining, n),
-            function_words=_middle(function.whole, n),
-            function_words_remaining=_middle(function.remaining, n),
+            random=_middle(random[0], n),
+            random_remaining=_middle(random[1], n),
+            function_words=_middle(function[0], n),
+            function_words_remaining=_middle(function[1], n),
         )
         for n in range(len(sites))
     ]
     return control, by_site
 
 
-def _shares(model: Model, sites: Sequence[Site], rows: list[list[int]], common: dict[Site, Floats]) -> _Shares:
+def _shares(model: Model, sites: Sequence[Site], rows: list[list[int]], common: dict[Site, Floats]) -> Floats:
+    """What each row of as many tokens shares, as it is and without the common direction: (2, sites, rows)."""
+    shares = np.full((2, len(sites), len(rows)), np.nan)
     if not rows:
-        return _Shares()
+        return shares
     order = {site: number for number, site in enumerate(sites)}
-    shares = _Shares(*([[np.nan] * len(rows) for _ in sites] for _ in range(2)))
 
-    def measure(number: int, site: Site, undone: Undone) -> None:
-        shares.whole[order[site]][number] = share(undone.xhat)
-        shares.remaining[order[site]][number] = share(_without(undone.xhat, common[site]))
+    def measure(starts: dict[int, int], passage: Passage) -> None:
+        xhat = undo(model, passage).xhat.reshape(len(starts), len(rows[0]), -1)
+        for part, each in enumerate((xhat, _without(xhat, common[passage.site]))):
+            shares[part, order[passage.site], list(starts)] = share(each)
 
-    _each_row(prepare(rows, model), sites, measure)
+    see_all(prepare(rows, model), sites, measure)
     return shares
 
 
-def share(xhat: Floats) -> float:
-    """||m||^2 / mean ||xhat||^2, m being the mean over the tokens."""
-    mean = xhat.mean(axis=0)
-    return float(mean @ mean / np.mean(np.sum(xhat**2, axis=1)))
+def share(xhat: Floats) -> Floats:
+    """||m||^2 / mean ||xhat||^2 of (..., tokens, features), m being the mean over the tokens."""
+    of_mean = np.sum(xhat.mean(axis=-2) ** 2, axis=-1)
+    shares: Floats = of_mean / np.sum(xhat**2, axis=-1).mean(axis=-1)
+    return shares
 
 
 def _without(xhat: Floats, direction: Floats) -> Floats:
-    return xhat - np.outer(xhat @ direction, direction)
+    return xhat - (xhat @ direction)[..., None] * direction
 
 
 def _shuffled(xhat: Floats) -> Floats:
     """What the tokens would share, were the features of each in any order; a token has one order at all sites."""
-    random = generator()
     draws = max(LEAST_DRAWS, min(DRAWS, MOST_SHUFFLED // xhat.size))
-    return np.array([share(random.permuted(xhat, axis=1)) for _ in range(draws)])
+    orders = generator().permuted(np.tile(xhat, (draws, 1)), axis=1)
+    return share(orders.reshape(draws, *xhat.shape))
 
 
 def _reach(draws: Floats) -> Reach:
@@ -182,8 +169,8 @@ def _reach(draws: Floats) -> Reach:
     return Reach(draws=len(draws), median=float(np.median(draws)), level=level, upper=upper_threshold(draws, level))
 
 
-def _middle(shares: list[list[float]], site: int) -> float | None:
-    return float(np.median(shares[site])) if shares else None
+def _middle(shares: Floats, site: int) -> float | None:
+    return float(np.median(shares[site])) if shares.size else None
 
 
 def _shared(
@@ -201,9 +188,9 @@ def _shared(
     held = [xhat @ xhat.mean(axis=0) / np.sum(xhat**2, axis=1) for xhat in (undone.xhat, across)]
     return SharedAtSite(
         site=site.name,
-        real=share(undone.xhat),
-        across_tokens=share(across),
-        remaining=None if common is None else share(_without(undone.xhat, common)),
+        real=float(share(undone.xhat)),
+        across_tokens=float(share(across)),
+        remaining=None if common is None else float(share(_without(undone.xhat, common))),
         others=others,
         tokens=[
             TokenInContext(

@@ -87,8 +87,8 @@ SAYS = {
         "{sites} sites), but {why}.",
     ),
     "compare.stream_keeps_sigma": Says(
-        "gone?",
-        yes="no, the residual stream keeps sigma: a linear probe reads the log sigma of a site from the residual at "
+        "kept",
+        yes="the residual stream keeps sigma: a linear probe reads the log sigma of a site from the residual at "
         "the next site with R^2 {statistic:.2f}, from y with {post:.2f}, at {last_site} with {last:.2f} (medians over "
         "{sites} sites, held-out tokens). With sigma shuffled R^2 stays below {chance:.2f}.",
         no="a linear probe doesn't find sigma in the residual stream: it reads the log sigma of a site from the "
@@ -118,17 +118,17 @@ SAYS = {
         "of {draws} draws; up to {threshold:.1%}) and function words {function_words:.1%}.",
         no="they share what any tokens do: {statistic:.1%}, where as many random ones share {random:.1%} (median of "
         "{draws} draws; up to {threshold:.1%}) and function words {function_words:.1%}.",
-        unsure="whether they share more than random tokens do can't be told: nothing to hold them against.",
+        unsure="whether they share more than random tokens do can't be told: there is nothing to hold them against.",
     ),
     "compare.more_of_their_own": Says(
         "of their own",
-        yes="once the direction that all text shares is taken out, they share {statistic:.1%} of what is left, where "
-        "random tokens share {random:.1%} (up to {threshold:.1%}): these have {own:.1%} in common of their own; the "
+        yes="once the direction that all text shares is taken out, they share {statistic:.1%} of what is left and "
+        "random tokens {random:.1%}: {own:+.1%} of their own, more than chance gives (up to {threshold:.1%}). The rest "
+        "is common to any text.",
+        no="once the direction that all text shares is taken out, they share {statistic:.1%} of what is left and "
+        "random tokens {random:.1%}: {own:+.1%} of their own, no more than chance gives (up to {threshold:.1%}). The "
         "rest is common to any text.",
-        no="once the direction that all text shares is taken out, they share {statistic:.1%} of what is left, where "
-        "random tokens share {random:.1%} and up to {threshold:.1%}: {own:.1%} more is no more than chance gives, and "
-        "the rest is common to any text.",
-        unsure="what they have in common of their own can't be told: nothing to hold them against.",
+        unsure="what they have in common of their own can't be told: there is nothing to hold them against.",
     ),
 }
 
