@@ -16,7 +16,7 @@ import gpt2ln_cli
 from gpt2ln_cli import output
 from gpt2ln_cli.app import main
 from gpt2ln_cli.commands.inspect.view import view
-from gpt2ln_cli.output.colors import VIRIDIS_256, viridis
+from gpt2ln_cli.output.colors import VIRIDIS, VIRIDIS_256, colored
 from gpt2ln_cli.quantities import QUANTITIES
 
 PROMPTS = ["The war was over, but the hatred was not.", "war violence hate fear"]
@@ -114,7 +114,36 @@ def columns(cells, label, width, count):
     return [part[0] for part in parts]
 
 
-@pytest.mark.parametrize("quantity", ["sigma", "excess_kurtosis"])
+@pytest.mark.parametrize("quantity", ["mean", "excess_kurtosis"])
+def test_truecolor_is_blue_below_0_and_red_above(short, draw, quantity):
+    text = draw(short, quantity, terminal=TRUECOLOR)
+    reach = {
+        first: max(abs(getattr(row, quantity)) for row in short.rows if (row.position == 0) is first)
+        for first in (True, False)
+    }
+    values = numbers(short, quantity)
+    for site in short.sites:
+        for prompt, cells in zip(short.prompts, drawn(text, site.name), strict=True):
+            for position, (_, code) in enumerate(columns(cells, label=11, width=4, count=prompt.length - 1)):
+                value = values[prompt.index][site.name, position] / reach[position == 0]
+                table = 255 * matplotlib.colormaps["RdBu_r"](np.arange(256))[:, :3]
+                right = [np.interp(value, np.linspace(-1, 1, 256), table[:, channel]) for channel in range(3)]
+                color = [int(part) for part in code.removeprefix("48;2;").split(";")]
+                assert np.abs(np.array(color) - right).max() <= 2
+    assert "0 in its middle" in plain(text)
+
+
+def test_without_colours_the_sign_is_a_shape(short, draw):
+    text = draw(short, "mean")
+    values = numbers(short, "mean")
+    for site in short.sites:
+        for prompt, cells in zip(short.prompts, drawn(text, site.name), strict=True):
+            for position, (character, _) in enumerate(columns(cells, label=11, width=4, count=prompt.length - 1)):
+                value = values[prompt.index][site.name, position]
+                assert character in ("▼▽·" if value < 0 else "·△▲")
+
+
+@pytest.mark.parametrize("quantity", ["sigma", "participation"])
 def test_truecolor_is_viridis_of_the_record_with_position_0_apart(short, draw, quantity):
     text = draw(short, quantity, terminal=TRUECOLOR)
     expected = shares(numbers(short, quantity))
@@ -132,9 +161,9 @@ def test_truecolor_is_viridis_of_the_record_with_position_0_apart(short, draw, q
 
 def test_viridis_is_matplotlibs():
     table = matplotlibs_viridis(np.linspace(0, 1, 256))
-    ours = np.array([viridis(index / 255) for index in range(256)])
+    ours = np.array([colored(index / 255, VIRIDIS) for index in range(256)])
     assert np.abs(ours - table).max() <= 2
-    assert (viridis(-1), viridis(2)) == (viridis(0), viridis(1))
+    assert (colored(-1, VIRIDIS), colored(2, VIRIDIS)) == (colored(0, VIRIDIS), colored(1, VIRIDIS))
 
 
 def test_the_256_colours_grow_lighter_as_viridis_does():

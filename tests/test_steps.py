@@ -10,6 +10,8 @@ from conftest import raw_states
 
 import gpt2ln_cli
 from gpt2ln_cli import output
+from gpt2ln_cli.app import main
+from gpt2ln_cli.commands.plot import figures as plots
 from gpt2ln_cli.commands.plot.compute import steps
 from gpt2ln_cli.commands.plot.view import bars, panels
 from gpt2ln_cli.errors import PromptError, UsageError
@@ -89,3 +91,38 @@ def test_its_view_is_bars(two):
     output.write(gpt2ln_cli.view(two), "markdown", stream)
     for word in bars(two).names:
         assert word in stream.getvalue()
+
+
+def test_the_figure_draws_each_feature_on_common_scales(two):
+    figure = plots.draw("steps", two)
+    found = panels([step.vectors for step in two.steps])
+    grid = np.array(figure.axes).reshape(4, 2)
+    for panel, row in zip(found, grid, strict=True):
+        assert len({axes.get_ylim() for axes in row}) == 1
+        assert panel.reach < row[0].get_ylim()[1] < 1.2 * panel.reach
+        for axes, vector, note in zip(row, panel.vectors, panel.notes, strict=True):
+            (drawn,) = axes.collections
+            assert [segment[1].tolist() for segment in drawn.get_segments()] == [[*one] for one in enumerate(vector)]
+            assert " ".join(axes.get_title("left").split()) == note
+    assert grid[0][0].get_ylim() == grid[1][0].get_ylim()
+    heads = [axes.texts[0].get_text().replace("\n", " ") for axes in grid[0]]
+    for head, step in zip(heads, two.steps, strict=True):
+        assert step.prompt in head
+        assert f"position {step.vectors.position}" in head
+
+
+def test_the_command_draws_it(tmp_path, capsys, two):
+    path = tmp_path / "steps.svg"
+    assert main(["plot", "steps", "ok", "hatred", "--layer", "6", "-o", str(path)]) == 0
+    stream = io.BytesIO()
+    plots.save(plots.draw("steps", two), stream, "svg")
+    assert path.read_bytes() == stream.getvalue()
+    capsys.readouterr()
+    for words, message in (
+        (["sigma", "--position", "2"], "--position does not apply to 'plot sigma'"),
+        (["steps", "--quantity", "mean"], "--quantity does not apply to 'plot steps'"),
+        (["steps", *"abcde"], "5 sequences: plot steps has room for 4"),
+        (["steps", "ok", "--template", "none"], "must have {} once"),
+    ):
+        assert main(["plot", *words, "-o", str(path)]) == 2
+        assert message in capsys.readouterr().err

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_
 import msgspec
 
 from gpt2ln_cli.errors import UsageError
-from gpt2ln_cli.output.pictures import Bars, Boxes
+from gpt2ln_cli.output.pictures import Bars, Boxes, Vectors
 
 if TYPE_CHECKING:
     import numpy as np
@@ -198,6 +198,9 @@ class Grid:
     given, of the first that many of all strips together."""
     signed: Collection[str] = ()
     """The quantities that may be negative, and so have no logarithmic scale."""
+
+    vectors: Sequence[Vectors] | None = None
+    """Of some cells what went through the LayerNorm, for a page; None where nobody asked for any."""
 
     @property
     def quantity(self) -> Column:

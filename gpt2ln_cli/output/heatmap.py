@@ -15,8 +15,8 @@ from rich.cells import cell_len
 from rich.text import Text
 
 from gpt2ln_cli.output.blocks import Column
-from gpt2ln_cli.output.colors import VIRIDIS_256, viridis
-from gpt2ln_cli.output.text import cell, number
+from gpt2ln_cli.output.colors import DIVERGING, DIVERGING_256, VIRIDIS, VIRIDIS_256, colored
+from gpt2ln_cli.output.text import cell, isolated, number
 from gpt2ln_cli.quantities import POSITION
 
 if TYPE_CHECKING:
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 GAP = 2
 SHADES = "·░▒▓█"
 ASCII_SHADES = ".:-=+*#%@"
+# For what has a 0 in its middle: pointing down below it, up above it.
+SIGNED_SHADES = "▼▽·△▲"
+ASCII_SIGNED_SHADES = "=-.+#"
 NOT_FINITE = "?"
 CELL_WIDTHS = (4, 3, 2, 1)
 FIRST_WIDTH = 2
@@ -44,14 +47,16 @@ def lines(console: Console, grid: Grid) -> Iterator[RenderableType]:
     """The grid's chosen quantity, fitted to the console's width and colours.
 
     Args:
-        console: one with 256 colours or more gets viridis, everything else shades.
+        console: one with 256 colours or more gets colours, everything else shades; quantities that may be negative
+            have a scale with 0 in its middle.
         grid: what to draw.
     """
     label_width = max(map(len, [*grid.rows, POSITION])) + GAP
     fitted = [_fit(values, console.width - label_width) for values in grid.values(grid.chosen, None)]
-    first = _scale([drawn.first for drawn in fitted])
-    later = _scale([drawn.later for drawn in fitted])
-    ink = _ink(console)
+    signed = grid.chosen in grid.signed
+    first = _scale([drawn.first for drawn in fitted], signed=signed)
+    later = _scale([drawn.later for drawn in fitted], signed=signed)
+    ink = _ink(console, signed=signed)
     yield Text(grid.title, style="bold")
     for strip, drawn in zip(grid.strips, fitted, strict=True):
         yield ""
@@ -77,7 +82,8 @@ def lines(console: Console, grid: Grid) -> Iterator[RenderableType]:
     if any(np.isnan(drawn.first).any() or np.isnan(drawn.later).any() for drawn in fitted):
         yield Text(f"{NOT_FINITE} stands where there is no finite number.")
     yield ""
-    yield Text(f"{grid.chosen}: {grid.quantity.description} Each scale is linear; position 0 has its own.")
+    middle = ", 0 in its middle" if signed else ""
+    yield Text(f"{grid.chosen}: {grid.quantity.description} Each scale is linear{middle}; position 0 has its own.")
 
 
 @dataclass(frozen=True)
@@ -132,24 +138,30 @@ class Scale:
         return 0.0 if self.flat else (value - self.low) / (self.high - self.low)
 
 
-def _scale(arrays: Sequence[Numbers]) -> Scale | None:
-    """The common scale of all sequences; None where there is no finite number."""
+def _scale(arrays: Sequence[Numbers], *, signed: bool) -> Scale | None:
+    """The common scale of all sequences, as far below 0 as above it if signed; None where no number is finite."""
     finite = np.concatenate([grid[np.isfinite(grid)] for grid in arrays])
+    if signed and finite.size:
+        reach = float(np.abs(finite).max())
+        return Scale(-reach, reach)
     return Scale(float(finite.min()), float(finite.max())) if finite.size else None
 
 
-def _ink(console: Console) -> Ink:
+def _ink(console: Console, *, signed: bool) -> Ink:
     """What a cell at a share of its scale is filled with, as (character, style)."""
     system = None if console.no_color else console.color_system
     if system == "truecolor":
-        return lambda share: (" ", "on rgb({},{},{})".format(*viridis(share)))
+        colors = DIVERGING if signed else VIRIDIS
+        return lambda share: (" ", "on rgb({},{},{})".format(*colored(share, colors)))
     if system == "256":
-        return lambda share: (" ", f"on color({_step(share, VIRIDIS_256)})")
+        numbers = DIVERGING_256 if signed else VIRIDIS_256
+        return lambda share: (" ", f"on color({_step(share, numbers)})")
+    shades = SIGNED_SHADES if signed else SHADES
     try:
-        SHADES.encode(console.encoding)
+        shades.encode(console.encoding)
     except UnicodeError:
-        return lambda share: (_step(share, ASCII_SHADES), "")
-    return lambda share: (_step(share, SHADES), "")
+        shades = ASCII_SIGNED_SHADES if signed else ASCII_SHADES
+    return lambda share: (_step(share, shades), "")
 
 
 def _step(share: float, steps: Sequence[StepT]) -> StepT:
@@ -201,7 +213,7 @@ def _tokens(strip: Strip, width: int) -> Iterator[Text]:
     digits = len(str(len(strip.ids) - 1))
     line = Text()
     for position, text in enumerate(strip.columns):
-        entry = Text.assemble((str(position).rjust(digits), "dim"), " ", text)
+        entry = Text.assemble((str(position).rjust(digits), "dim"), " ", isolated(text))
         start = -(-(cell_len(line.plain) + GAP) // TAB) * TAB if line else 0
         if line and start + cell_len(entry.plain) > width:
             yield line

@@ -61,3 +61,16 @@ class Bars:
     def features(self) -> int:
         """How many a vector has."""
         return len(self.bands[0].lanes[0].values)
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """One token through one LayerNorm, as a cell of a grid has it; None is a number that is not finite."""
+
+    row: int
+    """Of the grid: which site."""
+    column: int
+    """Of all strips together: which token."""
+    x: Sequence[float | None]
+    xhat: Sequence[float | None]
+    y: Sequence[float | None]

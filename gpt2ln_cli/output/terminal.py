@@ -14,7 +14,7 @@ from rich.text import Text
 
 from gpt2ln_cli.output import bars, blocks, pictures
 from gpt2ln_cli.output.layout import Group, Sheet, sheets
-from gpt2ln_cli.output.text import visible
+from gpt2ln_cli.output.text import isolated, visible
 
 if TYPE_CHECKING:
     from gpt2ln_cli.output.blocks import Block, Tone, View
@@ -111,7 +111,7 @@ def _facts(block: blocks.Facts) -> RenderableType:
     grid.add_column(overflow="fold")
     for fact in block.facts:
         mark = [Text(fact.mark, style=STYLES[fact.tone])] if marked else []
-        grid.add_row(Text(visible(fact.name)), *mark, Text(visible(fact.value)))
+        grid.add_row(_cell(visible(fact.name)), *mark, _cell(visible(fact.value)))
     return grid
 
 
@@ -181,14 +181,18 @@ def _stacked(console: Console, sheet: Sheet) -> Iterator[RenderableType]:
         table = _plain(*keys.headings, *(numbers.headings[index] for index in chunk), left=left, gap=gap)
         for names, values, stressed in zip(keys.rows, numbers.rows, sheet.stressed, strict=True):
             table.add_row(
-                *map(Text, names), *(Text(values[index]) for index in chunk), style="bold" if stressed else ""
+                *map(_cell, names), *(_cell(values[index]) for index in chunk), style="bold" if stressed else ""
             )
         yield table
 
 
+def _cell(text: str) -> Text:
+    return Text(isolated(text))
+
+
 def _widths(group: Group) -> list[int]:
     return [
-        max(cell_len(line) for line in [*heading.split("\n"), *(row[index] for row in group.rows)])
+        max(cell_len(isolated(line)) for line in [*heading.split("\n"), *(row[index] for row in group.rows)])
         for index, heading in enumerate(group.headings)
     ]
 
@@ -205,7 +209,7 @@ def _plain(*headings: str, left: int, gap: int = GAP) -> RichTable:
         # A number is never broken over two lines; a name may be.
         is_number = index >= left
         table.add_column(
-            heading,
+            "\n".join(map(isolated, heading.split("\n"))),
             justify="right" if is_number else "left",
             no_wrap=is_number,
             overflow="ellipsis" if is_number else "fold",
@@ -237,5 +241,5 @@ def _titled(group: Group, lines: int, stressed: Sequence[bool], *, left: int = 0
     table.title = Text(group.title or " ", style="bold cyan")
     table.title_justify = "left"
     for row, stress in zip(group.rows, stressed, strict=True):
-        table.add_row(*map(Text, row), style="bold" if stress else "")
+        table.add_row(*map(_cell, row), style="bold" if stress else "")
     return table

@@ -5,36 +5,46 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from gpt2ln_cli.leaving import tidied
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 # To the beginning of a line that is then empty, with a cursor to be seen.
 RESTORE = b"\r\x1b[2K\x1b[?25h"
 
 
+class Bar:
+    """What a run tells how far it is, and what it is doing.
+
+    Args:
+        progress: where it is shown.
+    """
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress, self._phase = progress, "running"
+        self._task = progress.add_task("loading", total=None, done="")
+
+    def __call__(self, done: int, total: int) -> None:
+        """So many of all tokens are done."""
+        self._progress.start()
+        text = f"{done:,} of {total:,} tokens"
+        self._progress.update(self._task, description=self._phase, completed=done, total=total, done=text)
+
+    def phase(self, name: str) -> None:
+        """From now on this is what is being done; how far it is, is not known before its first pass is over."""
+        self._phase = name
+        # A task that has a total keeps one.
+        self._progress.remove_task(self._task)
+        self._task = self._progress.add_task(name, total=None, done="")
+
+
 @contextlib.contextmanager
-def progress_bar(model: str) -> Iterator[Callable[[int, int], None] | None]:
+def progress_bar(model: str) -> Iterator[Bar | None]:
     """A progress bar on standard error, only where that is a terminal, for loading the model and running it."""
-    with _shown(model, bar=True) as update:
-
-        def advance(done: int, total: int) -> None:
-            assert update is not None
-            update("running", completed=done, total=total, done=f"{done:,} of {total:,} tokens")
-
-        yield None if update is None else advance
-
-
-@contextlib.contextmanager
-def phases_on(model: str) -> Iterator[Callable[[str], None] | None]:
-    """The same for work of several phases, of each of which it says in words what it does."""
-    with _shown(model, bar=False) as update:
-        yield update
-
-
-@contextlib.contextmanager
-def _shown(model: str, *, bar: bool) -> Iterator[Callable[..., None] | None]:
     if not sys.stderr or not sys.stderr.isatty():
         yield None
         return
@@ -43,14 +53,9 @@ def _shown(model: str, *, bar: bool) -> Iterator[Callable[..., None] | None]:
 
     from gpt2ln_cli.checkpoint import is_local
 
-    columns = [SpinnerColumn(), TextColumn("{task.description}")]
-    columns += [BarColumn(), TextColumn("{task.fields[done]}")] if bar else []
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[done]}"))
     progress = Progress(*columns, console=Console(stderr=True), transient=True)
-    task = progress.add_task("loading", total=None, done="")
-
-    def update(doing: str, **fields: Any) -> None:
-        progress.start()
-        progress.update(task, description=doing, **fields)
+    bar = Bar(progress)
 
     def restore_terminal() -> None:
         # By a signal, in whose midst rich's own lock may be held.
@@ -62,6 +67,6 @@ def _shown(model: str, *, bar: bool) -> Iterator[Callable[..., None] | None]:
             # What may be fetched first has huggingface_hub's own bars, which this one would swallow.
             if is_local(model):
                 progress.start()
-            yield update
+            yield bar
         finally:
             progress.stop()

@@ -41,7 +41,9 @@ class Row(Quantities[float | None], frozen=True, kw_only=True):
     sequence: Annotated[int, Meta(description="``index`` of the sequence in ``prompts``.")]
     position: Annotated[int, Meta(description="Position of the token in its sequence, from 0.")]
     token_id: Annotated[int, Meta(description="Its number in the vocabulary.")]
-    token: Annotated[str | None, Meta(description="Text of the token; null where the checkpoint has no tokenizer.")]
+    token: Annotated[
+        str | None, Meta(description="Its text, as in ``prompts``; null where the checkpoint has no tokenizer.")
+    ]
 
 
 class VectorRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,7 +53,9 @@ class VectorRow(msgspec.Struct, frozen=True, kw_only=True):
     sequence: Annotated[int, Meta(description="``index`` of the sequence in ``prompts``.")]
     position: Annotated[int, Meta(description="Position of the token in its sequence, from 0.")]
     token_id: Annotated[int, Meta(description="Its number in the vocabulary.")]
-    token: Annotated[str | None, Meta(description="Text of the token; null where the checkpoint has no tokenizer.")]
+    token: Annotated[
+        str | None, Meta(description="Its text, as in ``prompts``; null where the checkpoint has no tokenizer.")
+    ]
     mean: Annotated[float | None, Meta(description="mu, as the row of this token has it.")]
     sigma: Annotated[float | None, Meta(description="sigma, as the row of this token has it.")]
     pre: Annotated[list[float | None], Meta(description="x, what entered the LayerNorm, to the bit; by feature.")]

@@ -22,6 +22,7 @@ from gpt2ln_cli.output.header import (
     warnings,
     warnings_table,
 )
+from gpt2ln_cli.output.pictures import Vectors
 from gpt2ln_cli.output.text import integer, quoted
 from gpt2ln_cli.quantities import QUANTITIES, SUMMARIZED, Quantity
 from gpt2ln_cli.records import KindCount, Rows
@@ -209,7 +210,17 @@ def grid(record: Inspection, quantity: str) -> Grid:
         ],
         values=values,
         signed=[each.name for each in QUANTITIES.values() if each.signed],
+        vectors=None if record.vectors is None else _vectors(record),
     )
+
+
+def _vectors(record: Inspection) -> list[Vectors]:
+    lines = {site.name: line for line, site in enumerate(record.sites)}
+    starts = np.cumsum([0, *(prompt.length for prompt in record.prompts)])
+    return [
+        Vectors(lines[row.site], int(starts[row.sequence]) + row.position, row.pre, row.normalized, row.post)
+        for row in record.vectors or ()
+    ]
 
 
 def _texts(prompt: PromptInfo) -> list[str]:

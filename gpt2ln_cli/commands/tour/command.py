@@ -8,7 +8,7 @@ from gpt2ln_cli.commands.tour.questions import QUESTIONS
 from gpt2ln_cli.shell import options
 from gpt2ln_cli.shell.notes import judge, note, note_model
 from gpt2ln_cli.shell.output import Output
-from gpt2ln_cli.shell.progress import phases_on
+from gpt2ln_cli.shell.progress import progress_bar
 
 EXAMPLE = """\b
 Examples:
@@ -51,8 +51,8 @@ def command(
     if model.checkpoint.source == "bundled" and (better := openai_at_hand()) is not None:
         which = "".join(f" {number}" for number in questions)
         note(f"OpenAI's GPT-2 is on this disk already; have it answer: gpt2ln tour{which} --model {better}")
-    with phases_on(chosen.model) as phases:
-        record = tour(model=model, questions=questions or None, phases=phases)
+    with progress_bar(chosen.model) as progress:
+        record = tour(model=model, questions=questions or None, progress=progress)
     note_model(record.model)
     out.emit(view(record))
     judge(record.warnings, strict=strict)

@@ -17,12 +17,13 @@ from gpt2ln_cli.commands.tour.claims import (
     one_pair_a_token,
     one_size,
 )
-from gpt2ln_cli.commands.tour.experiments import Experiments, Phases
+from gpt2ln_cli.commands.tour.experiments import Experiments
 from gpt2ln_cli.commands.tour.questions import QUESTIONS
 from gpt2ln_cli.commands.tour.record import Answer, Tour, TourTable
 from gpt2ln_cli.errors import CheckpointError, UsageError
 from gpt2ln_cli.measure.axes import Axis, statistics
 from gpt2ln_cli.model import Model, as_model
+from gpt2ln_cli.model.subject import Progress
 from gpt2ln_cli.output.text import quoted
 from gpt2ln_cli.records import Claim, strictly
 
@@ -236,14 +237,14 @@ def tour(
     *,
     model: str | Path | Model = DEFAULT_MODEL,
     questions: Collection[int] | None = None,
-    phases: Phases | None = None,
+    progress: Progress | None = None,
 ) -> Tour:
     """Answer a learner's questions by experiments on the checkpoint; ``gpt2ln tour``.
 
     Args:
         model: as for :func:`gpt2ln_cli.inspect`; it needs a tokenizer.
         questions: which of them, by number from 1; None is all. Only the experiments that these need are made.
-        phases: called with what each experiment does, in a few words, when it begins.
+        progress: as in :class:`gpt2ln_cli.model.subject.Running`; each experiment is a phase.
 
     Raises:
         UsageError: no such device, or no such question.
@@ -253,7 +254,7 @@ def tour(
     source = as_model(model)
     if source.tokenizer is None:
         raise CheckpointError(f"'{source.info.name}' has no tokenizer, and the tour is made of words.")
-    made = Experiments(source, phases or (lambda _: None))
+    made = Experiments(source, progress)
     answers = [ANSWERS[number - 1](made) for number in asked]
     record = strictly(
         Tour(

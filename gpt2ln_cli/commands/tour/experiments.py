@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 
 from gpt2ln_cli.commands.ablate.compute import ablate
@@ -19,42 +19,39 @@ from gpt2ln_cli.commands.tour.record import Gradients
 from gpt2ln_cli.commands.verify.compute import verify
 from gpt2ln_cli.commands.verify.record import Verification
 from gpt2ln_cli.model import Model
+from gpt2ln_cli.model.subject import Progress, begin
 from gpt2ln_cli.records import Flag, strict, united
 from gpt2ln_cli.sites import FINAL, Site
 from gpt2ln_cli.text.contexts import make_contexts
 from gpt2ln_cli.text.prompts import HELD_OUT, LONG_SAMPLE, long_sample
-
-Phases = Callable[[str], None]
-
 
 class Experiments:
     """What one model did, as far as somebody asked.
 
     Args:
         model: it; with a tokenizer.
-        phases: is told of each experiment as it begins, in a few words.
+        progress: is told of each as it begins, and how far it is.
     """
 
-    def __init__(self, model: Model, phases: Phases) -> None:
-        self.model, self._phases = model, phases
+    def __init__(self, model: Model, progress: Progress | None) -> None:
+        self.model, self._progress = model, progress
 
     @cached_property
     def run(self) -> Inspection:
         """Every statistic of one long context."""
-        self._phases("counting and measuring a full context")
-        return inspect(long_sample(LONG_SAMPLE), model=self.model, overflow="truncate")
+        begin(self._progress, "counting statistics")
+        return inspect(long_sample(LONG_SAMPLE), model=self.model, overflow="truncate", progress=self._progress)
 
     @cached_property
     def trial(self) -> Verification:
         """Every axis, tried."""
-        self._phases("trying every normalization that it could be")
-        return verify(model=self.model)
+        begin(self._progress, "trying every axis")
+        return verify(model=self.model, progress=self._progress)
 
     @cached_property
     def words(self) -> Comparison:
         """Two words side by side, and a linear probe."""
-        self._phases("comparing two words, and looking for their sigma further on")
-        return compare(model=self.model)
+        return compare(model=self.model, progress=self._progress)
 
     @cached_property
     def steps(self) -> Steps:
@@ -73,19 +70,18 @@ class Experiments:
     @cached_property
     def context(self) -> Comparison:
         """What the tokens of one context share."""
-        self._phases("looking for what the words of a context share")
-        return compare(model=self.model, context=True)
+        return compare(model=self.model, context=True, progress=self._progress)
 
     @cached_property
     def ablation(self) -> Ablation:
         """The predictions with something else in the place of every LayerNorm."""
-        self._phases("putting something else in LayerNorm's place")
-        return ablate(model=self.model)
+        begin(self._progress, "replacing LayerNorms")
+        return ablate(model=self.model, progress=self._progress)
 
     @cached_property
     def gradients(self) -> Gradients:
         """The loss's gradients, with LayerNorm and with a fixed sigma."""
-        self._phases("differentiating the loss by what enters each block")
+        begin(self._progress, "measuring gradients")
         config, tokenizer = self.model.checkpoint.config, self.model.tokenizer
         contexts = make_contexts(
             [long_sample(HELD_OUT)], config=config, tokenizer=tokenizer, bos=False, overflow="window"
