@@ -36,9 +36,10 @@ ASKING_STEPS, ASKING_GRADIENTS = 4, 7
 # Of a share: float64's.
 ROUNDING = 2.0**-52
 Cells = list[str | int | float | None]
+Answered = tuple[Answer, list[Claim]]
 
 
-def count_of_pairs(made: Experiments) -> Answer:
+def count_of_pairs(made: Experiments) -> Answered:
     """Question 1, from a run of one context and the same count by arithmetic."""
     counts = made.run.counts
     asked = count(tokens=ASKED)
@@ -54,7 +55,7 @@ def count_of_pairs(made: Experiments) -> Answer:
     )
 
 
-def which_axis(made: Experiments) -> Answer:
+def which_axis(made: Experiments) -> Answered:
     """Question 2, from the axis trial."""
     asked = {axis.value: statistics(axis, tokens=ASKED, sequences=1, features=WIDTH, heads=HEADS) for axis in Axis}
     return _answer(
@@ -67,7 +68,7 @@ def which_axis(made: Experiments) -> Answer:
     )
 
 
-def each_context(made: Experiments) -> Answer:
+def each_context(made: Experiments) -> Answered:
     """Question 3, from batch independence and causality."""
     company, causal = claims = _chosen(made.trial.claims, "verify.batch_independent", "verify.causal")
     return _answer(
@@ -84,7 +85,7 @@ def each_context(made: Experiments) -> Answer:
     )
 
 
-def what_is_thrown_away(made: Experiments) -> Answer:
+def what_is_thrown_away(made: Experiments) -> Answered:
     """Question 4, from two words side by side."""
     site = made.steps.steps[0].vectors.site
     rows: list[Cells] = []
@@ -116,7 +117,7 @@ def what_is_thrown_away(made: Experiments) -> Answer:
     )
 
 
-def across_tokens(made: Experiments) -> Answer:
+def across_tokens(made: Experiments) -> Answered:
     """Question 5, from the direction that a context's tokens share, and from controls."""
     shared, _, _, own = claims = _chosen(
         made.context.claims,
@@ -146,7 +147,7 @@ def across_tokens(made: Experiments) -> Answer:
     )
 
 
-def gain_and_bias(made: Experiments) -> Answer:
+def gain_and_bias(made: Experiments) -> Answered:
     """Question 6, from the learned values and from what the model does without them."""
     ablation = made.ablation
     return _answer(
@@ -166,7 +167,7 @@ def gain_and_bias(made: Experiments) -> Answer:
     )
 
 
-def what_for(made: Experiments) -> Answer:
+def what_for(made: Experiments) -> Answered:
     """Question 7: what each block is given, what the model is without LayerNorm, and what it does to gradients."""
     sites = {site.name: site for site in made.run.sites}
     width = made.run.counts.features
@@ -191,7 +192,7 @@ def what_for(made: Experiments) -> Answer:
     )
 
 
-ANSWERS: tuple[Callable[[Experiments], Answer], ...] = (
+ANSWERS: tuple[Callable[[Experiments], Answered], ...] = (
     count_of_pairs,
     which_axis,
     each_context,
@@ -211,15 +212,16 @@ def _answer(
     *,
     shares: Sequence[str] = (),
     about: str | None = None,
-) -> Answer:
-    return Answer(
+) -> Answered:
+    answer = Answer(
         number=number,
         question=QUESTIONS[number - 1],
-        claims=list(claims),
+        claims=[claim.id for claim in claims],
         about=about,
         table=TourTable(headings=headings, shares=list(shares), rows=rows),
         more=more,
     )
+    return answer, list(claims)
 
 
 def _beyond(value: float | None, rounding: float) -> float | None:
@@ -255,12 +257,12 @@ def tour(
     if source.tokenizer is None:
         raise CheckpointError(f"'{source.info.name}' has no tokenizer, and the tour is made of words.")
     made = Experiments(source, progress)
-    answers = [ANSWERS[number - 1](made) for number in asked]
+    answered = [ANSWERS[number - 1](made) for number in asked]
     record = strictly(
         Tour(
             model=source.info,
-            answers=answers,
-            claims=[claim for answer in answers for claim in answer.claims if claim.id.startswith("tour.")],
+            answers=[answer for answer, _ in answered],
+            claims=[claim for _, claims in answered for claim in claims],
             steps=made.steps if ASKING_STEPS in asked else None,
             gradients=made.gradients if ASKING_GRADIENTS in asked else None,
             warnings=made.warnings(),

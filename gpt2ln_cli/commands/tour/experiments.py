@@ -25,6 +25,7 @@ from gpt2ln_cli.sites import FINAL, Site
 from gpt2ln_cli.text.contexts import make_contexts
 from gpt2ln_cli.text.prompts import HELD_OUT, LONG_SAMPLE, long_sample
 
+
 class Experiments:
     """What one model did, as far as somebody asked.
 

@@ -24,9 +24,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
 
     number: Annotated[int, Meta(description="Of the question, from 1.")]
     question: str
-    claims: Annotated[
-        list[Claim], Meta(description="What the answer says, in its order: the tour's own and those of other commands.")
-    ]
+    claims: Annotated[list[str], Meta(description="Ids of what it says, in its order.")]
     about: Annotated[str | None, Meta(description="What was run, where it is not what the question names.")] = None
     table: TourTable
     more: Annotated[str, Meta(description="The command that shows more.")]
@@ -59,7 +57,9 @@ class Tour(Record, frozen=True, kw_only=True):
     command: Literal["tour"] = "tour"
     model: ModelInfo
     answers: Annotated[list[Answer], Meta(description="Of the questions that were asked.")]
-    claims: Annotated[list[Claim], Meta(description="The tour's own, of all answers.")]
+    claims: Annotated[
+        list[Claim], Meta(description="What the answers say: the tour's own claims and those of other commands.")
+    ]
     steps: Annotated[Steps | None, Meta(description="The two words of question 4 through one LayerNorm, if asked.")]
     gradients: Annotated[Gradients | None, Meta(description="Null where no question that was asked needs them.")]
     warnings: Annotated[

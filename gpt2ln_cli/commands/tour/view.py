@@ -7,23 +7,25 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from gpt2ln_cli.commands.plot.record import Step
 from gpt2ln_cli.commands.plot.view import bars
 from gpt2ln_cli.commands.tour.questions import QUESTIONS
 from gpt2ln_cli.commands.tour.record import Answer, BlockGradient
 from gpt2ln_cli.commands.tour.words import LEADS, OTHERS, SAYS
 from gpt2ln_cli.output.blocks import Block, Code, Column, Heading, Look, Paragraph, Table, View, table_of
 from gpt2ln_cli.output.claims import CLAIMS, claims_table
-from gpt2ln_cli.output.header import WARNINGS, header, warnings, warnings_table
+from gpt2ln_cli.output.header import PROMPTS, WARNINGS, header, prompts_table, warnings, warnings_table
 
 if TYPE_CHECKING:
-    from gpt2ln_cli.commands.plot.record import Steps
     from gpt2ln_cli.commands.tour.record import Tour, TourTable
     from gpt2ln_cli.records import ModelInfo
 
 __all__ = ["SAYS", "TABLES", "view"]
 
-ANSWERS, GRADIENTS = "answers", "gradients"
-TABLES = (ANSWERS, *(f"answer_{number}" for number in range(1, len(QUESTIONS) + 1)), CLAIMS, GRADIENTS, WARNINGS)
+ANSWERS, STEPS, GRADIENTS = "answers", "steps", "gradients"
+NUMBERS = tuple(f"answer_{number}" for number in range(1, len(QUESTIONS) + 1))
+TABLES = (ANSWERS, *NUMBERS, CLAIMS, STEPS, PROMPTS, GRADIENTS, WARNINGS)
+WORDS = {**SAYS, **OTHERS}
 # After this answer two tokens are drawn.
 SEEN = 4
 # By hand: 3 is the mean, 5 the standard deviation, and ten times the vector gives the same xhat.
@@ -41,12 +43,16 @@ def view(record: Tour) -> View:
         header(record.model),
         *warnings(record.warnings),
         *(_opening(record.model) if whole else _elsewhere()),
-        *(block for answer in record.answers for block in _shown(answer, record.steps)),
+        *(block for answer in record.answers for block in _shown(answer, record)),
     ]
     sentence = Column("answer", str, "The answer in words.")
-    answers = table_of(ANSWERS, Answer, record.answers, also=[(sentence, _in_words)])
+    answers = table_of(
+        ANSWERS, Answer, record.answers, also=[(sentence, lambda answer: " ".join(_sentences(answer, record)))]
+    )
     gradients = table_of(GRADIENTS, BlockGradient, record.gradients.blocks if record.gradients else [])
-    more = [answers, claims_table(record.claims, SAYS), gradients, warnings_table(record.warnings)]
+    seen = record.steps
+    steps = [table_of(STEPS, Step, seen.steps if seen else []), prompts_table(seen.prompts if seen else [])]
+    more = [answers, claims_table(record.claims, WORDS), *steps, gradients, warnings_table(record.warnings)]
     return View(record, blocks, more=more, main=ANSWERS)
 
 
@@ -68,29 +74,25 @@ def _elsewhere() -> Iterator[Block]:
     yield Paragraph("(Its words are explained where 'gpt2ln tour' begins, and by 'gpt2ln help definitions'.)", "note")
 
 
-def _shown(answer: Answer, steps: Steps | None) -> Iterator[Block]:
-    lead, evidence = _sentences(answer)
+def _shown(answer: Answer, record: Tour) -> Iterator[Block]:
+    lead, evidence = _sentences(answer, record)
     yield Heading(f"{answer.number}. {answer.question}")
     yield Paragraph(lead, "strong")
     yield Paragraph(evidence)
     yield _numbers(answer.table, f"answer_{answer.number}")
     yield Code(answer.more, lead="more: ")
-    if answer.number == SEEN and steps is not None:
-        drawn = bars(steps)
+    if answer.number == SEEN and record.steps is not None:
+        drawn = bars(record.steps)
         yield Heading("See it happen", 3)
         yield replace(drawn, bands=[drawn.bands[0], drawn.bands[2]])
 
 
-def _sentences(answer: Answer) -> tuple[str, str]:
-    by_id = {claim.id: claim for claim in answer.claims}
-    words = {**SAYS, **OTHERS}
+def _sentences(answer: Answer, record: Tour) -> tuple[str, str]:
+    """The plain ones, and the evidence."""
+    by_id = {claim.id: claim for claim in record.claims}
     lead = (says.of(by_id[name]) for name, says in LEADS[answer.number].items())
     about = [] if answer.about is None else [answer.about]
-    return " ".join(lead), " ".join([*about, *(words[claim.id].of(claim) for claim in answer.claims)])
-
-
-def _in_words(answer: Answer) -> str:
-    return " ".join(_sentences(answer))
+    return " ".join(lead), " ".join([*about, *(WORDS[name].of(by_id[name]) for name in answer.claims)])
 
 
 def _numbers(table: TourTable, name: str) -> Table:
