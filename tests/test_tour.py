@@ -16,7 +16,7 @@ from transformers import GPT2LMHeadModel
 
 import gpt2ln_cli
 from gpt2ln_cli.app import main
-from gpt2ln_cli.checkpoint import hub
+from gpt2ln_cli.checkpoint import openai
 from gpt2ln_cli.commands.ablate.replacements import VARIANTS, place_of
 from gpt2ln_cli.commands.tour.gradients import SPAN, _fixed_sigma, gradients_at_blocks
 from gpt2ln_cli.commands.tour.questions import QUESTIONS
@@ -129,16 +129,16 @@ def test_openais_gpt2_is_found_where_the_cache_has_all_of_it(monkeypatch, tmp_pa
     snapshot.mkdir(parents=True)
     (repository / "refs" / "main").write_text("0" * 40)
     for file in ("config.json", "model.safetensors", "tokenizer.json"):
-        assert hub.openai_at_hand() is None
+        assert openai.at_hand() is None
         shutil.copy(DEMO / file, snapshot)
-    assert hub.openai_at_hand() == name
+    assert openai.at_hand() == name
     (repository / "refs" / "main").write_bytes(b"\xff")
-    assert hub.openai_at_hand() is None
+    assert openai.at_hand() is None
 
 
 @pytest.mark.parametrize(("at_hand", "offered"), [("gpt2", True), (None, False)])
 def test_openais_gpt2_is_offered_for_the_miniature_alone(monkeypatch, capsys, at_hand, offered):
-    monkeypatch.setattr(hub, "openai_at_hand", lambda: at_hand)
+    monkeypatch.setattr(openai, "at_hand", lambda: at_hand)
     assert main(["tour", "1"]) == 0
     assert ("gpt2ln tour 1 --model gpt2" in capsys.readouterr().err) is offered
     assert main(["tour", "1", "--model", str(untrained().checkpoint.location)]) == 0

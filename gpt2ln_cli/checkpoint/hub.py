@@ -36,8 +36,6 @@ if TYPE_CHECKING:
 
 TOKENIZER = ((WHOLE,), (VOCABULARY, MERGES))
 DEFAULT_REVISION = "main"
-# By size; each has two names.
-OPENAI = tuple(f"{owner}gpt2{size}" for size in ("", "-medium", "-large", "-xl") for owner in ("openai-community/", ""))
 REPO_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 COMMIT = re.compile(r"[0-9a-f]{40}")
 
@@ -318,21 +316,6 @@ def cached_checkpoints() -> Iterator[Checkpoint]:
                 yield _checkpoint(snapshot)
         except (CheckpointError, OSError):
             continue
-
-
-def openai_at_hand() -> str | None:
-    """The smallest of OpenAI's GPT-2 that can be run from the cache alone; None where there is none."""
-    for name in OPENAI:
-        try:
-            config = _in_cache(name, CONFIG, DEFAULT_REVISION)
-            if not isinstance(config, Path):
-                continue
-            snapshot = Snapshot(name, config.parent.name, CheckpointError("the cache alone was looked through."))
-            if snapshot.holds_weights() and any(all(map(snapshot.cached, files)) for files in TOKENIZER):
-                return name
-        except (CheckpointError, OSError):
-            continue
-    return None
 
 
 def cached_files(name: str) -> Iterator[Path]:

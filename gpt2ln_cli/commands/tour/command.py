@@ -43,12 +43,12 @@ def command(
     All of them, or those of the given NUMBERs. Every figure is measured on the checkpoint while you wait; each answer
     names the command that shows more.
     """
-    from gpt2ln_cli.checkpoint.hub import openai_at_hand
+    from gpt2ln_cli.checkpoint import openai
     from gpt2ln_cli.commands.tour.compute import tour
     from gpt2ln_cli.commands.tour.view import view
 
     model = chosen.load()
-    if model.checkpoint.source == "bundled" and (better := openai_at_hand()) is not None:
+    if model.checkpoint.source == "bundled" and (better := openai.at_hand()) is not None:
         which = "".join(f" {number}" for number in questions)
         note(f"OpenAI's GPT-2 is on this disk already; have it answer: gpt2ln tour{which} --model {better}")
     with progress_bar(chosen.model) as progress:

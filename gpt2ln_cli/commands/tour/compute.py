@@ -74,14 +74,14 @@ def each_context(made: Experiments) -> Answered:
     return _answer(
         3,
         claims,
-        ["what is changed", "what is looked at", "the same bits"],
+        ["what is changed", "y that stay the same"],
         [
-            ["the context beside it, and its padding", "a context", company.figures.get("beside_another")],
-            ["whether one is beside it, and its row", "where x is equal", company.figures.get("in_another_shape")],
-            ["the last token", "all earlier tokens", causal.statistic],
+            ["the context beside it, and its padding", company.figures.get("beside_another")],
+            ["its row, or whether it is alone (of tokens whose x stays)", company.figures.get("in_another_shape")],
+            ["the last token (of all earlier tokens)", causal.statistic],
         ],
         "gpt2ln verify",
-        shares=["the same bits"],
+        shares=["y that stay the same"],
     )
 
 

@@ -60,8 +60,8 @@ def _opening(model: ModelInfo) -> Iterator[Block]:
     last = model.n_layer - 1
     yield Paragraph("LayerNorm:  y = gain * xhat + bias,  xhat = (x - mu) / sqrt(sigma^2 + eps)", "strong")
     yield Paragraph(
-        f"x is a token's vector: a token is a word or a piece of one, a feature one of the {model.n_embd} numbers in "
-        f"x. mu is their mean, sigma their standard deviation; eps, {model.eps:g}, keeps from dividing by 0. The "
+        f"x is a token's vector: a token is a word or a piece of one, a feature one of the d = {model.n_embd} numbers "
+        f"in x. mu is their mean, sigma their standard deviation; eps, {model.eps:g}, keeps from dividing by 0. The "
         f"residual stream is x on its way through the blocks: attention, which looks at other tokens, and MLP, which "
         f"does not, each read it and add to it. A site is one LayerNorm, before one of them: h.{last}.ln_1 before "
         f"attention in block {last}, h.{last}.ln_2 before its MLP, ln_f at the end. Each site has a gain and a bias: "

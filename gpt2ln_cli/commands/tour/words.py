@@ -125,7 +125,7 @@ OTHERS: Mapping[str, Says] = {
         "gone?",
         yes="What is normalized is a copy, for attention or the MLP; x itself goes on in the residual stream. At the "
         "next site a linear fit reads sigma from it, on text it has not seen: R^2 {statistic:.2f}, where 1 is all "
-        "(from y {post:.2f}, by chance up to {chance:.2f}).",
+        "(from y still {post:.2f}, by chance up to {chance:.2f}).",
         no="What is normalized is a copy, for attention or the MLP. Yet at the next site a linear fit does not read "
         "sigma from the residual stream: R^2 {statistic:.2f}, where 1 is all (from y {post:.2f}).",
         unsure="What is normalized is a copy, for attention or the MLP. Whether sigma can be read from the residual "
@@ -162,7 +162,7 @@ OTHERS: Mapping[str, Says] = {
     "compare.more_than_random_tokens": Says(
         "more than any tokens",
         yes="As many random tokens share {random:.0%}, and by chance at most {threshold:.0%}: these share more.",
-        no="As many random tokens share {random:.0%}, and by chance up to {threshold:.0%}: these share no more.",
+        no="As many random tokens share {random:.0%}, and by chance up to {threshold:.0%}.",
         unsure="How much random tokens share can't be told.",
     ),
     "compare.more_of_their_own": Says(
@@ -263,7 +263,7 @@ LEADS: Mapping[int, Mapping[str, Says]] = {
         "compare.more_of_their_own": Says(
             "",
             "Part of that is their own, not every text's.",
-            "They have no more in common than any words of a text.",
+            "That is within what any words of a text have in common.",
             "How much of it is their own can't be told.",
         ),
     },
@@ -278,9 +278,10 @@ LEADS: Mapping[int, Mapping[str, Says]] = {
     7: {
         "tour.one_size": Says(
             "",
-            "It gives attention, MLP and head inputs of one size, however large or small x is.",
-            "On this model it gives attention, MLP and head no inputs of one size, for eps is too large.",
-            "What sizes it gives to attention, MLP and head could not be measured.",
+            "It gives what reads x (attention, MLPs, the output) inputs of one size.",
+            "On this model it gives what reads x (attention, MLPs, the output) no inputs of one size: eps is too "
+            "large.",
+            "What sizes it gives to what reads x could not be measured.",
         ),
         "ablate.scale_needed": Says(
             "",
