@@ -275,7 +275,7 @@ def test_half_precision_hides_no_other_normalization(dtype):
     """What one rounding leaves is known to the last place; a multiple of epsilon would let all of this pass."""
 
     def told(change):
-        found = verdicts(gpt2ln_cli.compare(model=altered(change), layers=SOME, probe=False))
+        found = verdicts(gpt2ln_cli.compare([[5, 9], [6, 7]], model=altered(change), layers=SOME, probe=False))
         return [found[name] for name in ("two_numbers_discarded", "scale_equalized", "shape_kept")]
 
     def computed(formula, *, gain=True, factor=1.0):
@@ -474,6 +474,16 @@ def test_a_shared_direction_is_measured(demo, plain_demo):
         assert (found[name].threshold, found[name].figures["random"]) == (reached.upper, reached.median)
 
 
+def test_a_tokenizer_that_the_model_does_not_fit_gives_no_sample(demo, make_folder):
+    """Token ids can be compared all the same."""
+    small = gpt2ln_cli.load(make_folder())
+    small._tokenizer = [demo.tokenizer]
+    record = gpt2ln_cli.compare([[5, 6, 7]], model=small, context=True, layers=0)
+    assert record.contexts[0].control is None
+    record = gpt2ln_cli.compare([[5, 6], [5, 7]], model=small, layers=0, position=1)
+    assert (record.probe, record.settings[0].random) == (None, None)
+
+
 def own_share(rows):
     mean = rows.mean(0)
     return mean @ mean / np.mean(np.sum(rows**2, axis=1))
@@ -544,12 +554,12 @@ def test_tokens_that_share_nothing_get_another_answer():
 
 
 def test_json_is_the_record_of_the_library(gpt2ln, demo):  # noqa: F811
-    code, out, err = gpt2ln("compare", "ok", "hatred", "--layer", SOME, "--json")
+    code, out, err = gpt2ln("compare", "ok", "hatred", "--layer", "0", "--json")
     assert (code, "no prompt given" in err) == (0, False)
-    assert msgspec.json.decode(out, type=Comparison) == gpt2ln_cli.compare(["ok", "hatred"], model=demo, layers=SOME)
-    code, out, err = gpt2ln("compare", "--context", "--layer", SOME, "--json")
+    assert msgspec.json.decode(out, type=Comparison) == gpt2ln_cli.compare(["ok", "hatred"], model=demo, layers=0)
+    code, out, err = gpt2ln("compare", "--context", "--layer", "0", "--json")
     assert (code, '"war violence hate fear"' in err) == (0, True)
-    expected = gpt2ln_cli.compare("war violence hate fear", model=demo, context=True, layers=SOME)
+    expected = gpt2ln_cli.compare("war violence hate fear", model=demo, context=True, layers=0)
     assert msgspec.json.decode(out, type=Comparison) == expected
 
 

@@ -10,27 +10,17 @@ the verdicts that stand there.
 
 from __future__ import annotations
 
-import pkgutil
 from collections import Counter
 from importlib import import_module
-from importlib.util import find_spec
 from math import comb
 from pathlib import Path
 
 import pytest
-
-import gpt2ln_cli.commands
+from docs import all_says
 
 MODULES = [import_module(path.stem) for path in sorted(Path(__file__).parent.glob("verdicts_*.py"))]
 CASES = [case if hasattr(case, "marks") else pytest.param(*case) for module in MODULES for case in module.CASES]
 ONE_SIDED = {claim: why for module in MODULES for claim, why in getattr(module, "ONE_SIDED", {}).items()}
-
-
-def all_says():
-    """How every claim is worded, by command."""
-    names = [found.name for found in pkgutil.iter_modules(gpt2ln_cli.commands.__path__)]
-    views = {name: f"gpt2ln_cli.commands.{name}.view" for name in names}
-    return {name: getattr(import_module(view), "SAYS", {}) for name, view in views.items() if find_spec(view)}
 
 
 SAYS = {claim: says for of_command in all_says().values() for claim, says in of_command.items()}

@@ -134,7 +134,7 @@ def greater(setting: Setting) -> Iterable[Claim]:
             middle = float(np.median(each))
             threshold = reach
             verdict: Verdict = "can't tell"
-            why = "they are not one token each behind the same tokens, which alone may make it so"
+            why = "they are not one token each in the same place"
             if threshold is not None:
                 verdict = "yes" if middle > threshold else "no" if middle < -threshold else "can't tell"
                 why = "two random words in that place differ by as much"

@@ -21,7 +21,7 @@ from gpt2ln_cli.commands.compare.claims import (
 from gpt2ln_cli.commands.compare.linear_probe import probe_sigma
 from gpt2ln_cli.commands.compare.pairs import Carried, carry, choose_template, side_by_side, stand_ins
 from gpt2ln_cli.commands.compare.record import Comparison
-from gpt2ln_cli.commands.compare.sample import Sample
+from gpt2ln_cli.commands.compare.sample import sample_of
 from gpt2ln_cli.commands.compare.shared_direction import shared_directions
 from gpt2ln_cli.errors import UsageError
 from gpt2ln_cli.measure.watching import Watch
@@ -104,7 +104,7 @@ def _words(subject: Subject, carried: Carried, sites: Sequence[Site], *, probe: 
     model = subject.model
     care = Watch(model)
     begin(subject.progress, "comparing")
-    sample = Sample(model) if model.tokenizer is not None else None
+    sample = sample_of(model)
     setting = side_by_side(subject, carried, sites, care, sample.words if sample is not None else [])
     probed = None
     if probe and sample is not None:
@@ -132,7 +132,7 @@ def _words(subject: Subject, carried: Carried, sites: Sequence[Site], *, probe: 
 def _contexts(subject: Subject, sites: Sequence[Site]) -> Comparison:
     care = Watch(subject.model)
     begin(subject.progress, "comparing contexts")
-    sample = Sample(subject.model) if subject.model.tokenizer is not None else None
+    sample = sample_of(subject.model)
     contexts = shared_directions(subject, sites, care, sample)
     return Comparison(
         model=subject.model.info,

@@ -116,8 +116,6 @@ class _Sample:
 def probe_sigma(loaded: Model, sample: Sample, sites: Sequence[Site]) -> SigmaProbe | None:
     """Read log sigma of each site back from y there, and from the residual stream there and at later sites."""
     pieces = sample.pieces
-    if len(pieces) < 2:
-        return None
     fitted, held = (_sample(loaded, sites, pieces[start::2]) for start in (0, 1))
     counts = [len(part[sites[0]].x) for part in (fitted, held)]
     if min(counts) < 2:

@@ -55,6 +55,15 @@ class Sample:
         return sorted({ids[0] for ids in found if len(ids) == 1 and ids[0] in known})
 
 
+def sample_of(model: Model) -> Sample | None:
+    """The sample prompts under the model's tokenizer; None where it has none, or one that the model does not fit."""
+    if model.tokenizer is None:
+        return None
+    sample = Sample(model)
+    fits = len(sample.pieces) > 1 and sample.tokens[-1] < model.checkpoint.config.vocab_size
+    return sample if fits else None
+
+
 def draw(tokens: Sequence[int], length: int, draws: int = DRAWS) -> list[list[int]]:
     """So many random rows of tokens, no two in a row alike; none where the tokens are too few."""
     if len(tokens) < length:

@@ -43,6 +43,13 @@ TABLES = (
 )
 # Contexts that are laid out, of several.
 CONTEXTS_SHOWN = 3
+# Sites that are laid out, of several.
+SITES_SHOWN = 5
+SHARE = (
+    "The share is ||m||^2 / mean ||xhat||^2, m being the mean of xhat over the tokens. Normalizing each feature across "
+    "the tokens leaves none of it. 'Common direction out': without the direction of the mean xhat of the sample "
+    "prompts. Each site and token: --all, or any format for data."
+)
 SAYS = {
     "compare.two_numbers_discarded": Says(
         "what is taken",
@@ -63,9 +70,9 @@ SAYS = {
     "compare.shape_kept": Says(
         "shape",
         yes="normalizing keeps it: x - mu and xhat differ by nothing but a factor in all {cases} cases, so kurtosis "
-        "stays. Gain and bias then change kurtosis by up to {by_gain:.3g}.",
+        "stays. Gain and bias then change kurtosis by up to {by_gain:.2f}.",
         no="normalizing changes it in {statistic:.0f} of {cases} cases, kurtosis by up to {by_normalizing:.3g}; gain "
-        "and bias by up to {by_gain:.3g}.",
+        "and bias by up to {by_gain:.2f}.",
         unsure="whether normalizing keeps it can't be told from these numbers.",
     ),
     "compare.greater_sigma": Says(
@@ -167,6 +174,8 @@ def _blocks(record: Comparison) -> Iterator[Block]:
         yield from _some_sites(setting, record.probe)
     for context in record.contexts[:CONTEXTS_SHOWN]:
         yield from _context(record, context)
+    if record.contexts:
+        yield Paragraph(SHARE, "note")
     if len(record.contexts) > CONTEXTS_SHOWN:
         yield Paragraph(f"{len(record.contexts) - CONTEXTS_SHOWN} more contexts: --all, or any format for data.")
     yield from nonfinite(record.nonfinite)
@@ -187,8 +196,8 @@ def _what(setting: Setting) -> Iterator[str]:
                 f"{quoted(token.stands_for)} is several tokens to this tokenizer: {quoted(token.text or '')} "
                 "stands for it."
             )
-        elif token.own_tokens > 1:
-            yield f"{named(token)} is one of {token.own_tokens} tokens of {quoted(token.text or '')}."
+        elif token.own_tokens > 1 and token.text is not None:
+            yield f"{named(token)} is one of {token.own_tokens} tokens of {quoted(token.text)}."
     if 0 in places:
         yield "At position 0 the residual is unlike any other's, whatever the word."
     for name, what in (("sigma", "size (sigma)"), ("excess_kurtosis", "shape (excess kurtosis)")):
@@ -213,7 +222,9 @@ def _furthest(setting: Setting, name: str) -> int | None:
 
 
 def _chosen(count: int, more: Sequence[int | None]) -> list[int]:
-    """The first site, the middle one, the last, and some more."""
+    """The first site, the middle one, the last, and some more; all where that leaves out few."""
+    if count <= SITES_SHOWN:
+        return list(range(count))
     return sorted({0, count // 2, count - 1, *(index for index in more if index is not None)})
 
 
@@ -271,10 +282,4 @@ def _context(record: Comparison, context: SharedDirection) -> Iterator[Block]:
         ],
         by=None,
         title=which if len(chosen) < len(sites) else "",
-    )
-    yield Paragraph(
-        "The share is ||m||^2 / mean ||xhat||^2, m being the mean of xhat over the tokens. Normalizing each feature "
-        "across the tokens leaves none of it. 'Common direction out': without the direction of the mean xhat of the "
-        "sample prompts. Each site and token: --all, or any format for data.",
-        "note",
     )
