@@ -251,8 +251,9 @@ def test_every_width_is_kept_and_no_token_lost(short, long, draw, width):
         assert "…" not in text
     text = draw(short, width=width)
     for prompt in short.prompts:
+        # Its title stands above its tokens, and above its drawing too where sequences share lines.
         listed = re.findall(
-            r'(\d+) "([^"]*)"', text.partition(f"sequence {prompt.index}")[2].partition("\nsequence")[0]
+            r'(\d+) "([^"]*)"', text.rpartition(f"\nsequence {prompt.index}")[2].partition("\nsequence")[0]
         )
         assert [name for _, name in listed] == prompt.tokens
         assert [int(position) for position, _ in listed] == list(range(prompt.length))
@@ -325,10 +326,39 @@ def test_the_pages_pictures_are_whole_small_and_fetch_nothing():
         for name in re.findall(r"!\[[^]]+\]\((\S+)\)", page.read_text(encoding="utf-8"))
     ]
     assert sorted(files) == sorted((ROOT / ".pictures").iterdir())
-    assert sum(file.stat().st_size for file in files) < 300_000
+    assert sum(file.stat().st_size for file in files) < 400_000
     for file in files:
         text = file.read_text(encoding="utf-8")
         assert ElementTree.fromstring(text).tag == "{http://www.w3.org/2000/svg}svg"
         assert not re.search(r"(?:href|src)\s*=\s*[\"'](?!#|data:)|url\((?!#)|@import", text)
     heatmap = (ROOT / ".pictures" / "heatmap.svg").read_text(encoding="utf-8")
     assert len(set(re.findall(r'fill="(#[0-9a-f]{6})"', heatmap))) > 50
+
+
+@pytest.mark.parametrize(("width", "lines"), [(80, [3, 1]), (140, [4]), (40, [1, 1, 1, 1])])
+def test_short_prompts_share_lines(demo, draw, width, lines):
+    """Each is where it would be alone, with the colours of all."""
+    prompts = [[1, 2, 3, 4], [5, 6, 7], [8, 9], [10] * 5]
+    record = gpt2ln_cli.inspect(prompts, model=demo, per_token=True, layers=0)
+    text = draw(record, terminal=TRUECOLOR, width=width)
+    assert max(map(len, plain(text).split("\n"))) <= width
+    labels = [line.split()[1:].count("0") for line in plain(text).split("\n") if line.startswith("position  ")]
+    assert labels == lines
+    expected = shares(numbers(record, "sigma"))
+    for site in record.sites:
+        found = drawn(text, site.name)
+        assert len(found) == len(lines)
+        assert not any(cells[-1] == (" ", None) for cells in found)
+        colors = [code for cells in found for _, code in cells if code is not None]
+        wanted = [
+            matplotlibs_viridis(expected[prompt.index][site.name, position])
+            for prompt in record.prompts
+            for position in range(prompt.length)
+        ]
+        assert len(colors) == 4 * len(wanted)
+        for color, right in zip(colors[::4], wanted, strict=True):
+            painted = np.array([int(part) for part in color.removeprefix("48;2;").split(";")])
+            assert np.abs(painted - right).max() <= 2
+    for prompt in record.prompts:
+        for token in prompt.tokens:
+            assert f'"{token}"' in plain(text)

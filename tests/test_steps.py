@@ -101,8 +101,10 @@ def test_the_figure_draws_each_feature_on_common_scales(two):
         assert len({axes.get_ylim() for axes in row}) == 1
         assert panel.reach < row[0].get_ylim()[1] < 1.2 * panel.reach
         for axes, vector, note in zip(row, panel.vectors, panel.notes, strict=True):
-            (drawn,) = axes.collections
-            assert [segment[1].tolist() for segment in drawn.get_segments()] == [[*one] for one in enumerate(vector)]
+            (drawn,) = axes.patches
+            vertices = drawn.get_path().vertices
+            assert vertices[0::2].tolist() == [[feature, 0.0] for feature in range(len(vector))]
+            assert vertices[1::2].tolist() == [[*one] for one in enumerate(vector)]
             assert " ".join(axes.get_title("left").split()) == note
     assert grid[0][0].get_ylim() == grid[1][0].get_ylim()
     heads = [axes.texts[0].get_text().replace("\n", " ") for axes in grid[0]]

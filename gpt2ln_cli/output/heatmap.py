@@ -35,6 +35,8 @@ SIGNED_SHADES = "▼▽·△▲"
 ASCII_SIGNED_SHADES = "=-.+#"
 NOT_FINITE = "?"
 CELL_WIDTHS = (4, 3, 2, 1)
+# Characters between sequences that share lines.
+BETWEEN = 4
 FIRST_WIDTH = 2
 BAR_WIDTH = 40
 # Token texts are set at multiples of this many columns.
@@ -58,22 +60,31 @@ def lines(console: Console, grid: Grid) -> Iterator[RenderableType]:
     later = _scale([drawn.later for drawn in fitted], signed=signed)
     ink = _ink(console, signed=signed)
     yield Text(grid.title, style="bold")
-    for strip, drawn in zip(grid.strips, fitted, strict=True):
+    widths = [max(drawn.width, len(strip.title)) for drawn, strip in zip(fitted, grid.strips, strict=True)]
+    for group in _groups(fitted, widths, console.width - label_width):
+        strips = [(grid.strips[place], fitted[place], widths[place]) for place in group]
         yield ""
         if len(fitted) > 1:
-            yield Text(strip.title, style="bold cyan")
+            titles = (strip.title.ljust(width) for strip, _, width in strips)
+            indent = label_width if len(group) > 1 else 0
+            yield Text(" " * indent + (" " * BETWEEN).join(titles).rstrip(), style="bold cyan")
         for index, name in enumerate(grid.rows):
             line = Text(name.ljust(label_width))
-            _paint(line, drawn.first[index], drawn.first_width, first, ink)
-            line.append(" " * GAP if drawn.later.size else "")
-            _paint(line, drawn.later[index], drawn.cell_width, later, ink)
+            for strip, drawn, width in strips:
+                line.append(" " * BETWEEN if len(line) > label_width else "")
+                _paint(line, drawn.first[index], drawn.first_width, first, ink)
+                line.append(" " * GAP if drawn.later.size else "")
+                _paint(line, drawn.later[index], drawn.cell_width, later, ink)
+                line.append(" " * (width - drawn.width) if strip is not strips[-1][0] else "")
             yield line
-        yield Text(POSITION.ljust(label_width) + _axis(drawn), style="dim")
-        if drawn.bin_size > 1:
-            yield Text(_bins(len(strip.ids) - 1, drawn))
-        else:
-            yield ""
-            yield from _tokens(strip, console.width)
+        axes = (_axis(drawn).ljust(width) for _, drawn, width in strips)
+        yield Text(POSITION.ljust(label_width) + (" " * BETWEEN).join(axes).rstrip(), style="dim")
+        for strip, drawn, _ in strips:
+            if drawn.bin_size > 1:
+                yield Text(_bins(len(strip.ids) - 1, drawn))
+            else:
+                yield Text(strip.title, style="cyan") if len(group) > 1 else ""
+                yield from _tokens(strip, console.width)
     yield ""
     scales = [("position 0", first)]
     if any(drawn.later.size for drawn in fitted):
@@ -106,6 +117,26 @@ class Drawn:
     def first_width(self) -> int:
         """Characters of position 0's column."""
         return max(self.cell_width, FIRST_WIDTH)
+
+    @property
+    def width(self) -> int:
+        """Characters of a line."""
+        return self.first_width + (GAP + self.later.shape[1] * self.cell_width if self.later.size else 0)
+
+
+def _groups(fitted: Sequence[Drawn], widths: Sequence[int], room: int) -> list[list[int]]:
+    """Which sequences, by number, share lines: neighbours whose widest cells have room beside each other."""
+    groups: list[list[int]] = []
+    used = 0
+    for place, (drawn, width) in enumerate(zip(fitted, widths, strict=True)):
+        widest = drawn.cell_width == fitted[place - 1].cell_width == CELL_WIDTHS[0]
+        if groups and widest and used + BETWEEN + width <= room:
+            groups[-1].append(place)
+            used += BETWEEN + width
+        else:
+            groups.append([place])
+            used = width
+    return groups
 
 
 def _fit(values: Numbers, room: int) -> Drawn:

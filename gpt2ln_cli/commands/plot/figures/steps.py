@@ -6,6 +6,8 @@ import textwrap
 from typing import TYPE_CHECKING
 
 import numpy as np
+from matplotlib.patches import PathPatch
+from matplotlib.path import Path
 
 from gpt2ln_cli.commands.plot.figures import check_room
 from gpt2ln_cli.commands.plot.figures.style import BLUE, GREY, PAGE, SMALL, new_figure, shown
@@ -58,11 +60,15 @@ def draw(record: Steps) -> Figure:
 
 def _bars(axes: Axes, values: Floats, reach: float, *, beside: int) -> None:
     """A line from 0 for each feature, as wide as there is room for; what is not finite has none."""
-    features = np.arange(len(values))
+    shown = np.flatnonzero(np.isfinite(values))
     axes.axhline(0, color=GREY, linewidth=0.4)
     # In points, of the page's width without its margins; a hair's breadth stays visible.
     width = max(0.35, 0.7 * 72 * (PAGE - 0.8) / beside / len(values))
-    axes.vlines(features, 0, values, color=BLUE, linewidth=width)
+    ends = np.stack([np.repeat(shown, 2), np.stack([0 * values[shown], values[shown]], axis=1).ravel()], axis=1)
+    # One path: in an SVG a tenth of as many lines.
+    path = Path(ends, [Path.MOVETO, Path.LINETO] * len(shown))
+    path.should_simplify = False
+    axes.add_patch(PathPatch(path, fill=False, edgecolor=BLUE, linewidth=width, capstyle="butt"))
     axes.set_xlim(-1, len(values))
     axes.set_ylim(-ROOM * reach, ROOM * reach)
 
