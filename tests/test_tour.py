@@ -224,7 +224,14 @@ def test_of_an_untrained_model_of_48_layers_nothing_untrue_is_said(monkeypatch):
     assert verdicts["tour.gain_and_bias_used"] == "no"
     assert verdicts["verify.axis"] == "yes"
     text = " ".join(table(record, 80, monkeypatch).split())
-    for untrue in ("still in the network: the", "keeps sigma", "in common would be lost", "trained with", "learned at", "predicts worse"):
+    for untrue in (
+        "still in the network: the",
+        "keeps sigma",
+        "in common would be lost",
+        "trained with",
+        "learned at",
+        "predicts worse",
+    ):
         assert untrue not in text
 
 
