@@ -259,7 +259,7 @@ def test_every_width_is_kept_and_no_token_lost(short, long, draw, width):
         assert [int(position) for position, _ in listed] == list(range(prompt.length))
     spread = [value for (_, position), value in numbers(short, "sigma")[0].items() if position]
     spread += [value for (_, position), value in numbers(short, "sigma")[1].items() if position]
-    (legend,) = [line.split() for line in text.split("\n") if line.startswith("later ")]
+    (legend,) = [line.split() for line in text.split("\n") if line.startswith("rest ")]
     assert [float(legend[1]), float(legend[-1])] == pytest.approx([min(spread), max(spread)], rel=5e-4)
 
 
@@ -289,9 +289,9 @@ def test_what_is_not_finite_has_a_mark_and_equal_numbers_no_colours(short, draw)
     assert not set("░▒▓█") & set(text)
 
 
-def test_one_token_has_no_later_scale(demo, draw):
+def test_one_token_has_no_scale_of_the_rest(demo, draw):
     text = draw(gpt2ln_cli.inspect([[5]], model=demo, per_token=True, layers=5))
-    assert "later" not in text
+    assert "\nrest" not in text
     assert [len(line) for line in drawn(text, "h.5.ln_1") + drawn(text, "h.5.ln_2")] == [10 + 4] * 2
 
 

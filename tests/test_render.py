@@ -79,7 +79,7 @@ def test_inspect_has_a_row_a_layer_in_one_table(demo, monkeypatch, width, column
     for layer in range(12):
         assert lines[str(layer)] == figures(sites[f"h.{layer}.ln_1"]) + figures(sites[f"h.{layer}.ln_2"])
     assert lines["ln_f"] == figures(sites["ln_f"]) + ["-"] * columns
-    left_out = ["gain mean", "gain std", "bias norm", "||x|| pos 0", "||y|| pos 0"][columns - 4 :]
+    left_out = ["gain mean", "gain std", "bias norm", "||x|| first", "||y|| first"][columns - 4 :]
     said = " ".join(text.split())
     assert (f"Left out at this width: {', '.join(left_out)}; --all has them." in said) == bool(left_out)
 

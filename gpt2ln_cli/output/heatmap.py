@@ -86,15 +86,17 @@ def lines(console: Console, grid: Grid) -> Iterator[RenderableType]:
                 yield Text(strip.title, style="cyan") if len(group) > 1 else ""
                 yield from _tokens(strip, console.width)
     yield ""
-    scales = [("position 0", first)]
+    scales = [("first", first)]
     if any(drawn.later.size for drawn in fitted):
-        scales.append(("later", later))
+        scales.append(("rest", later))
     yield from _legend(scales, grid.quantity, ink, console.width)
     if any(np.isnan(drawn.first).any() or np.isnan(drawn.later).any() for drawn in fitted):
         yield Text(f"{NOT_FINITE} stands where there is no finite number.")
     yield ""
     middle = ", 0 in its middle" if signed else ""
-    yield Text(f"{grid.chosen}: {grid.quantity.description} Each scale is linear{middle}; position 0 has its own.")
+    yield Text(
+        f"{grid.chosen}: {grid.quantity.description} Each scale is linear{middle}; position 0, the first, has its own."
+    )
 
 
 @dataclass(frozen=True)

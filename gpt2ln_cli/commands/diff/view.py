@@ -35,13 +35,13 @@ TABLES = ("sites", "features", CLAIMS, PROMPTS, WARNINGS)
 SHOWN_SITES = 10
 
 
-def _grew(vector: str) -> Says:
+def _grew(vector: str, plural: str) -> Says:
     counts = f"||{vector}|| is greater in B at {{statistic:.0f}} of {{sites}} sites and smaller at {{shrank}}"
     return Says(
         f"{vector} grew",
-        yes=f"From A to B the {vector}s grew: {counts}, where chance makes fewer than {{threshold:.0f}}.",
-        no=f"From A to B the {vector}s did not grow: {counts}.",
-        unsure=f"Whether the {vector}s grew from A to B can't be told: {counts}.",
+        yes=f"From A to B the {plural} grew: {counts}, where chance makes fewer than {{threshold:.0f}}.",
+        no=f"From A to B the {plural} did not grow: {counts}.",
+        unsure=f"Whether the {plural} grew from A to B can't be told: {counts}.",
     )
 
 
@@ -54,8 +54,8 @@ SAYS = {
         "{statistic:.2g} units of the last place at most.",
         unsure="Whether gain or bias differ can't be told: neither A nor B has any at {sites} sites.",
     ),
-    "diff.gain_grew": _grew("gain"),
-    "diff.bias_grew": _grew("bias"),
+    "diff.gain_grew": _grew("gain", "gains"),
+    "diff.bias_grew": _grew("bias", "biases"),
     "diff.statistics_differ": Says(
         "sigma differs",
         yes="The same tokens get another sigma, most so at {site} and {where}: {a} in A and {b} in B on average.",
@@ -200,9 +200,9 @@ def _sites(record: Difference) -> Table:
             f"{vector}_most": Look("largest", vector),
         }
     if record.prompts is not None:
-        for part, title in (("first", "position 0"), ("rest", "later")):
+        for part in ("first", "rest"):
             for quantity in SHOWN:
-                name, group = f"{part}_{quantity.name}", f"{title}: {quantity.symbol}"
+                name, group = f"{part}_{quantity.name}", f"{part}: {quantity.symbol}"
                 looks |= {
                     f"{name}_a": Look("A", group),
                     f"{name}_b": Look("B", group),

@@ -51,18 +51,18 @@ SAYS = {
 }
 # Of the table of layers: what it shows, and in which order it is left out where there is no room.
 BRIEF = {
-    "first_sigma_mean": Look("sigma\npos 0"),
-    "rest_sigma_mean": Look("sigma\nlater"),
-    "rest_pre_norm_mean": Look("||x||\nlater"),
-    "rest_post_norm_mean": Look("||y||\nlater"),
+    "first_sigma_mean": Look("sigma\nfirst"),
+    "rest_sigma_mean": Look("sigma\nrest"),
+    "rest_pre_norm_mean": Look("||x||\nrest"),
+    "rest_post_norm_mean": Look("||y||\nrest"),
     "gain_mean": Look("gain\nmean", rank=1),
     "gain_std": Look("gain\nstd", rank=2),
     "bias_norm": Look("bias\nnorm", rank=3),
-    "first_pre_norm_mean": Look("||x||\npos 0", rank=4),
-    "first_post_norm_mean": Look("||y||\npos 0", rank=5),
+    "first_pre_norm_mean": Look("||x||\nfirst", rank=4),
+    "first_post_norm_mean": Look("||y||\nfirst", rank=5),
 }
 SITES = (
-    "sigma divides by d. 'pos 0' is the first token of each sequence, 'later' all others: arithmetic mean over "
+    "sigma divides by d. 'first' is position 0 of each sequence, 'rest' all later tokens: arithmetic mean over "
     "tokens (of sigma, not its root mean square). x is what enters, xhat = (x - mu) / sqrt(sigma^2 + eps) is before "
     "gain and bias, y = gain * xhat + bias after them. Norms are L2; std divides by d."
 )
@@ -182,9 +182,9 @@ def sites(record: Inspection, *, learned: bool = False, title: str = "") -> Tabl
     looks = {"name": Look("site", key=True)}
     several = record.counts.sequences > 1
     for quantity in SHOWN:
-        for part, heading in (("first", "pos 0"), ("rest", "later")):
+        for part in ("first", "rest"):
             name = f"{part}_{quantity.name}"
-            looks[f"{name}_mean"] = Look(heading, quantity.symbol)
+            looks[f"{name}_mean"] = Look(part, quantity.symbol)
             if several or part == "rest":
                 looks |= {f"{name}_{end}": Look(end, quantity.symbol) for end in ("min", "max")}
     if learned:
