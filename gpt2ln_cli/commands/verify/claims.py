@@ -118,5 +118,5 @@ def behaves(found: Sequence[Claim]) -> Claim:
         verdict="no" if otherwise else "yes" if axis_told else "can't tell",
         statistic=len(otherwise),
         threshold=0,
-        figures={"claims": len(found), "undecided": len(undecided)},
+        figures={"claims": len(found), "told": len(found) - len(undecided)},
     )
