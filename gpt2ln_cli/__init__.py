@@ -21,6 +21,7 @@ __all__ = [
     "compare",
     "count",
     "diff",
+    "features",
     "inspect",
     "load",
     "models",
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from gpt2ln_cli.commands.compare.compute import compare
     from gpt2ln_cli.commands.count.compute import count
     from gpt2ln_cli.commands.diff.compute import diff
+    from gpt2ln_cli.commands.features.compute import features
     from gpt2ln_cli.commands.inspect.compute import inspect
     from gpt2ln_cli.commands.models.compute import models
     from gpt2ln_cli.commands.params.compute import params

@@ -59,6 +59,10 @@ SHAPES = {
         [list(range(20))], model=demo, layers=FEW, context=True
     ),
     "ablate": lambda demo, _: gpt2ln_cli.ablate("the war was over", model=demo, layers=FEW),
+    "features": lambda _, make: gpt2ln_cli.features(
+        [[3, 1, 4], [9, 2]], model=make(lambda body: body.h[0].mlp.c_proj.bias.data[5].add_(3000))
+    ),
+    "features, a site": lambda demo, _: gpt2ln_cli.features("the", model=demo, layers=0, sites=["ln_1"]),
     "diff": lambda _, make: gpt2ln_cli.diff(
         make(), make(lambda body: body.h[1].ln_2.weight.data.mul_(1.25)), [[3, 1, 4], [9, 2]]
     ),
@@ -90,10 +94,13 @@ def objects_of(record, tmp_path, table):
 
 
 def flat(value, prefix=""):
-    """Everything in a JSON object but its lists of objects, by the names joined with underscores."""
+    """Everything in a JSON object but its lists of objects, by the names joined with underscores.
+
+    What a claim's sentence shows is one value: each claim has names of its own in it.
+    """
     found = {}
     for name, inner in value.items():
-        if isinstance(inner, dict):
+        if isinstance(inner, dict) and name != "figures":
             found |= flat(inner, f"{prefix}{name}_")
         elif not (isinstance(inner, list) and inner and isinstance(inner[0], dict)):
             found[prefix + name] = inner
@@ -200,7 +207,7 @@ def test_every_format_of_every_command_has_the_numbers_of_its_json(records, shap
         for column in read.column_names:
             # A list within a cell, but for lists of scalars, is JSON text.
             assert [
-                json.loads(value) if isinstance(value, str) and isinstance(one[column], list) else value
+                json.loads(value) if isinstance(value, str) and isinstance(one[column], list | dict) else value
                 for value, one in zip(read.column(column).to_pylist(), objects, strict=True)
             ] == [one[column] for one in objects]
         text = written(record, "csv", tmp_path, table=name).decode()
@@ -248,6 +255,7 @@ COMMANDS = {
     "verify": ("the war",),
     "compare": ("the war", "--context", "--layer", "0"),
     "ablate": ("the war", "--layer", "0"),
+    "features": ("the war", "--layer", "0"),
     "diff": ("demo", "demo", "--layer", "0"),
     "report": ("the war", "--layer", "0"),
     "tour": (),

@@ -30,6 +30,7 @@ COMMANDS = (
     Command("count", "Count statistics by arithmetic alone.", "count.Arithmetic"),
     Command("verify", "Try every axis that LayerNorm could have on this checkpoint.", "verify.Verification"),
     Command("compare", "Show what LayerNorm takes from tokens and what it leaves.", "compare.Comparison"),
+    Command("features", "Show which features make up sigma.", "features.Features"),
     Command("ablate", "Replace LayerNorms and measure what becomes of the predictions.", "ablate.Ablation"),
     Command("diff", "Compare the LayerNorms of two checkpoints of one shape.", "diff.Difference"),
     Command("plot", "Draw a figure for a paper: PNG, SVG or PDF.", None),

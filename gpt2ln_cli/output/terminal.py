@@ -12,8 +12,9 @@ from rich.console import Console, RenderableType
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from gpt2ln_cli.output import blocks
+from gpt2ln_cli.output import blocks, shaded
 from gpt2ln_cli.output.layout import Group, Sheet, sheets
+from gpt2ln_cli.output.matrix import NOTHING, Matrix
 from gpt2ln_cli.output.text import visible
 
 if TYPE_CHECKING:
@@ -90,6 +91,16 @@ def _rendered(console: Console, block: Block, *, everything: bool) -> Iterator[R
         from gpt2ln_cli.output import heatmap
 
         yield from heatmap.lines(console, block)
+    elif isinstance(block, Matrix):
+        yield from shaded.lines(block, console.width, ascii_only=not _can_show(console, NOTHING))
+
+
+def _can_show(console: Console, text: str) -> bool:
+    try:
+        text.encode(console.encoding)
+    except UnicodeError:
+        return False
+    return True
 
 
 def _facts(block: blocks.Facts) -> RenderableType:
