@@ -18,6 +18,7 @@ __all__ = [
     "Model",
     "__version__",
     "ablate",
+    "attribute",
     "compare",
     "count",
     "diff",
@@ -37,6 +38,7 @@ __all__ = [
 if TYPE_CHECKING:
     from gpt2ln_cli.commands import view
     from gpt2ln_cli.commands.ablate.compute import ablate
+    from gpt2ln_cli.commands.attribute.compute import attribute
     from gpt2ln_cli.commands.compare.compute import compare
     from gpt2ln_cli.commands.count.compute import count
     from gpt2ln_cli.commands.diff.compute import diff

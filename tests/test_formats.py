@@ -63,6 +63,10 @@ SHAPES = {
         [[3, 1, 4], [9, 2]], model=make(lambda body: body.h[0].mlp.c_proj.bias.data[5].add_(3000))
     ),
     "features, a site": lambda demo, _: gpt2ln_cli.features("the", model=demo, layers=0, sites=["ln_1"]),
+    "attribute": lambda demo, _: gpt2ln_cli.attribute("the war", model=demo, layers=0, feature=37),
+    "attribute --per-token": lambda _, make: gpt2ln_cli.attribute(
+        [[3, 1, 4], [9, 2]], model=make(), by_head=True, per_token=True
+    ),
     "diff": lambda _, make: gpt2ln_cli.diff(
         make(), make(lambda body: body.h[1].ln_2.weight.data.mul_(1.25)), [[3, 1, 4], [9, 2]]
     ),
@@ -256,6 +260,7 @@ COMMANDS = {
     "compare": ("the war", "--context", "--layer", "0"),
     "ablate": ("the war", "--layer", "0"),
     "features": ("the war", "--layer", "0"),
+    "attribute": ("the war", "--layer", "0"),
     "diff": ("demo", "demo", "--layer", "0"),
     "report": ("the war", "--layer", "0"),
     "tour": (),

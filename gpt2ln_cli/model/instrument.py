@@ -205,7 +205,7 @@ def watch(
         compute = replace.get(site, module)
 
         def forward(x: Tensor) -> Tensor:
-            y = compute(x)
+            y: Tensor = compute(x)
             seen.append(site)
             if site in sites:
                 tokens = real.to(x.device)
