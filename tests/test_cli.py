@@ -61,8 +61,8 @@ def test_stats_json_is_the_record_of_the_library(gpt2ln):
 
 
 def test_params_json_is_the_record_of_the_library(gpt2ln):
-    words = ("params", "--top", "2", "--layer", "0-1,final")
-    assert parsed(gpt2ln, *words, kind=Parameters) == gpt2ln_cli.params(top=2, layers=[0, 1, "final"])
+    words = ("params", "--features", "2", "--layer", "0-1,final")
+    assert parsed(gpt2ln, *words, kind=Parameters) == gpt2ln_cli.params(features=2, layers=[0, 1, "final"])
 
 
 def test_count_gives_the_learners_figures(gpt2ln):

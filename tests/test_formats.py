@@ -49,7 +49,7 @@ SHAPES = {
     ),
     "stats": lambda demo, _: gpt2ln_cli.stats([[1, 2, 3]], model=demo, layers=0, sort="sigma", top=2),
     "params": lambda demo, _: gpt2ln_cli.params(model=demo, layers=FEW),
-    "params --top": lambda demo, _: gpt2ln_cli.params(model=demo, layers=FEW, top=2),
+    "params --features": lambda demo, _: gpt2ln_cli.params(model=demo, layers=FEW, features=2),
     "count": lambda _, __: gpt2ln_cli.count(),
     "models": lambda _, __: gpt2ln_cli.models(),
     "verify": lambda demo, _: gpt2ln_cli.verify("the war was over", model=demo),
@@ -280,8 +280,8 @@ def test_every_command_makes_a_page_that_loads_nothing(command, capsys):
 
 @pytest.mark.parametrize("output_format", [*ONE_TABLE, *DOCUMENTS])
 def test_the_command_line_writes_the_table_that_is_asked_for_and_no_other(output_format, tmp_path):
-    words = ["params", "--layer", "0", "--site", "ln_1", "--top", "3", "--format", output_format]
-    (site,) = gpt2ln_cli.params(layers=0, sites=["ln_1"], top=3).sites
+    words = ["params", "--layer", "0", "--site", "ln_1", "--features", "3", "--format", output_format]
+    (site,) = gpt2ln_cli.params(layers=0, sites=["ln_1"], features=3).sites
     far, start = site.gain.extremes[2].value, site.gain.rms_distance  # the third is neither least nor greatest
     texts = {}
     for table in table_names("params"):

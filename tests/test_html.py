@@ -78,7 +78,7 @@ def test_everything_has_the_columns_and_tables_that_are_for_data(demo):
 
 
 def test_features_farthest_from_their_start_are_read_as_text_and_written_as_numbers():
-    record = gpt2ln_cli.params(top=2)
+    record = gpt2ln_cli.params(features=2)
     view = learned(record)
     assert set(view.tables()) == {"sites", "extremes", "warnings", "record"}
     rows = list(view.table("extremes").objects())

@@ -13,23 +13,26 @@ from hypothesis import strategies as st
 
 import gpt2ln_cli
 from gpt2ln_cli import output
-from gpt2ln_cli.output.blocks import table_of
+from gpt2ln_cli.commands.diff.view import SAYS as DIFF_SAYS
+from gpt2ln_cli.commands.inspect import view as inspect_view
+from gpt2ln_cli.commands.verify.view import SAYS
+from gpt2ln_cli.output.blocks import Column, Look, Table, table_of
 from gpt2ln_cli.output.text import number, percent, quoted, share, visible
 from gpt2ln_cli.records import Spread, strict
 
 WIDTHS = (60, 80, 120, 200)
 
 
-def table(record, width, monkeypatch):
+def table(record, width, monkeypatch, *, everything=False):
     monkeypatch.setenv("COLUMNS", str(width))
     stream = io.StringIO()
-    output.write(gpt2ln_cli.view(record), "table", stream)
+    output.write(gpt2ln_cli.view(record), "table", stream, everything=everything)
     return stream.getvalue()
 
 
-def words_of_fitting_table(record, width, monkeypatch):
+def words_of_fitting_table(record, width, monkeypatch, *, everything=False):
     """The words of the table, whose lines must keep the width and of which nothing may be cut."""
-    text = table(record, width, monkeypatch)
+    text = table(record, width, monkeypatch, everything=everything)
     assert max(map(len, text.split("\n"))) <= width
     assert "…" not in text
     return set(text.split())
@@ -80,7 +83,7 @@ def test_stats_fits_and_shows_every_figure(demo, monkeypatch, width):
 
 @pytest.mark.parametrize("width", WIDTHS)
 def test_params_and_count_fit_and_show_every_figure(monkeypatch, width):
-    record = gpt2ln_cli.params(top=2)
+    record = gpt2ln_cli.params(features=2)
     text = table(record, width, monkeypatch)
     assert max(map(len, text.split("\n"))) <= width
     shown = set(re.split(r"\s+", text))
@@ -106,10 +109,9 @@ def verification(demo):
 def test_verify_fits_and_shows_every_figure(verification, monkeypatch, width):
     shown = words_of_fitting_table(verification, width, monkeypatch)
     for reading in verification.readings:
-        assert {f"{reading.statistics:,}", number(reading.rms), number(reading.worst), str(reading.fits)} <= shown
-        assert {share(reading.exact), share(reading.reproduced), number(reading.ulps)} <= shown
-    for check in verification.checks:
-        assert set(check.statement.split()) <= shown
+        assert {f"{reading.statistics:,}", number(reading.rms), str(reading.fits), share(reading.reproduced)} <= shown
+    for claim in verification.claims:
+        assert set(SAYS[claim.id].of(claim).split()) <= shown
 
 
 @pytest.fixture(scope="session")
@@ -125,6 +127,9 @@ def difference(make_folder):
 @pytest.mark.parametrize("width", WIDTHS)
 def test_diff_fits_and_shows_every_figure_of_position_0_and_the_rest(difference, monkeypatch, width):
     shown = words_of_fitting_table(difference, width, monkeypatch)
+    for claim in difference.claims:
+        assert set(DIFF_SAYS[claim.id].of(claim).split()) <= shown
+    shown = words_of_fitting_table(difference, width, monkeypatch, everything=True)
     for site in difference.sites:
         for vector in (site.gain, site.bias):
             most = vector.largest[0]
@@ -232,3 +237,46 @@ def test_a_table_without_looks_is_for_data_alone(demo, output_format):
         stream = io.StringIO()
         output.write(bare, output_format, stream, everything=everything)
         assert ("0.2500" in stream.getvalue()) == everything
+
+
+@pytest.mark.parametrize("everything", [False, True])
+def test_no_line_ends_in_spaces(demo, monkeypatch, everything):
+    monkeypatch.setenv("COLUMNS", "80")
+    for record in (gpt2ln_cli.inspect("the war", model=demo, per_token=True), gpt2ln_cli.models()):
+        stream = io.StringIO()
+        output.write(gpt2ln_cli.view(record), "table", stream, everything=everything)
+        assert not re.search(" $", stream.getvalue(), re.MULTILINE)
+
+
+def test_in_colours_a_space_may_be_a_cell_of_a_picture(demo, monkeypatch):
+    """Which is why nothing is taken from the ends of lines there."""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    record = gpt2ln_cli.inspect("the war", model=demo, per_token=True)
+    stream = io.StringIO()
+    output.write(inspect_view.view(record, heatmap="sigma"), "table", stream)
+    cells = re.findall(r"^h\.0\.ln_1.*$", stream.getvalue(), re.MULTILINE)
+    assert re.search(r"48;5;\d+m +", cells[0])
+
+
+@pytest.mark.parametrize("output_format", ["table", "markdown"])
+def test_text_stands_on_the_left_and_numbers_on_the_right(monkeypatch, output_format):
+    monkeypatch.setenv("COLUMNS", "80")
+    columns = [
+        Column("key", str, look=Look("key", key=True)),
+        Column("words", str),
+        Column("count", int),
+        Column("list", list[str]),
+    ]
+    rows = [["a", "of few letters", 7, ["x"]], ["b", "few", 1234567, ["x", "y"]]]
+    view = replace(gpt2ln_cli.view(gpt2ln_cli.count()), blocks=[Table("t", columns, lambda: iter(rows))])
+    stream = io.StringIO()
+    output.write(view, output_format, stream, table="t")
+    if output_format == "markdown":
+        assert "| --- | --- | ---: | --- |" in stream.getvalue()
+    else:
+        assert stream.getvalue().split("\n")[2:4] == [
+            'a    of few letters          7  ["x"]',
+            'b    few             1,234,567  ["x","y"]',
+        ]

@@ -102,6 +102,9 @@ class Look:
     """None follows from the type."""
     key: bool = False
     """Whether it tells what a row is of, and is repeated where a table is too wide for one piece."""
+    rank: int = 0
+    """Where a terminal is too narrow for the table in one piece, columns of the greatest rank are left out first, those
+    of one rank together, and those of rank 0 never."""
 
 
 @dataclass(frozen=True)
@@ -130,6 +133,11 @@ class Column:
             return self.look.form
         return {int: "integer", float: "number", str: "text"}.get(self.type, "json")  # type: ignore[return-value]
 
+    @property
+    def is_text(self) -> bool:
+        """Whether its values read as text, which stands on the left, and not as numbers, which stand on the right."""
+        return self.form in ("text", "token", "json")
+
 
 Row = Sequence[Any]
 
@@ -151,6 +159,8 @@ class Table:
     """Whether a row stands out."""
     totals: Row | None = None
     """A last row for reading alone."""
+    brief: str | None = None
+    """The table that this one shows in brief, which takes its place where nothing is left out."""
 
     def index(self, name: str) -> int:
         """The place of a column."""
@@ -242,6 +252,8 @@ class View:
     """The table that is written where only one is; None is the first."""
     title: str | None = None
     """Of a page; None names the command."""
+    brief: Sequence[Block] | None = None
+    """What a terminal shows unless all is asked for, of what only a page has room for; None is ``blocks``."""
 
     def tables(self) -> dict[str, Table]:
         """All tables by name; ``record`` has one row, with what stands outside of the record's lists."""

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import click
 
 from gpt2ln_cli.arguments import refuse_without_effect
+from gpt2ln_cli.errors import UsageError
+from gpt2ln_cli.output.header import PROMPTS
 from gpt2ln_cli.shell import completion, options
 from gpt2ln_cli.shell.notes import judge
 from gpt2ln_cli.shell.output import Output
@@ -67,6 +69,8 @@ def command(
             device=(device, "auto"),
             dtype=(dtype, "auto"),
         )
+        if out.table == PROMPTS:
+            raise UsageError("--table prompts has nothing without prompts; give some, or leave it out.")
     from gpt2ln_cli.commands.diff.compute import diff
     from gpt2ln_cli.commands.diff.view import view
 

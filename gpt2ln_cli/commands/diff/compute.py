@@ -12,6 +12,7 @@ from typing_extensions import Unpack
 
 from gpt2ln_cli.arguments import SHARED, checked, layer_list, refuse_without_effect
 from gpt2ln_cli.checkpoint import Checkpoint, LayerNormParameters
+from gpt2ln_cli.commands.diff import claims
 from gpt2ln_cli.commands.diff.record import (
     ActivationChange,
     Difference,
@@ -32,6 +33,13 @@ if TYPE_CHECKING:
     from gpt2ln_cli.model.subject import Layers, Prompts, Running
 
 Floats = NDArray[np.float64]
+# Of each dtype the unit of the last place of 1, and the least normal number.
+PRECISIONS = {
+    "float64": (2.0**-52, 2.0**-1022),
+    "float32": (2.0**-23, 2.0**-126),
+    "float16": (2.0**-10, 2.0**-14),
+    "bfloat16": (2.0**-7, 2.0**-126),
+}
 
 
 @checked
@@ -81,7 +89,16 @@ def diff(
             for model, vectors in zip(models, learned, strict=True)
         ]
     infos = [model.info if runs else model.info.unrun() for model in models]
-    compared = [compare_site(site, learned[0][site.name], learned[1][site.name], top=top, runs=runs) for site in chosen]
+    dtype = max((info.dtype for info in infos), key=lambda name: precision(name)[0])
+    compared = [
+        compare_site(site, learned[0][site.name], learned[1][site.name], top=top, dtype=dtype, runs=runs)
+        for site in chosen
+    ]
+    found = [claims.parameters(compared, dtype), *(claims.grew(compared, vector) for vector in claims.VECTORS)]
+    if runs:
+        stored = {model.checkpoint.stored_dtype() for model in models}
+        one_dtype = len(stored) == len({info.dtype for info in infos}) == 1
+        found.append(claims.statistics(compared, alike=one_dtype or found[0].verdict == "yes"))
     return strictly(
         Difference(
             model_a=infos[0],
@@ -91,6 +108,7 @@ def diff(
             changed_sites=sum(
                 any(vector is not None and vector.changed for vector in (site.gain, site.bias)) for site in compared
             ),
+            claims=found,
             warnings=of_both(*flags),
         )
     )
@@ -135,6 +153,7 @@ def compare_site(
     b: LayerNormParameters,
     *,
     top: int,
+    dtype: str,
     runs: tuple[Inspection, Inspection] | None = None,
 ) -> SiteDifference:
     """Compare one site of two checkpoints.
@@ -144,6 +163,7 @@ def compare_site(
         a: gain and bias in checkpoint A, each (features,).
         b: the same in checkpoint B.
         top: how many of the most changed features to list.
+        dtype: the coarser of the checkpoints'.
         runs: the same tokens through both, if activations are compared.
     """
     first = rest = None
@@ -155,14 +175,14 @@ def compare_site(
         name=site.name,
         layer=site.layer,
         kind=site.kind,
-        gain=_change(a.gain, b.gain, GAIN_START, top),
-        bias=_change(a.bias, b.bias, BIAS_START, top),
+        gain=_change(a.gain, b.gain, GAIN_START, top, dtype),
+        bias=_change(a.bias, b.bias, BIAS_START, top, dtype),
         first=first,
         rest=rest,
     )
 
 
-def _change(a: Floats | None, b: Floats | None, start: float, top: int) -> VectorChange | None:
+def _change(a: Floats | None, b: Floats | None, start: float, top: int, dtype: str) -> VectorChange | None:
     if a is None and b is None:
         return None
     # A LayerNorm without a gain or bias computes as one whose gain is 1 or bias 0.
@@ -183,10 +203,31 @@ def _change(a: Floats | None, b: Floats | None, start: float, top: int) -> Vecto
     return VectorChange(
         norm=norm,
         relative=(norm / norms[0] if np.isfinite(norms[0]) else np.nan) if norms[0] else None,
+        norm_a=_known(norms[0]),
+        norm_b=_known(norms[1]),
+        last_places=_known(float(np.max(size / _last_place(a, b, dtype)))),
         cosine=cosine,
         changed=int(np.count_nonzero(~same)),
         largest=[FeatureChange(index=int(i), a=float(a[i]), b=float(b[i])) for i in order if not same[i]],
     )
+
+
+def _known(value: float) -> float | None:
+    return value if np.isfinite(value) else None
+
+
+def precision(dtype: str) -> tuple[float, float]:
+    """The unit of the last place of 1, and the least normal number."""
+    return PRECISIONS.get(dtype, PRECISIONS["float32"])
+
+
+def _last_place(a: Floats, b: Floats, dtype: str) -> Floats:
+    """The unit of the last place of the smaller of each pair: that of what the larger was rounded to, or less."""
+    eps, least = precision(dtype)
+    smaller = np.minimum(np.abs(a), np.abs(b))
+    _, exponent = np.frexp(np.maximum(np.where(np.isfinite(smaller), smaller, 0.0), least))
+    unit: Floats = np.ldexp(eps, exponent - 1)
+    return unit
 
 
 def _activations(a: Summary | None, b: Summary | None) -> ActivationChange | None:

@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from gpt2ln_cli.quantities import Summarized
-from gpt2ln_cli.records import Flag, ModelInfo, PromptInfo, Record
+from gpt2ln_cli.records import Claim, Flag, ModelInfo, PromptInfo, Record
 
 
 class FeatureChange(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,6 +29,17 @@ class VectorChange(msgspec.Struct, frozen=True, kw_only=True):
     relative: Annotated[
         float | None,
         Meta(description="That, divided by the L2 norm of a; null where a is 0 or not finite."),
+    ]
+    norm_a: Annotated[float | None, Meta(description="L2 norm of a; null where that is not finite.")]
+    norm_b: Annotated[float | None, Meta(description="L2 norm of b; null where that is not finite.")]
+    last_places: Annotated[
+        float | None,
+        Meta(
+            description=(
+                "Largest |b - a| in units of the last place of the coarser of the two checkpoints' dtypes: up to a "
+                "half may be rounding. Null where one side alone is not finite."
+            )
+        ),
     ]
     cosine: Annotated[
         float | None,
@@ -82,6 +93,7 @@ class Difference(Record, frozen=True, kw_only=True):
     prompts: Annotated[list[PromptInfo] | None, Meta(description="Null where parameters alone were compared.")]
     sites: list[SiteDifference]
     changed_sites: Annotated[int, Meta(description="Sites whose gain or bias differs at all.")]
+    claims: list[Claim]
     warnings: Annotated[list[Flag], Meta(description="What deserves care, and in which of the two checkpoints.")] = (
         msgspec.field(default_factory=list)
     )

@@ -109,7 +109,7 @@ def command(
         from gpt2ln_cli.commands.params.compute import params
 
         # Every feature is listed: those far from the others are not always those far from 1 and 0.
-        record = params(model=chosen.load(), layers=layers, sites=sites, top=sys.maxsize)
+        record = params(model=chosen.load(), layers=layers, sites=sites, features=sys.maxsize)
     else:
         prompts = given.gather(default=DEFAULT_PROMPTS.get(kind))
         if kind == "heatmap":

@@ -75,7 +75,7 @@ def draw(kind: str, record: Record, *, quantity: str | None = None) -> Figure:
     Args:
         kind: one of ``KINDS``.
         record: what ``inspect`` (for ``heatmap`` with ``per_token=True``), ``params``, ``verify`` or ``ablate``
-            returned; ``gain`` names outliers among the features that ``params(top=...)`` listed.
+            returned; ``gain`` names outliers among the features that ``params(features=...)`` listed.
         quantity: for ``heatmap``, what is shown of each token: one of :data:`gpt2ln_cli.quantities.QUANTITIES`, sigma
             where it is None.
 
