@@ -12,6 +12,7 @@ from transformers import GPT2Model
 
 import gpt2ln_cli
 from gpt2ln_cli import output
+from gpt2ln_cli.commands.plot import figures
 from gpt2ln_cli.errors import UsageError
 from gpt2ln_cli.measure import writers
 
@@ -331,3 +332,27 @@ def test_the_model_is_left_as_it_was(folders):
     rows = gpt2ln_cli.inspect(PROMPTS, model=model, per_token=True).rows
     gpt2ln_cli.attribute(PROMPTS, model=model, by_head=True)
     assert gpt2ln_cli.inspect(PROMPTS, model=model, per_token=True).rows == rows
+
+
+def test_the_figure_stacks_the_shares_and_hangs_negative_ones_below_0(folders):
+    record = gpt2ln_cli.attribute(PROMPTS, model=folders["plain"], by_head=True)
+    drawn = figures.draw("attribute", record)
+    assert [axes.get_title() for axes in drawn.axes] == ["position 0", "later positions"]
+    for axes, part in zip(drawn.axes, PARTS, strict=True):
+        for place, site in enumerate(record.sites):
+            bars = [container[place] for container in axes.containers]
+            up = sum(bar.get_height() for bar in bars if bar.get_height() > 0)
+            down = sum(bar.get_height() for bar in bars if bar.get_height() < 0)
+            shares = [100 * one.share for one in getattr(site, part)]
+            assert up == pytest.approx(sum(share for share in shares if share > 0))
+            assert down == pytest.approx(sum(share for share in shares if share < 0))
+            assert up + down == pytest.approx(100, abs=1e-3)
+            # One on another, without gaps.
+            ends = sorted((bar.get_y(), bar.get_y() + bar.get_height()) for bar in bars if bar.get_height() > 0)
+            assert [end for _, end in ends[:-1]] == pytest.approx([start for start, _ in ends[1:]])
+            by_name = {one.writer: 100 * one.share for one in getattr(site, part)}
+            for container in axes.containers:
+                if container.get_label() in by_name:
+                    assert container[place].get_height() == pytest.approx(by_name[container.get_label()])
+    (legend,) = drawn.legends
+    assert next(text.get_text() for text in legend.get_texts()) == "all others"

@@ -12,6 +12,7 @@ from transformers import GPT2Model
 
 import gpt2ln_cli
 from gpt2ln_cli import output
+from gpt2ln_cli.commands.plot import figures
 from gpt2ln_cli.measure.feature_sums import Watcher
 from gpt2ln_cli.measure.features import Features, holding
 from gpt2ln_cli.measure.stream import stream
@@ -228,3 +229,18 @@ def test_the_page_says_what_was_found(folders):
     assert "5*: " in texts["planted"]
     assert "massive features NO No feature is massive" in texts["plain"]
     assert "*" not in texts["plain"].replace("* is massive", "").replace("gain *", "")
+
+
+def test_the_figure_shows_the_shares_of_the_record(folders):
+    record = gpt2ln_cli.features(PROMPTS, model=folders["planted"])
+    first, rest, bar = figures.draw("features", record).axes
+    names = [str(index) for index in sorted({one.index for one in record.across})]
+    for axes, part in ((first, "first"), (rest, "rest")):
+        shares = [100 * getattr(one, f"{part}_share") for one in record.across]
+        np.testing.assert_allclose(axes.collections[0].get_array().ravel(), shares)
+        assert [label.get_text() for label in axes.get_xticklabels()] == names
+    assert [label.get_text() for label in first.get_yticklabels()] == ["0", "1", "2", "3", "ln_f"]
+    assert (first.get_title(), rest.get_title()) == ("position 0", "later positions")
+    assert "%" in bar.get_ylabel()
+    (alone, _) = figures.draw("features", gpt2ln_cli.features([[3]], model=folders["plain"])).axes
+    assert alone.get_title() == "position 0"
