@@ -226,7 +226,7 @@ def test_nan_of_other_bits_is_nan_all_the_same(make_folder):
 def test_what_is_not_finite_on_one_side_is_listed_first(make_folder):
     a, b = make_folder(spoilt(g4=INF, g5=INF)), make_folder(spoilt(g0=100.0, g2=NAN, g4=-INF, g5=INF, g9=INF, g7=-3.0))
     one, other = (load_file(folder / "model.safetensors")["transformer.h.1.ln_2.weight"] for folder in (a, b))
-    record = gpt2ln_cli.diff(a, b, top=24)
+    record = gpt2ln_cli.diff(a, b, features=24)
     assert record.changed_sites == 1
     gain = next(site.gain for site in record.sites if site.name == "h.1.ln_2")
     assert [feature.index for feature in gain.largest] == [2, 4, 9, 0, 7]

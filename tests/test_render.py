@@ -18,6 +18,7 @@ from gpt2ln_cli.commands.inspect import view as inspect_view
 from gpt2ln_cli.commands.verify.view import SAYS
 from gpt2ln_cli.output.blocks import Column, Look, Table, table_of
 from gpt2ln_cli.output.text import number, percent, quoted, share, visible
+from gpt2ln_cli.quantities import QUANTITIES
 from gpt2ln_cli.records import Spread, strict
 
 WIDTHS = (60, 80, 120, 200)
@@ -39,15 +40,15 @@ def words_of_fitting_table(record, width, monkeypatch, *, everything=False):
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-def test_inspect_fits_every_width_and_shows_every_figure(demo, monkeypatch, width):
+def test_inspect_fits_every_width_and_shows_every_figure_with_all(demo, monkeypatch, width):
     record = gpt2ln_cli.inspect(["the war was over", "ok"], model=demo)
-    text = table(record, width, monkeypatch)
+    text = table(record, width, monkeypatch, everything=True)
     assert max(map(len, text.split("\n"))) <= width
     assert "…" not in text
     shown = set(re.split(r"\s+", text))
     for site in record.sites:
         for part in (site.first, site.rest):
-            for name in ("sigma", "pre_norm", "normalized_norm", "post_norm"):
+            for name in ("mean", "sigma", "pre_norm", "normalized_norm", "post_norm"):
                 spread = getattr(part, name)
                 assert {number(spread.mean), number(spread.min), number(spread.max)} <= shown
         for name in ("mean", "std", "min", "max"):
@@ -56,35 +57,56 @@ def test_inspect_fits_every_width_and_shows_every_figure(demo, monkeypatch, widt
         assert site.name in shown
 
 
-def test_rows_of_neighbouring_tables_are_level(demo, monkeypatch):
+def lines_of(text, first):
+    """The words of each line that begins with one of the words, without it."""
+    return {words[0]: words[1:] for line in text.split("\n") if (words := line.split()) and words[0] in first}
+
+
+@pytest.mark.parametrize(("width", "columns"), [(60, 4), (80, 5), (140, 9)])
+def test_inspect_has_a_row_a_layer_in_one_table(demo, monkeypatch, width, columns):
     record = gpt2ln_cli.inspect("the war was over", model=demo)
-    lines = table(record, 80, monkeypatch).split("\n")
-    for site in record.sites:
-        (first, *_) = [line for line in lines if line.startswith(f"{site.name} ") and "." in line[12:]]
-        assert first.split()[1:5] == [
-            number(site.first.sigma.mean),
-            number(site.rest.sigma.mean),
-            number(site.rest.sigma.min),
-            number(site.rest.sigma.max),
-        ]
+    text = table(record, width, monkeypatch)
+    assert max(map(len, text.split("\n"))) <= width
+    lines = lines_of(text, {*map(str, range(12)), "ln_f"})
+    sites = {site.name: site for site in record.sites}
+
+    def figures(site):
+        means = [site.first.sigma, site.rest.sigma, site.rest.pre_norm, site.rest.post_norm]
+        learned = [site.gain.mean, site.gain.std, site.bias.norm]
+        first = [site.first.pre_norm.mean, site.first.post_norm.mean]
+        return [number(value) for value in [*(spread.mean for spread in means), *learned, *first][:columns]]
+
+    for layer in range(12):
+        assert lines[str(layer)] == figures(sites[f"h.{layer}.ln_1"]) + figures(sites[f"h.{layer}.ln_2"])
+    assert lines["ln_f"] == figures(sites["ln_f"]) + ["-"] * columns
+    left_out = ["gain mean", "gain std", "bias norm", "||x|| pos 0", "||y|| pos 0"][columns - 4 :]
+    said = " ".join(text.split())
+    assert (f"Left out at this width: {', '.join(left_out)}; --all has them." in said) == bool(left_out)
 
 
 @pytest.mark.parametrize("width", [50, *WIDTHS])
-def test_stats_fits_and_shows_every_figure(demo, monkeypatch, width):
+def test_stats_fits_in_one_table_and_shows_every_figure_with_all(demo, monkeypatch, width):
     record = gpt2ln_cli.stats("the war was over", layers=5, model=demo)
-    text = table(record, width, monkeypatch)
-    assert max(map(len, text.split("\n"))) <= width
-    shown = set(re.split(r"\s+", text))
+    text, everything = (table(record, width, monkeypatch, everything=all_) for all_ in (False, True))
+    for one in (text, everything):
+        assert max(map(len, one.split("\n"))) <= width
+    shown = set(re.split(r"\s+", everything))
     for row in record.rows:
-        for name in ("mean", "sigma", "pre_norm", "normalized_norm", "post_norm", "max_deviation", "excess_kurtosis"):
-            assert number(getattr(row, name)) in shown
-        assert number(100 * row.mean_share) + "%" in shown
+        for name, quantity in QUANTITIES.items():
+            assert (percent if quantity.share else number)(getattr(row, name)) in shown
+    assert len(re.findall('^0 +"the" ', text, re.MULTILINE)) == len(record.sites)
+    for row in record.rows:
+        (line,) = [
+            line for line in text.split("\n") if line.split()[:1] == [str(row.position)] and number(row.sigma) in line
+        ]
+        assert number(row.pre_norm) in line.split()
+    assert ("partic." in text.replace("partic. is", "")) or "Left out at this width: " in text
 
 
 @pytest.mark.parametrize("width", WIDTHS)
 def test_params_and_count_fit_and_show_every_figure(monkeypatch, width):
     record = gpt2ln_cli.params(features=2)
-    text = table(record, width, monkeypatch)
+    text = table(record, width, monkeypatch, everything=True)
     assert max(map(len, text.split("\n"))) <= width
     shown = set(re.split(r"\s+", text))
     for site in record.sites:

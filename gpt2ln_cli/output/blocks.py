@@ -103,8 +103,7 @@ class Look:
     key: bool = False
     """Whether it tells what a row is of, and is repeated where a table is too wide for one piece."""
     rank: int = 0
-    """Where a terminal is too narrow for the table in one piece, columns of the greatest rank are left out first, those
-    of one rank together, and those of rank 0 never."""
+    """Where a table is too wide for the terminal, columns of the greatest rank are left out first; of rank 0 never."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +121,7 @@ class Column:
     within: str = ""
     """The field that holds it, where that is a struct within the row's."""
     data: bool = True
-    """Whether data formats have it; not where it only puts other columns into words."""
+    """Whether data formats have it; not where it only puts others into words."""
     place: int = 0
     """Where it stands in data formats, whose order is that of the record's fields however a person's table is laid."""
 
@@ -253,7 +252,7 @@ class View:
     title: str | None = None
     """Of a page; None names the command."""
     brief: Sequence[Block] | None = None
-    """What a terminal shows unless all is asked for, of what only a page has room for; None is ``blocks``."""
+    """What a terminal shows unless all is asked for; None is ``blocks``."""
 
     def tables(self) -> dict[str, Table]:
         """All tables by name; ``record`` has one row, with what stands outside of the record's lists."""
@@ -325,10 +324,9 @@ def table_of(
         for column, path in _cells(part.kind, part.prefix)
     ]
     cells += [*also, *((Column(name, str, data=False), text) for name, text in (words or {}).items())]
-    unknown = set(looks) - {column.name for column, _ in cells}
-    assert not unknown, f"{name} has no columns {unknown}"
-    order = [*looks, *(column.name for column, _ in cells if column.name not in looks)]
     names = [column.name for column, _ in cells]
+    assert set(looks) <= set(names), f"{name} has no columns {set(looks) - set(names)}"
+    order = [*looks, *(one for one in names if one not in looks)]
     places = {name: place for place, name in enumerate([*first, *(name for name in names if name not in first)])}
     cells.sort(key=lambda cell: order.index(cell[0].name))
     columns = [replace(column, look=looks.get(column.name), place=places[column.name]) for column, _ in cells]

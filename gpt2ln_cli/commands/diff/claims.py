@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
@@ -64,7 +65,7 @@ def parameters(sites: Sequence[SiteDifference], dtype: str) -> Claim:
 
 
 def _size(change: VectorChange) -> float:
-    return float("inf") if change.norm is None else change.norm
+    return change.norm if change.norm is not None and math.isfinite(change.norm) else math.inf
 
 
 def grew(sites: Sequence[SiteDifference], vector: Literal["gain", "bias"]) -> Claim:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from gpt2ln_cli.arguments import refuse_without_effect
+from gpt2ln_cli.commands.diff.record import SORT_KEYS
 from gpt2ln_cli.errors import UsageError
 from gpt2ln_cli.output.header import PROMPTS
 from gpt2ln_cli.shell import completion, options
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 EXAMPLE = """\b
 Examples:
   gpt2ln diff demo demo
+  gpt2ln diff gpt2 ./my-fine-tune --sort gain_relative --top 5
   gpt2ln diff gpt2 ./my-fine-tune "The war was over" --layer 5
 """
 
@@ -32,13 +34,15 @@ Examples:
 @options.layer_option()
 @options.site_option
 @click.option(
-    "--top",
+    "--features",
     type=click.IntRange(min=1),
     default=3,
     show_default=True,
     metavar="N",
     help="List the N most changed features.",
 )
+@options.sort_option(SORT_KEYS)
+@options.top_option
 @options.heads_option
 @options.prefix_option
 @options.device_options
@@ -50,7 +54,9 @@ def command(
     given: Given,
     layers: str | None,
     sites: tuple[str, ...],
-    top: int,
+    features: int,
+    sort: str | None,
+    top: int | None,
     heads: int | None,
     prefix: str | None,
     device: Device,
@@ -76,6 +82,16 @@ def command(
 
     with progress_bar(model_a) as progress:
         a, b = (options.Choice(name, None, heads, prefix, device, dtype).load() for name in (model_a, model_b))
-        record = diff(a, b, prompts, layers=layers, sites=sites, top=top, **given.running(progress))
+        record = diff(
+            a,
+            b,
+            prompts,
+            layers=layers,
+            sites=sites,
+            features=features,
+            sort=sort,
+            top=top,
+            **given.running(progress),
+        )
     out.emit(view(record))
     judge(record.warnings, strict=strict)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import Unpack
 
-from gpt2ln_cli.arguments import SHARED, checked, layer_list, refuse_without_effect
+from gpt2ln_cli.arguments import SHARED, checked, layer_list, one_of, refuse_without_effect
 from gpt2ln_cli.checkpoint import Checkpoint, LayerNormParameters
 from gpt2ln_cli.commands.diff import claims
 from gpt2ln_cli.commands.diff.record import (
+    SORT_KEYS,
     ActivationChange,
     Difference,
     FeatureChange,
@@ -27,7 +29,7 @@ from gpt2ln_cli.measure.flags import BIAS_START, GAIN_START, eps_flags, of_both,
 from gpt2ln_cli.model import Model, as_model
 from gpt2ln_cli.quantities import SUMMARIZED
 from gpt2ln_cli.records import Spread, strictly
-from gpt2ln_cli.sites import Site, select_sites
+from gpt2ln_cli.sites import Site, ranked, select_sites
 
 if TYPE_CHECKING:
     from gpt2ln_cli.model.subject import Layers, Prompts, Running
@@ -50,7 +52,9 @@ def diff(
     *,
     layers: Layers | None = None,
     sites: Collection[str] | None = None,
-    top: int = 3,
+    features: int = 3,
+    sort: str | None = None,
+    top: int | None = None,
     **running: Unpack[Running],
 ) -> Difference:
     """Compare two checkpoints of one shape, LayerNorm by LayerNorm; ``gpt2ln diff``.
@@ -62,7 +66,11 @@ def diff(
             alone, without torch where the files allow it.
         layers: as for :func:`gpt2ln_cli.inspect`.
         sites: as for :func:`gpt2ln_cli.inspect`.
-        top: how many of each vector's most changed features to list.
+        features: how many of each vector's most changed features to list.
+        sort: what to order the sites by, greatest first: a number of what became of gain or bias, such as
+            ``gain_relative``, or a quantity, by the size of the relative change of its mean over later tokens (over
+            position 0 where there are none); None keeps the forward order.
+        top: how many sites to keep; None keeps all. The claims are of all.
         **running: see :class:`gpt2ln_cli.model.subject.Running`; for each model in turn.
 
     Raises:
@@ -74,8 +82,11 @@ def diff(
         given: dict[str, object] = {**running}
         refuse_without_effect(
             "without prompts, when gains and biases alone are compared",
+            sort=(sort if sort in SUMMARIZED else None, None),
             **{name: (given[name], SHARED[name]) for name in SHARED if name in given and name != "progress"},
         )
+    if sort is not None:
+        one_of("sort", sort, SORT_KEYS)
     models = as_model(model_a, "model_a"), as_model(model_b, "model_b")
     check_same_shape(*(model.checkpoint for model in models))
     chosen = select_sites(models[0].checkpoint.config.n_layer, layer_list(layers), sites)
@@ -91,7 +102,7 @@ def diff(
     infos = [model.info if runs else model.info.unrun() for model in models]
     dtype = max((info.dtype for info in infos), key=lambda name: precision(name)[0])
     compared = [
-        compare_site(site, learned[0][site.name], learned[1][site.name], top=top, dtype=dtype, runs=runs)
+        compare_site(site, learned[0][site.name], learned[1][site.name], features=features, dtype=dtype, runs=runs)
         for site in chosen
     ]
     found = [claims.parameters(compared, dtype), *(claims.grew(compared, vector) for vector in claims.VECTORS)]
@@ -99,12 +110,15 @@ def diff(
         stored = {model.checkpoint.stored_dtype() for model in models}
         one_dtype = len(stored) == len({info.dtype for info in infos}) == 1
         found.append(claims.statistics(compared, alike=one_dtype or found[0].verdict == "yes"))
+    kept = compared[:top] if sort is None else ranked(compared, partial(_change_of, sort=sort), top)
     return strictly(
         Difference(
             model_a=infos[0],
             model_b=infos[1],
             prompts=runs[0].prompts if runs else None,
-            sites=compared,
+            sites=kept,
+            sort=sort,
+            left_out=len(compared) - len(kept),
             changed_sites=sum(
                 any(vector is not None and vector.changed for vector in (site.gain, site.bias)) for site in compared
             ),
@@ -152,7 +166,7 @@ def compare_site(
     a: LayerNormParameters,
     b: LayerNormParameters,
     *,
-    top: int,
+    features: int,
     dtype: str,
     runs: tuple[Inspection, Inspection] | None = None,
 ) -> SiteDifference:
@@ -162,7 +176,7 @@ def compare_site(
         site: the site.
         a: gain and bias in checkpoint A, each (features,).
         b: the same in checkpoint B.
-        top: how many of the most changed features to list.
+        features: how many of the most changed to list.
         dtype: the coarser of the checkpoints'.
         runs: the same tokens through both, if activations are compared.
     """
@@ -175,14 +189,14 @@ def compare_site(
         name=site.name,
         layer=site.layer,
         kind=site.kind,
-        gain=_change(a.gain, b.gain, GAIN_START, top, dtype),
-        bias=_change(a.bias, b.bias, BIAS_START, top, dtype),
+        gain=_change(a.gain, b.gain, GAIN_START, features, dtype),
+        bias=_change(a.bias, b.bias, BIAS_START, features, dtype),
         first=first,
         rest=rest,
     )
 
 
-def _change(a: Floats | None, b: Floats | None, start: float, top: int, dtype: str) -> VectorChange | None:
+def _change(a: Floats | None, b: Floats | None, start: float, features: int, dtype: str) -> VectorChange | None:
     if a is None and b is None:
         return None
     # A LayerNorm without a gain or bias computes as one whose gain is 1 or bias 0.
@@ -199,7 +213,7 @@ def _change(a: Floats | None, b: Floats | None, start: float, top: int, dtype: s
         cosine = float(np.clip(a @ b / (norms[0] * norms[1]), -1.0, 1.0)) if all(norms) else None
     # What is not finite on one side is no further off than any other such.
     size = np.where(np.isfinite(difference), np.abs(difference), np.inf)
-    order = np.argsort(-size, kind="stable")[:top]
+    order = np.argsort(-size, kind="stable")[:features]
     return VectorChange(
         norm=norm,
         relative=(norm / norms[0] if np.isfinite(norms[0]) else np.nan) if norms[0] else None,
@@ -210,6 +224,17 @@ def _change(a: Floats | None, b: Floats | None, start: float, top: int, dtype: s
         changed=int(np.count_nonzero(~same)),
         largest=[FeatureChange(index=int(i), a=float(a[i]), b=float(b[i])) for i in order if not same[i]],
     )
+
+
+def _change_of(site: SiteDifference, sort: str) -> float | None:
+    """What a site is sorted by."""
+    if sort in SUMMARIZED:
+        part = site.rest or site.first
+        relative = None if part is None else getattr(part, sort).relative
+        return None if relative is None else abs(relative)
+    vector, _, field = sort.partition("_")
+    found: float | None = getattr(getattr(site, vector), field, None)
+    return found
 
 
 def _known(value: float) -> float | None:

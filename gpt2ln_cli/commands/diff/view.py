@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from gpt2ln_cli.commands.diff.claims import VECTORS, differing
 from gpt2ln_cli.commands.diff.record import FeatureChange, SiteDifference
 from gpt2ln_cli.commands.inspect.view import SHOWN
+from gpt2ln_cli.commands.params.view import order_told
 from gpt2ln_cli.output.blocks import Block, Column, Heading, Look, Paragraph, Part, Table, View, table_of
 from gpt2ln_cli.output.claims import CLAIMS, Says, claims, claims_table
 from gpt2ln_cli.output.header import (
@@ -107,27 +108,37 @@ def _blocks(record: Difference) -> Iterator[Block]:
         others = [one for one in others if one.id == "diff.statistics_differ"]
     if others:
         yield claims(others, SAYS)
-    if changed := _most(differing(record.sites), _change_of_parameters):
-        yield Heading(_titled("Learned gain and bias, from A to B", changed, differing(record.sites)))
+    if changed := _most(record, differing(record.sites), _change_of_parameters):
+        yield Heading(_titled(record, "Learned gain and bias, from A to B", changed, differing(record.sites)))
         yield _parameters(changed)
         yield Paragraph(
             "||b - a|| is an L2 norm, 'of a' that norm over ||a||, 'features' how many changed at all.", "note"
         )
     moved = [site for site in record.sites if _change_of_statistics(site)]
-    if most := _most(moved, _change_of_statistics):
-        yield Heading(_titled("The same tokens, from A to B", most, moved))
+    if most := _most(record, moved, _change_of_statistics):
+        yield Heading(_titled(record, "The same tokens, from A to B", most, moved))
         yield _statistics(most)
         yield Paragraph("A and B are means over the same tokens, position 0 of the sequences left out.", "note")
     yield from nonfinite(record.nonfinite)
 
 
-def _most(sites: Sequence[SiteDifference], size: Callable[[SiteDifference], float]) -> list[SiteDifference]:
-    """Those that changed most, in forward order."""
+def _most(
+    record: Difference, sites: Sequence[SiteDifference], size: Callable[[SiteDifference], float]
+) -> list[SiteDifference]:
+    """Those that changed most, in forward order; all where it was said which."""
+    if _is_chosen(record):
+        return list(sites)
     least = sorted(map(size, sites), reverse=True)[:SHOWN_SITES][-1:]
     return [site for site in sites if size(site) >= least[0]][:SHOWN_SITES]
 
 
-def _titled(title: str, shown: Sequence[SiteDifference], every: Sequence[SiteDifference]) -> str:
+def _is_chosen(record: Difference) -> bool:
+    return record.sort is not None or record.left_out > 0
+
+
+def _titled(record: Difference, title: str, shown: Sequence[SiteDifference], every: Sequence[SiteDifference]) -> str:
+    if _is_chosen(record):
+        return f"{title}, {order_told(record.sort, left_out=record.left_out)}"
     return title if len(shown) == len(every) else f"{title}: the {len(shown)} of {len(every)} that changed most"
 
 

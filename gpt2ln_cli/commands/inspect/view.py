@@ -101,7 +101,8 @@ def _blocks(record: Inspection, heatmap: str | None) -> Iterator[Block]:
     if record.command == "inspect":
         yield Heading(COUNTED)
         yield from counts(record)
-        yield Heading(order_told(record.sort, left_out=record.counts.sites - len(record.sites)))
+        order = order_told(record.sort, left_out=record.counts.sites - len(record.sites))
+        yield Heading(f"What each LayerNorm computed, {order}")
         yield _brief(record)
         yield Paragraph(f"{SITES} {_normalized(record)}", "note")
     if record.rows is not None:

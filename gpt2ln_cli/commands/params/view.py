@@ -99,7 +99,7 @@ def _blocks(record: Parameters, sites: Table, *, listed: bool) -> Iterator[Block
         left_out = record.verdict.sites - len(record.sites)
         if not left_out:
             yield from (Paragraph(sentence) for sentence in (*_largest(record.sites), *switched_off(record.sites)))
-        yield Heading(order_told(record.sort, left_out=left_out))
+        yield Heading(f"Gain and bias of each LayerNorm, {order_told(record.sort, left_out=left_out)}")
         yield brief(sites, SHOWN, sort=record.sort)
         yield Paragraph(
             "std divides by d. 'off' counts the features whose gain is at most 1% of the root mean square of their "
@@ -146,10 +146,10 @@ def switched_off(sites: Sequence[Learned], *, features: int | None = None) -> It
 
 
 def order_told(sort: str | None, *, left_out: int) -> str:
-    """The heading of a table of sites: their order, and how many are not in it."""
+    """The order of a table's sites, and how many are not in it."""
     order = "in forward order" if sort is None else f"sorted by {sort}, greatest first"
     rest = f"; {left_out:,} left out" if left_out else ""
-    return f"Each LayerNorm, {order}{rest}"
+    return f"{order}{rest}"
 
 
 def brief(sites: Table, shown: Mapping[str, Look], *, sort: str | None = None) -> Table:
