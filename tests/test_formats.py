@@ -63,6 +63,7 @@ SHAPES = {
         [list(range(20))], model=demo, layers=FEW, context=True
     ),
     "ablate": lambda demo, _: gpt2ln_cli.ablate("the war was over", model=demo, layers=FEW),
+    "ablate --feature": lambda _, make: gpt2ln_cli.ablate([[3, 1, 4], [9, 2]], model=make(), ablated_features=[5, 7]),
     "features": lambda _, make: gpt2ln_cli.features(
         [[3, 1, 4], [9, 2]], model=make(lambda body: body.h[0].mlp.c_proj.bias.data[5].add_(3000))
     ),

@@ -354,13 +354,11 @@ def _cells(
     """What has one value in a struct, and where it stands."""
     found = []
     for one in msgspec.structs.fields(kind):
-        # A field whose name in JSON is no name in Python, such as "50", has another there.
         name, (plain, meta) = one.encode_name, _plain(one.type)
         inner, many = struct_in(plain)
         if inner is None:
             described = (meta.description or "") if meta else ""
-            within = path[0] if path else ""
-            column = Column(prefix + name, _column_type(plain), described, _unit(meta), within=within)
+            column = Column(prefix + name, _column_type(plain), described, _unit(meta), within="".join(path[:1]))
             found.append((column, (*path, one.name)))
         elif not many:
             found += _cells(inner, f"{prefix}{name}_", (*path, one.name))
