@@ -40,4 +40,6 @@ def _cell(value: float | None, reach: float) -> Cell:
     if value is None:
         return Cell("", 0)
     percent = round(100 * value)
-    return Cell(str(percent) if percent else NOTHING, round(STEPS * value / reach) if percent else 0)
+    step = round(STEPS * value / reach)
+    # What is below 0 has its colour however little it is.
+    return Cell(str(percent) if percent else NOTHING, 0 if not percent else step if value > 0 else min(step, -1))

@@ -24,7 +24,7 @@ def lines(matrix: Matrix, width: int, *, ascii_only: bool = False) -> Iterator[T
     """
     rows = [(visible(name), cells) for name, cells in matrix.cells()]
     label = max(len(name) for name, _ in rows) + GAP
-    headings = [heading.split("\n") for heading in matrix.columns]
+    headings = [[visible(line) for line in heading.split("\n")] for heading in matrix.columns]
     texts = [cell.text for _, cells in rows for cell in cells]
     wide = 1 + max(len(text) for text in [*texts, *(line for heading in headings for line in heading)])
     high = max(map(len, headings))
