@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from transformers import GPT2Model
 
 import gpt2ln_cli
 from gpt2ln_cli import output
+from gpt2ln_cli.app import main
 from gpt2ln_cli.commands.plot import figures
 from gpt2ln_cli.errors import UsageError
 from gpt2ln_cli.measure import writers
@@ -356,3 +358,25 @@ def test_the_figure_stacks_the_shares_and_hangs_negative_ones_below_0(folders):
                     assert container[place].get_height() == pytest.approx(by_name[container.get_label()])
     (legend,) = drawn.legends
     assert next(text.get_text() for text in legend.get_texts()) == "all others"
+
+
+def test_the_command_line_tells_tokens_heads_and_a_feature(capsys):
+    words = ["attribute", "the war was", "--layer", "1", "--site", "ln_1"]
+    assert main([*words, "--by-head", "--token", "1", "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert {row["position"] for row in record["rows"]} == {1}
+    assert [row["writer"] for row in record["rows"]] == [
+        "wte",
+        "wpe",
+        *(f"h.0.attn.head.{head}" for head in range(12)),
+        "h.0.attn.bias",
+        "h.0.mlp",
+    ]
+    assert sum(row["share"] for row in record["rows"]) == pytest.approx(1, abs=1e-5)
+    assert main([*words, "--feature", "37", "--top", "1"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "where it is largest, x[37] is " in shown
+    assert "Who wrote feature 37 of x at each LayerNorm" in shown
+    assert "Each token" in shown
+    assert main([*words, "--feature", "96"]) == 2
+    assert "feature 96: this model has features 0 to 95" in capsys.readouterr().err

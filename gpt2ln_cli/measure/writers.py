@@ -34,7 +34,7 @@ SITES_AT_ONCE = 9
 # of the first tokens.
 FOLLOWED = 3
 # Numbers that the writers of a chunk of tokens have in float64.
-CHUNK = 2**21
+CHUNK = 2**19
 # What is told of each writer at a token.
 SHARE, MEAN, VALUE = range(3)
 TOLD = 3
