@@ -63,6 +63,15 @@ SHAPES = {
         [list(range(20))], model=demo, layers=FEW, context=True
     ),
     "ablate": lambda demo, _: gpt2ln_cli.ablate("the war was over", model=demo, layers=FEW),
+    "ablate --feature": lambda _, make: gpt2ln_cli.ablate([[3, 1, 4], [9, 2]], model=make(), ablated_features=[5, 7]),
+    "features": lambda _, make: gpt2ln_cli.features(
+        [[3, 1, 4], [9, 2]], model=make(lambda body: body.h[0].mlp.c_proj.bias.data[5].add_(3000))
+    ),
+    "features, a site": lambda demo, _: gpt2ln_cli.features("the", model=demo, layers=0, sites=["ln_1"]),
+    "attribute": lambda demo, _: gpt2ln_cli.attribute("the war", model=demo, layers=0, feature=37),
+    "attribute --per-token": lambda _, make: gpt2ln_cli.attribute(
+        [[3, 1, 4], [9, 2]], model=make(), by_head=True, per_token=True
+    ),
     "diff": lambda _, make: gpt2ln_cli.diff(
         make(), make(lambda body: body.h[1].ln_2.weight.data.mul_(1.25)), [[3, 1, 4], [9, 2]]
     ),
@@ -256,6 +265,8 @@ COMMANDS = {
     "verify": ("the war",),
     "compare": ("the war", "--context", "--layer", "0"),
     "ablate": ("the war", "--layer", "0"),
+    "features": ("the war", "--layer", "0"),
+    "attribute": ("the war", "--layer", "0"),
     "diff": ("demo", "demo", "--layer", "0"),
     "report": ("the war", "--layer", "0"),
     "tour": (),

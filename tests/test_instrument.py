@@ -235,7 +235,7 @@ def test_a_site_that_is_not_run_is_named(loaded):
 
 def test_a_body_without_the_site_is_named(loaded):
     del loaded.body.h[1].ln_2
-    with pytest.raises(UsageError, match=r"GPT2Model has no LayerNorm h\.1\.ln_2"):
+    with pytest.raises(UsageError, match=r"GPT2Model has no h\.1\.ln_2"):
         gpt2ln_cli.inspect([IDS], model=loaded)
 
 

@@ -65,7 +65,7 @@ def two(demo):
 
 
 @pytest.fixture(scope="module")
-def records(inspection, parameters, verification, ablation, two):
+def records(demo, inspection, parameters, verification, ablation, two):
     return {
         "sigma": inspection,
         "gain": parameters,
@@ -73,6 +73,8 @@ def records(inspection, parameters, verification, ablation, two):
         "axis": verification,
         "ablation": ablation,
         "steps": two,
+        "features": gpt2ln_cli.features(PROMPTS, model=demo),
+        "attribute": gpt2ln_cli.attribute(PROMPTS, model=demo),
     }
 
 
@@ -266,7 +268,8 @@ def test_every_kind_fits_a_column_in_legible_type_and_its_svg_needs_nothing_else
     svg = saved(figure, "svg")
     root = ET.fromstring(svg)
     assert root.tag == "{http://www.w3.org/2000/svg}svg"
-    assert root.get("width") == ("504pt" if kind == "steps" else "252pt")  # 7 inches and 3.5
+    # 3.5 inches, and both columns where two panels stand beside each other or many bars in one.
+    assert root.get("width") == ("504pt" if kind in ("steps", "features", "attribute") else "252pt")
     links = [value for node in root.iter() for name, value in node.attrib.items() if name.endswith("href")]
     assert all(link.startswith(("#", "data:")) for link in links)
     assert b"@font-face" not in svg

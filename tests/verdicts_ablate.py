@@ -74,6 +74,49 @@ def untrained_deep():
     return untrained(48)
 
 
+# A feature of little weight, and how large it is made where it is massive.
+FEATURE, SIZE = 60, 1000.0
+
+
+def _massive(body):
+    """The last MLP writes one feature so large that it makes up sigma; ln_f keeps it from y."""
+    body.h[-1].mlp.c_proj.bias[FEATURE] += SIZE
+    body.ln_f.weight[FEATURE] = 0
+    body.ln_f.bias[FEATURE] = 0
+
+
+def _reckoned_with(body):
+    """The same, and ln_f's gain and bias undo what it does to sigma and mu: the model needs it there."""
+    _massive(body)
+    features = body.config.n_embd
+    scale = SIZE * (features - 1) ** 0.5 / features / USUAL_SIGMA
+    shift = SIZE / features / USUAL_SIGMA
+    body.ln_f.bias += body.ln_f.weight * shift
+    body.ln_f.weight *= scale
+
+
+# Of ln_f at later positions of the bundled model.
+USUAL_SIGMA = 5.5
+
+
+def massive():
+    return altered(_massive)
+
+
+def reckoned_with():
+    return altered(_reckoned_with)
+
+
+@functools.cache
+def _without(make, features):
+    text = long_sample(HELD_OUT)[:TEXT]
+    return gpt2ln_cli.ablate(text, model=make(), layers="final", ablated_features=features)
+
+
+def _of_feature(claim, verdict, make, features=(FEATURE,)):
+    return f"ablate.feature_{claim}", verdict, lambda: _without(make, features)
+
+
 def _case(claim, verdict, make):
     return f"ablate.{claim}", verdict, lambda: _ablated(make)
 
@@ -94,4 +137,10 @@ CASES = [
     _case("bias_needed", "yes", trained),
     _case("bias_needed", "no", worse_than_none),
     _case("bias_needed", "no", untrained_deep),
+    _of_feature("matters", "yes", reckoned_with),
+    _of_feature("matters", "no", massive),
+    _of_feature("through_sigma", "yes", reckoned_with),
+    _of_feature("through_sigma", "no", massive),
+    _of_feature("through_y", "yes", trained, tuple(range(48))),
+    _of_feature("through_y", "no", reckoned_with),
 ]

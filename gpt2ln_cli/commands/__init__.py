@@ -36,6 +36,8 @@ COMMANDS = (
     Command("count", "Learn", "Count statistics by arithmetic alone.", "count.Arithmetic"),
     Command("verify", "Compare", "Try every axis that LayerNorm could have on this checkpoint.", "verify.Verification"),
     Command("compare", "Compare", "Show what LayerNorm takes from tokens and what it leaves.", "compare.Comparison"),
+    Command("features", "Look", "Show which features make up sigma.", "features.Features"),
+    Command("attribute", "Look", "Show which attentions and MLPs wrote sigma.", "attribute.Attribution"),
     Command("ablate", "Compare", "Replace LayerNorms and measure what becomes of predictions.", "ablate.Ablation"),
     Command("diff", "Compare", "Compare the LayerNorms of two checkpoints of one shape.", "diff.Difference"),
     Command("plot", "Look", "Draw a figure for a paper: PNG, SVG or PDF.", None),

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_
 import msgspec
 
 from gpt2ln_cli.errors import UsageError
+from gpt2ln_cli.output.matrix import Matrix
 from gpt2ln_cli.output.pictures import Bars, Boxes, Vectors
 
 if TYPE_CHECKING:
@@ -217,7 +218,7 @@ class Grid:
         return next(column for column in self.quantities if column.name == self.chosen)
 
 
-Block = Heading | Paragraph | Facts | Code | Quotes | Table | Grid | Boxes | Bars
+Block = Heading | Paragraph | Facts | Code | Quotes | Table | Grid | Boxes | Bars | Matrix
 
 
 @dataclass(frozen=True)
@@ -334,16 +335,15 @@ def _cells(
 ) -> list[tuple[Column, tuple[str, ...]]]:
     """What has one value in a struct, and where it stands."""
     found = []
-    for name, hint in ((one.name, one.type) for one in msgspec.structs.fields(kind)):
-        plain, meta = _plain(hint)
+    for one in msgspec.structs.fields(kind):
+        name, (plain, meta) = one.encode_name, _plain(one.type)
         inner, many = struct_in(plain)
         if inner is None:
             described = (meta.description or "") if meta else ""
-            within = path[0] if path else ""
-            column = Column(prefix + name, _column_type(plain), described, _unit(meta), within=within)
-            found.append((column, (*path, name)))
+            column = Column(prefix + name, _column_type(plain), described, _unit(meta), within="".join(path[:1]))
+            found.append((column, (*path, one.name)))
         elif not many:
-            found += _cells(inner, f"{prefix}{name}_", (*path, name))
+            found += _cells(inner, f"{prefix}{name}_", (*path, one.name))
     return found
 
 

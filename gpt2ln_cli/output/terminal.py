@@ -15,8 +15,9 @@ from rich.console import Console, RenderableType
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from gpt2ln_cli.output import bars, blocks, pictures
+from gpt2ln_cli.output import bars, blocks, pictures, shaded
 from gpt2ln_cli.output.layout import Group, Head, Sheet, sheets
+from gpt2ln_cli.output.matrix import NOTHING, Matrix
 from gpt2ln_cli.output.text import isolated, visible
 
 if TYPE_CHECKING:
@@ -95,6 +96,8 @@ def _rendered(console: Console, block: Block, *, everything: bool) -> Iterator[R
         yield from heatmap.lines(console, block)
     elif isinstance(block, pictures.Bars):
         yield from map(Text, bars.lines(block, console.width, ascii_only=not _shows(console, bars.ABOVE + bars.BELOW)))
+    elif isinstance(block, Matrix):
+        yield from shaded.lines(block, console.width, ascii_only=not _shows(console, NOTHING))
 
 
 def _shows(console: Console, characters: str) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from gpt2ln_cli.commands.ablate.replacements import OUT_OF_SIGMA, SILENT, WITHOUT_EFFECT
 from gpt2ln_cli.measure.chance import LEVEL, mean_bound
 from gpt2ln_cli.records import Claim
 
@@ -23,6 +24,10 @@ NEEDED = {
     "gain": "no gain",
     "bias": "no bias",
 }
+
+
+# What features act through, and the replacement that is without it.
+FEATURES = {"feature_matters": WITHOUT_EFFECT, "feature_through_sigma": OUT_OF_SIGMA, "feature_through_y": SILENT}
 
 
 @dataclass(frozen=True)
@@ -65,8 +70,13 @@ def claims(real: Ablated, trials: Sequence[Trial]) -> list[Claim]:
     """
     by_name = {trial.one.name: trial for trial in trials}
     known = real.loss is not None and math.isfinite(real.loss)
+    if SILENT in by_name:
+        return [_needed(claim, by_name[name], real, known) for claim, name in FEATURES.items()]
     fair = [trial for trial in trials if not trial.one.looks_ahead and not trial.same]
-    return [_lowest(fair, real, known), *(_needed(part, by_name[name], real, known) for part, name in NEEDED.items())]
+    return [
+        _lowest(fair, real, known),
+        *(_needed(f"{part}_needed", by_name[name], real, known) for part, name in NEEDED.items()),
+    ]
 
 
 def _lowest(fair: Sequence[Trial], real: Ablated, known: bool) -> Claim:
@@ -99,9 +109,9 @@ def _lowest(fair: Sequence[Trial], real: Ablated, known: bool) -> Claim:
     )
 
 
-def _needed(part: str, trial: Trial, real: Ablated, known: bool) -> Claim:
+def _needed(claim: str, trial: Trial, real: Ablated, known: bool) -> Claim:
     return Claim(
-        id=f"ablate.{part}_needed",
+        id=f"ablate.{claim}",
         verdict=trial.higher(LEVEL) if known else "can't tell",
         statistic=trial.one.loss_difference,
         threshold=_finite(trial.threshold(LEVEL)),

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from typing_extensions import Unpack
 
-from gpt2ln_cli.arguments import checked, layer_list, prompt_list
+from gpt2ln_cli.arguments import checked, feature_list, layer_list, prompt_list
 from gpt2ln_cli.checkpoint import DEFAULT_MODEL
 from gpt2ln_cli.commands.ablate.claims import Trial, claims
 from gpt2ln_cli.commands.ablate.predictions import Outcome, Predictions, predict
@@ -25,6 +25,7 @@ from gpt2ln_cli.commands.ablate.replacements import (
     first_tokens,
     place_of,
     rounded_again,
+    without_features,
 )
 from gpt2ln_cli.errors import PromptError
 from gpt2ln_cli.measure.ledger import Floats
@@ -47,12 +48,13 @@ STANDARD_ERRORS = 3
 
 # A residual that has overflowed is what the experiment may find.
 @np.errstate(divide="ignore", invalid="ignore", over="ignore")
-def replace_all(subject: Subject, sites: Sequence[Site]) -> Ablation:
+def replace_all(subject: Subject, sites: Sequence[Site], features: Sequence[int] | None = None) -> Ablation:
     """Replace the chosen LayerNorms in every way of ``VARIANTS`` and compare what the model then predicts.
 
     Args:
         subject: the model and the contexts.
         sites: the sites to replace, in forward order.
+        features: replace them by what they are without these instead.
 
     Raises:
         PromptError: no context has a next token.
@@ -66,7 +68,7 @@ def replace_all(subject: Subject, sites: Sequence[Site]) -> Ablation:
     if not has_next.any():
         raise PromptError("every prompt is one token long: there is no next token to predict.")
     head = head_weight(subject.model)
-    tried = (rounded_again(body.dtype), *VARIANTS)
+    tried = (rounded_again(body.dtype), *(VARIANTS if features is None else without_features(features)))
     steps = subject.steps(1 + len(tried))
 
     care = Watch(subject.model)
@@ -109,6 +111,7 @@ def replace_all(subject: Subject, sites: Sequence[Site]) -> Ablation:
         bos=subject.bos,
         prompts=subject.prompts,
         sites=[site.name for site in sites],
+        features=None if features is None else list(features),
         predictions=int(has_next.sum()),
         real=real,
         replaced=replaced,
@@ -201,6 +204,7 @@ def ablate(
     model: str | Path | Model = DEFAULT_MODEL,
     layers: Layers | None = None,
     sites: Collection[str] | None = None,
+    ablated_features: int | str | Sequence[int] | None = None,
     **running: Unpack[Running],
 ) -> Ablation:
     """Replace LayerNorms by something else and measure what the model then predicts; ``gpt2ln ablate``.
@@ -213,6 +217,8 @@ def ablate(
         model: as for :func:`gpt2ln_cli.inspect`.
         layers: the layers whose LayerNorms are replaced, as for :func:`gpt2ln_cli.inspect`.
         sites: the kinds that are replaced, as for :func:`gpt2ln_cli.inspect`.
+        ablated_features: features of x, such as 447, or ``"447,138"``, which the LayerNorms are to do without instead:
+            in mu, sigma and y; in mu and sigma alone; and in y alone.
         **running: see :class:`gpt2ln_cli.model.subject.Running`; every replacement's passes count as progress.
 
     Raises:
@@ -222,5 +228,6 @@ def ablate(
     """
     source = as_model(model)
     chosen = select_sites(source.checkpoint.config.n_layer, layer_list(layers), sites)
+    features = feature_list(ablated_features, source.checkpoint.config.n_embd)
     subject = prepare(prompt_list(long_sample(HELD_OUT) if prompts is None else prompts), source, **running)
-    return strictly(replace_all(subject, chosen))
+    return strictly(replace_all(subject, chosen, features))

@@ -59,6 +59,9 @@ class Ablation(Record, frozen=True, kw_only=True):
     bos: bool
     prompts: list[PromptInfo]
     sites: Annotated[list[str], Meta(description="The LayerNorms that were replaced; all others stayed.")]
+    features: Annotated[
+        list[int] | None, Meta(description="The features that the LayerNorms were to do without; null without any.")
+    ] = None
     predictions: Annotated[int, Meta(description="Positions with a next token.")]
     real: Annotated[Ablated, Meta(description="The model as it is.")]
     replaced: list[Ablated]

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from transformers.models.gpt2.modeling_gpt2 import GPT2Model
 
 
+# Of features.
+WITHOUT_EFFECT, OUT_OF_SIGMA, SILENT = "without effect", "out of sigma", "silent"
+
+
 @dataclass(frozen=True)
 class Place:
     """A site where a replacement stands in, and what it may use there."""
@@ -107,6 +111,36 @@ VARIANTS = (
     Variant("no bias", "gain xhat", False, _as(Axis.PER_TOKEN, bias=False)),
     Variant("neither", "xhat", False, _as(Axis.PER_TOKEN, gain=False, bias=False)),
 )
+
+
+def without_features(features: Sequence[int]) -> tuple[Variant, ...]:
+    """The LayerNorm without some features: in mu, sigma and y, in mu and sigma alone, and in y alone."""
+    chosen = list(features)
+
+    def apart(x: Floats) -> Floats:
+        return np.delete(x, chosen, axis=1)
+
+    def without_effect(x: Floats, lengths: Sequence[int], place: Place) -> Floats:
+        changed = x.copy()
+        changed[:, chosen] = apart(x).mean(axis=1, keepdims=True)
+        return _as(Axis.PER_TOKEN)(changed, lengths, place)
+
+    def out_of_sigma(x: Floats, _lengths: Sequence[int], place: Place) -> Floats:
+        others = apart(x)
+        sigma = np.sqrt(others.var(axis=1, keepdims=True) + place.eps)
+        y: Floats = (x - others.mean(axis=1, keepdims=True)) / sigma * place.gain + place.bias
+        return y
+
+    def silent(x: Floats, lengths: Sequence[int], place: Place) -> Floats:
+        y = _as(Axis.PER_TOKEN)(x, lengths, place)
+        y[:, chosen] = 0.0
+        return y
+
+    return (
+        Variant(WITHOUT_EFFECT, "x_j set to the mean of the other features", False, without_effect),
+        Variant(OUT_OF_SIGMA, "mu and sigma of the other features, x_j passed on", False, out_of_sigma),
+        Variant(SILENT, "gain and bias 0 there", False, silent),
+    )
 
 
 def rounded_again(dtype: torch.dtype) -> Variant:

@@ -45,6 +45,15 @@ def _needed(name: str, without: str) -> Says:
     )
 
 
+def _acts(name: str, without: str) -> Says:
+    return Says(
+        name,
+        yes=f"They act: {without} the loss rises by {{statistic}} to {{loss}} (chance makes {{threshold}}).",
+        no=f"Not needed: {without} the loss is {{loss}}, and {{real_loss}} with them (chance makes {{threshold}}).",
+        unsure=f"Undecided: {without} the loss changes by {{statistic}} (chance makes {{threshold}}).",
+    )
+
+
 SAYS = {
     "ablate.real_has_lowest_loss": Says(
         "lowest loss",
@@ -60,6 +69,9 @@ SAYS = {
     "ablate.centering_needed": _needed("centering", "without subtracting mu (RMSNorm)"),
     "ablate.gain_needed": _needed("the gain", "with a gain of 1 (no gain)"),
     "ablate.bias_needed": _needed("the bias", "with a bias of 0 (no bias)"),
+    "ablate.feature_matters": _acts("at all", "set to the mean of the others (without effect)"),
+    "ablate.feature_through_sigma": _acts("through sigma", "left out of mu and sigma alone (out of sigma)"),
+    "ablate.feature_through_y": _acts("through y", "with a gain and bias of 0 there (silent)"),
 }
 
 
@@ -73,11 +85,14 @@ def _blocks(record: Ablation) -> Iterator[Block]:
     every = len(record.sites) == 2 * record.model.n_layer + 1
     named = ", ".join(record.sites) if len(record.sites) <= SITES_NAMED else f"{len(record.sites)} LayerNorms"
     replaced = Fact("replaced", f"all {len(record.sites)} LayerNorms" if every else named)
-    yield header(record.model, record.prompts, bos=record.bos, more=[replaced])
+    without = [] if record.features is None else [Fact("features", ", ".join(map(str, record.features)))]
+    yield header(record.model, record.prompts, bos=record.bos, more=[replaced, *without])
     yield quotes(record.prompts)
     yield from warnings(record.warnings)
-    lowest, *needed = record.claims
-    yield Paragraph(SAYS[lowest.id].of(lowest), "strong")
+    needed = record.claims
+    if record.features is None:
+        lowest, *needed = record.claims
+        yield Paragraph(SAYS[lowest.id].of(lowest), "strong")
     yield claims(needed, SAYS)
     yield Heading(f"Predictions of the next token, over {record.predictions:,} positions")
     rows = [record.real, *record.replaced]
@@ -97,7 +112,10 @@ def _blocks(record: Ablation) -> Iterator[Block]:
     )
     yield from _overflows(rows)
     yield Facts([Fact(_called(one), one.formula) for one in rows])
-    yield from (Paragraph(text, "note") for text in EXPLAINED)
+    explained, ahead = EXPLAINED
+    yield Paragraph(explained, "note")
+    if any(one.looks_ahead for one in rows):
+        yield Paragraph(ahead, "note")
     yield from nonfinite(record.nonfinite)
 
 

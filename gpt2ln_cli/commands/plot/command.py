@@ -21,6 +21,8 @@ from gpt2ln_cli.shell.prompts import Given
 
 if TYPE_CHECKING:
     from gpt2ln_cli.commands.ablate.record import Ablation
+    from gpt2ln_cli.commands.attribute.record import Attribution
+    from gpt2ln_cli.commands.features.record import Features
     from gpt2ln_cli.commands.inspect.record import Inspection
     from gpt2ln_cli.commands.params.record import Parameters
     from gpt2ln_cli.commands.plot.record import Steps
@@ -34,6 +36,8 @@ Kinds:
   axis      verify: how well every axis that LayerNorm could have fits
   ablation  ablate: what the predictions lose
   steps     one token of each prompt through one LayerNorm, feature by feature
+  features  features: layers x the features that make up sigma
+  attribute attribute: who wrote sigma, stacked by layer
 
 \b
 Examples:
@@ -63,6 +67,8 @@ UNUSED = {
     "axis": ("layers", "sites", "quantity", *STEPS),
     "ablation": ("quantity", *STEPS),
     "steps": ("quantity",),
+    "features": ("quantity", *STEPS),
+    "attribute": ("quantity", *STEPS),
 }
 DEFAULT_PROMPTS = {"axis": VERIFIED, "ablation": ABLATED, "steps": '"ok" and "hatred"'}
 
@@ -124,7 +130,7 @@ def command(
     image_format = _image_format(output)
     output_file.check(output)
     plots.check_matplotlib()
-    record: Inspection | Parameters | Verification | Ablation | Steps
+    record: Inspection | Parameters | Verification | Ablation | Steps | Features | Attribution
     if kind == "gain":
         from gpt2ln_cli.commands.params.compute import params
 
@@ -134,6 +140,8 @@ def command(
         prompts = given.gather(default=DEFAULT_PROMPTS.get(kind))
         plots.check_room(kind, len(prompts or ()))
         from gpt2ln_cli.commands.ablate.compute import ablate
+        from gpt2ln_cli.commands.attribute.compute import attribute
+        from gpt2ln_cli.commands.features.compute import features
         from gpt2ln_cli.commands.inspect.compute import inspect
         from gpt2ln_cli.commands.plot.compute import steps
         from gpt2ln_cli.commands.verify.compute import verify
@@ -154,6 +162,10 @@ def command(
                     template=template,
                     **running,
                 )
+            elif kind == "features":
+                record = features(prompts, model=model, layers=layers, sites=sites, **running)
+            elif kind == "attribute":
+                record = attribute(prompts, model=model, layers=layers, sites=sites, **running)
             else:
                 per_token = kind == "heatmap"
                 record = inspect(prompts, model=model, layers=layers, sites=sites, per_token=per_token, **running)

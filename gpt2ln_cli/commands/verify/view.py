@@ -29,8 +29,8 @@ TABLES = ("readings", "sites", CLAIMS, PROMPTS, WARNINGS)
 SAYS = {
     "verify.behaves_as_gpt2": Says(
         "as GPT-2",
-        yes="This checkpoint behaves as GPT-2 does, in all that this input could decide: {told} of {claims} claims came "
-        "out as in GPT-2, and none otherwise.",
+        yes="This checkpoint behaves as GPT-2 does, in all that this input could decide: {told} of {claims} claims "
+        "came out as in GPT-2, and none otherwise.",
         no="This checkpoint does not behave as GPT-2 does: of {claims} claims {statistic:.0f} came out otherwise.",
         unsure="Whether this checkpoint behaves as GPT-2 does, this input can't tell: the axis is undecided.",
     ),
