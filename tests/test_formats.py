@@ -267,7 +267,7 @@ COMMANDS = {
     "ablate": ("the war", "--layer", "0"),
     "features": ("the war", "--layer", "0"),
     "attribute": ("the war", "--layer", "0"),
-    "diff": ("demo", "demo", "--layer", "0"),
+    "diff": ("demo", "demo", "--layer", "0", "--all"),
     "report": ("the war", "--layer", "0"),
     "tour": (),
     "models": (),

@@ -16,7 +16,7 @@ from gpt2ln_cli import output
 from gpt2ln_cli.commands.diff.view import SAYS as DIFF_SAYS
 from gpt2ln_cli.commands.inspect import view as inspect_view
 from gpt2ln_cli.commands.verify.view import SAYS
-from gpt2ln_cli.output.blocks import Column, Look, Table, table_of
+from gpt2ln_cli.output.blocks import Column, Look, Table, View, table_of
 from gpt2ln_cli.output.text import number, percent, quoted, share, visible
 from gpt2ln_cli.quantities import QUANTITIES
 from gpt2ln_cli.records import Spread, strict
@@ -180,28 +180,27 @@ def test_models_fit_whatever_their_names(monkeypatch, width):
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-def test_a_token_longer_than_the_terminal_is_shown_whole_and_the_rows_stay_level(demo, monkeypatch, width):
+def test_a_heading_longer_than_the_terminal_is_shown_whole_and_the_rows_stay_level(demo, monkeypatch, width):
     """GPT-2 has tokens of 128 characters; here they are columns' headings."""
-    record = gpt2ln_cli.compare("war violence hate fear", model=demo, context=True, layers=5)
-    (context,) = record.contexts
     token = "".join(chr(ord("A") + index % 26) for index in range(128))
-
-    def renamed(site):
-        first, *others = site.tokens
-        return msgspec.structs.replace(site, tokens=[msgspec.structs.replace(first, token=token), *others])
-
-    sites = [renamed(site) for site in context.sites]
-    record = msgspec.structs.replace(record, contexts=[msgspec.structs.replace(context, sites=sites)])
-    words_of_fitting_table(record, width, monkeypatch)
-    lines = table(record, width, monkeypatch).split("\n")
-    top = next(index for index, line in enumerate(lines) if '"ABC' in line)
+    shares = {"h.0.ln_1": 0.25, "h.1.ln_1": 0.5, "ln_f": 0.75}
+    names = ("site", "token", "share")
+    columns = [Column(name, str if name != "share" else float, look=Look(name, key=name != "share")) for name in names]
+    rows = [(site, text, share) for site, share in shares.items() for text in (token, "war")]
+    monkeypatch.setenv("COLUMNS", str(width))
+    stream = io.StringIO()
+    view = View(gpt2ln_cli.params(model=demo, layers=0), [Table("shares", columns, lambda: iter(rows), across="token")])
+    output.write(view, "table", stream)
+    lines = stream.getvalue().split("\n")
+    assert max(map(len, lines)) <= width
+    top = next(index for index, line in enumerate(lines) if "ABC" in line)
     bottom = next(index for index, line in enumerate(lines) if index > top and line.startswith("site"))
-    left = lines[top].index('"ABC')
+    left = lines[top].index("ABC")
     column = slice(left, left + 24)
-    assert "".join(line[column].strip() for line in lines[top : bottom + 1]) == f'"{token}"'
-    for line, site in zip(lines[bottom + 2 :], sites, strict=False):
-        assert line.startswith(f"{site.site} ")
-        assert line[column].strip() == percent(site.tokens[0].real)
+    assert "".join(line[column].strip() for line in lines[top : bottom + 1]) == token
+    for line, (site, held) in zip(lines[bottom + 2 :], shares.items(), strict=False):
+        assert line.startswith(f"{site} ")
+        assert line[column].strip() == number(held)
 
 
 def test_hostile_text_is_escaped(demo, monkeypatch):

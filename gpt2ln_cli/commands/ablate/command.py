@@ -17,7 +17,7 @@ Examples:
   gpt2ln ablate
   gpt2ln ablate --layer 0-2 --site ln_1
   gpt2ln ablate --feature 37,34
-  gpt2ln ablate --prompts sample_prompts/mixed.txt --json | jq '.claims[] | {id, verdict}'
+  gpt2ln ablate --prompts sample_prompts/mixed.txt --json | jq .claims
 """
 
 

@@ -15,7 +15,7 @@ EXAMPLE = """\b
 Examples:
   gpt2ln features "The war was over, but the hatred was not."
   gpt2ln features --layer 5 --top 10
-  gpt2ln features --prompts book.txt --whole-file --overflow window --json | jq .claims
+  gpt2ln features --prompts book.txt --overflow window --json | jq .claims
 """
 
 
