@@ -22,6 +22,8 @@ GAMMA = 1 + 2 * RELATIVE_ERROR / (1 - RELATIVE_ERROR)
 _PER_OCTAVE = math.log(2) / math.log1p(2 * RELATIVE_ERROR / (1 - RELATIVE_ERROR))
 # What is no further from 0 counts as 0.
 SMALLEST = sys.float_info.min * GAMMA
+# A bucket's end may lie beyond the largest number that there is, its middle does not.
+LARGEST_EXPONENT = sys.float_info.max_exp - RELATIVE_ERROR
 # Room for so many more buckets is made at a time.
 ROOM = 128
 
@@ -35,36 +37,7 @@ def bucket(values: Floats) -> Integers:
 
 def middle(number: int) -> float:
     """What stands for a bucket: no value in it is further off than the relative error."""
-    return float(2.0 ** (number / _PER_OCTAVE) * (2.0 / (1 + GAMMA)))
-
-
-class _Store:
-    """Counts of one sign's buckets, (cells, buckets), of the buckets from ``low`` on."""
-
-    def __init__(self, cells: int) -> None:
-        self.low = 0
-        self.counts: Integers = np.zeros((cells, 0), dtype=np.int64)
-
-    def add(self, cells: Integers, numbers: Integers, counts: Integers | int = 1) -> None:
-        if numbers.size == 0:
-            return
-        self._make_room(int(numbers.min()), int(numbers.max()))
-        np.add.at(self.counts.reshape(-1), cells * self.counts.shape[1] + (numbers - self.low), counts)
-
-    def _make_room(self, least: int, greatest: int) -> None:
-        width = self.counts.shape[1]
-        if width and self.low <= least and greatest < self.low + width:
-            return
-        low = least - ROOM if not width else min(self.low, least - ROOM if least < self.low else self.low)
-        end = greatest + 1 + ROOM if not width else max(self.low + width, greatest + 1 + ROOM)
-        wider = np.zeros((self.counts.shape[0], end - low), dtype=np.int64)
-        wider[:, self.low - low : self.low - low + width] = self.counts
-        self.low, self.counts = low, wider
-
-    def sparse(self) -> tuple[Integers, Integers, Integers]:
-        """Cells, buckets and counts of what is not 0."""
-        cells, places = np.nonzero(self.counts)
-        return cells.astype(np.int64), places.astype(np.int64) + self.low, self.counts[cells, places]
+    return float(2.0 ** min(number / _PER_OCTAVE, LARGEST_EXPONENT) * (2.0 / (1 + GAMMA)))
 
 
 class Sketches:
@@ -77,7 +50,9 @@ class Sketches:
     def __init__(self, cells: int) -> None:
         self.cells = cells
         self._zeros: Integers = np.zeros(cells, dtype=np.int64)
-        self._stores = {1: _Store(cells), -1: _Store(cells)}
+        self._low = 0
+        # (2 x cells, buckets), of the buckets from the lowest on: those of values above 0, then those of values below.
+        self._counts: Integers = np.zeros((2 * cells, 0), dtype=np.int64)
 
     def add(self, values: Floats, cells: Integers) -> None:
         """Take in finite values, each in its cell; both of one shape, without dimensions that are stretched."""
@@ -85,49 +60,70 @@ class Sketches:
         if values.size == 0:
             return
         if values.min() > SMALLEST:
-            self._stores[1].add(cells, bucket(values))
+            self._count(cells, bucket(values))
             return
-        for sign, store in self._stores.items():
-            signed = values * sign
-            chosen = signed > SMALLEST
-            store.add(cells[chosen], bucket(signed[chosen]))
-        np.add.at(self._zeros, cells[np.abs(values) <= SMALLEST], 1)
+        size = np.abs(values)
+        if size.min() <= SMALLEST:
+            chosen = size > SMALLEST
+            np.add.at(self._zeros, cells[~chosen], 1)
+            values, size, cells = values[chosen], size[chosen], cells[chosen]
+        self._count(cells + (values < 0) * self.cells, bucket(size))
+
+    def _count(self, rows: Integers, buckets: Integers, counts: Integers | int = 1) -> None:
+        if buckets.size == 0:
+            return
+        self._make_room(int(buckets.min()), int(buckets.max()))
+        buckets += rows * self._counts.shape[1] - self._low
+        np.add.at(self._counts.reshape(-1), buckets, counts)
+
+    def _make_room(self, least: int, greatest: int) -> None:
+        width = self._counts.shape[1]
+        end = self._low + width
+        if width and self._low <= least and greatest < end:
+            return
+        if not width:
+            self._low = end = least
+        low = least - ROOM if least < self._low or not width else self._low
+        wider = np.zeros((2 * self.cells, max(end, greatest + 1 + ROOM) - low), dtype=np.int64)
+        wider[:, self._low - low : self._low - low + width] = self._counts
+        self._low, self._counts = low, wider
 
     def merge(self, other: Self) -> None:
         """Take in what other sketches of as many cells have."""
         assert self.cells == other.cells
         self._zeros += other._zeros
-        for sign, store in other._stores.items():
-            self._stores[sign].add(*store.sparse())
+        self._count(*other._sparse())
 
     def quantiles(self, cells: Sequence[int], ranks: Sequence[int]) -> list[float]:
         """The order statistics of these ranks, from 0, of what the cells hold together."""
-        below, above = (store.counts[list(cells)].sum(axis=0) for store in (self._stores[-1], self._stores[1]))
-        counts = np.concatenate([below[::-1], [self._zeros[list(cells)].sum()], above])
-        ends = np.cumsum(counts)
+        chosen = np.array(cells)
+        above, below = (self._counts[chosen + shift].sum(axis=0) for shift in (0, self.cells))
+        width = len(above)
+        ends = np.cumsum(np.concatenate([below[::-1], [self._zeros[chosen].sum()], above]))
         found = []
         for place in np.searchsorted(ends, ranks, side="right").tolist():
-            if place < len(below):
-                found.append(-middle(self._stores[-1].low + len(below) - 1 - place))
-            elif place == len(below):
+            if place < width:
+                found.append(-middle(self._low + width - 1 - place))
+            elif place == width:
                 found.append(0.0)
             else:
-                found.append(middle(self._stores[1].low + place - len(below) - 1))
+                found.append(middle(self._low + place - width - 1))
         return found
+
+    def _sparse(self) -> tuple[Integers, Integers, Integers]:
+        """Rows, buckets and counts of what is not 0."""
+        rows, places = np.nonzero(self._counts)
+        return rows.astype(np.int64), places.astype(np.int64) + self._low, self._counts[rows, places]
 
     def state(self) -> dict[str, Any]:
         """All that they hold."""
-        stores = {
-            name: dict(zip(("cells", "buckets", "counts"), self._stores[sign].sparse(), strict=True))
-            for name, sign in (("positive", 1), ("negative", -1))
-        }
-        return {"cells": self.cells, "zeros": self._zeros.copy(), **stores}
+        rows, buckets, counts = self._sparse()
+        return {"cells": self.cells, "zeros": self._zeros.copy(), "rows": rows, "buckets": buckets, "counts": counts}
 
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> Self:
         """The sketches that had this state."""
         sketches = cls(state["cells"])
         sketches._zeros = np.array(state["zeros"])
-        for name, sign in (("positive", 1), ("negative", -1)):
-            sketches._stores[sign].add(*(state[name][part] for part in ("cells", "buckets", "counts")))
+        sketches._count(state["rows"], np.array(state["buckets"]), state["counts"])
         return sketches

@@ -49,17 +49,23 @@ class Tops:
         """Take in one more block."""
         places = (block.sequence << POSITION_BITS) + block.position
         chosen = block.values[:, [block.quantities.index(name) for name in RANKED]]
-        for part, tokens in enumerate((np.flatnonzero(block.position == 0), np.flatnonzero(block.position))):
-            values, at = chosen[:, :, tokens], places[tokens]
-            least, place = self._least[part, :, :, None], self._place[part, :, :, None]
-            with np.errstate(invalid="ignore"):
-                enters = ((values > least) | ((values == least) & (at < place))) & (values < np.inf)
-            for site, quantity in np.argwhere(enters.any(axis=-1)).tolist():
-                better = np.flatnonzero(enters[site, quantity])
-                numbers = values[site, quantity, better]
-                order = np.lexsort((at[better], -numbers))[: self.top]
-                new = [Found(float(numbers[one]), int(at[better[one]]), None) for one in order]
-                self._keep((part, site, quantity), sorted([*self._found[part, site, quantity], *new], key=_by_place))
+        first = np.flatnonzero(block.position == 0)
+        at_first = chosen[:, :, first]
+        chosen[:, :, first] = -np.inf
+        for part, (values, at) in enumerate(((at_first, places[first]), (chosen, places))):
+            if not at.size:
+                continue
+            # Of most rows not even the greatest enters; a NaN hides it.
+            for site, quantity in np.argwhere(~(values.max(axis=-1) < self._least[part])).tolist():
+                index = (part, site, quantity)
+                row, least = values[site, quantity], self._least[index]
+                better = np.flatnonzero(
+                    ((row > least) | ((row == least) & (at < self._place[index]))) & np.isfinite(row)
+                )
+                if better.size:
+                    order = better[np.lexsort((at[better], -row[better]))[: self.top]]
+                    new = [Found(float(row[one]), int(at[one]), None) for one in order]
+                    self._keep(index, sorted([*self._found[index], *new], key=_by_place))
 
     def _keep(self, index: tuple[int, int, int], found: list[Found]) -> None:
         self._found[index] = found[: self.top]

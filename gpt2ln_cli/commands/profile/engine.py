@@ -20,7 +20,11 @@ MOST_DEATHS = 3
 
 def in_this_process(worker: Worker, shards: Sequence[int], report: Report) -> Iterator[tuple[int, bool]]:
     """Do the shards one by one; each with whether it was, or another process is at it."""
-    return ((shard, worker.do(shard, report)) for shard in shards)
+    try:
+        for shard in shards:
+            yield shard, worker.do(shard, report)
+    finally:
+        worker.close()
 
 
 def in_processes(job: Job, shards: Sequence[int], workers: int, report: Report) -> Iterator[tuple[int, bool]]:

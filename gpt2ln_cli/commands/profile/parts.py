@@ -53,7 +53,7 @@ def read(folder: Path, shard: int, digest: str) -> Any:
     packed = msgspec.msgpack.decode(zlib.decompress(payload))
     if (packed["run"], packed["shard"]) != (digest, shard):
         raise ValueError("it belongs to another run or shard")
-    return _with_arrays(packed["state"])
+    return with_arrays(packed["state"])
 
 
 class Claim:
@@ -69,7 +69,7 @@ class Claim:
         Raises:
             UsageError: it can't be written.
         """
-        packed = {"run": self._digest, "shard": self._shard, "state": _without_arrays(state)}
+        packed = {"run": self._digest, "shard": self._shard, "state": without_arrays(state)}
         payload = zlib.compress(msgspec.msgpack.encode(packed), 1)
         with told(self._target):
             self._file.seek(0)
@@ -152,18 +152,19 @@ def told(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _without_arrays(value: Any) -> Any:
+def without_arrays(value: Any) -> Any:
     """The state with arrays as their bytes."""
     if isinstance(value, np.ndarray):
         return {"dtype": value.dtype.str, "shape": list(value.shape), "bytes": value.tobytes()}
     if isinstance(value, dict):
-        return {name: _without_arrays(one) for name, one in value.items()}
-    return [_without_arrays(one) for one in value] if isinstance(value, list) else value
+        return {name: without_arrays(one) for name, one in value.items()}
+    return [without_arrays(one) for one in value] if isinstance(value, list) else value
 
 
-def _with_arrays(value: Any) -> Any:
+def with_arrays(value: Any) -> Any:
+    """The state again."""
     if isinstance(value, dict):
         if value.keys() == {"dtype", "shape", "bytes"}:
             return np.frombuffer(value["bytes"], value["dtype"]).reshape(value["shape"])
-        return {name: _with_arrays(one) for name, one in value.items()}
-    return [_with_arrays(one) for one in value] if isinstance(value, list) else value
+        return {name: with_arrays(one) for name, one in value.items()}
+    return [with_arrays(one) for one in value] if isinstance(value, list) else value

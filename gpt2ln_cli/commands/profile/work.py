@@ -63,6 +63,10 @@ class Worker:
             raise UsageError(f"this worker would give other numbers than the run's: {'; '.join(different)}.")
         self._reader = Reader(found.sources, separator=settings.separator, column=settings.column)
 
+    def close(self) -> None:
+        """Close what is read from."""
+        self._reader.close()
+
     def do(self, shard: int, report: Report) -> bool:
         """Have the shard's part there; False where another process is at it.
 

@@ -11,7 +11,7 @@ import msgspec
 
 from gpt2ln_cli.errors import PromptError
 from gpt2ln_cli.text.corpus.documents import CHUNK, OVERLAP, SEPARATORS, Bad, Document, Separator, cut, texts
-from gpt2ln_cli.text.corpus.sources import Source, check_unchanged, damages, opened, parquet, unpacked
+from gpt2ln_cli.text.corpus.sources import Source, Unpacked, check_unchanged, damages, opened, parquet
 
 # A shard has a thousandth of the corpus, but no less and no more than this. What is under way is lost by a kill.
 LEAST_BYTES, MOST_BYTES, SHARDS = 2**20, 2**23, 1024
@@ -114,7 +114,7 @@ def _pieces(source: Source, number: int, *, separator: Separator, column: str, s
         return
     where: Separator = "line" if source.kind == "lines" else separator
     if source.packing is not None:
-        with closing(unpacked(source)) as stream:
+        with closing(Unpacked(source)) as stream:
             for begin, data in cut(stream.read, where, size, damages()):
                 yield Piece(number, begin, begin + len(data), len(data))
     else:
@@ -144,7 +144,7 @@ def _ranges(stream: BinaryIO, total: int, separator: Separator, size: int) -> It
 
 
 def _row_groups(source: Source, number: int, column: str) -> Iterator[Piece]:
-    with closing(parquet(source)) as table:
+    with parquet(source) as table:
         names = table.schema_arrow.names
         if column not in names:
             raise KeyError(f"no column '{column}'; it has {', '.join(names)}: choose with --column")
@@ -165,7 +165,13 @@ class Reader:
 
     def __init__(self, sources: Sequence[Source], *, separator: Separator, column: str | None) -> None:
         self._sources, self._separator, self._column = sources, separator, column or TEXT
-        self._open: tuple[int, BinaryIO, int] | None = None
+        self._open: tuple[int, Unpacked, int] | None = None
+
+    def close(self) -> None:
+        """Close what is open."""
+        if self._open is not None:
+            self._open[1].close()
+        self._open = None
 
     def read(self, shard: Shard) -> Iterator[Document | Bad]:
         """Its documents in order; a document that can't be used is told in its place.
@@ -200,19 +206,21 @@ class Reader:
                 file.seek(piece.begin)
                 return file.read(length)
         if self._open is None or self._open[0] != piece.source or self._open[2] > piece.begin:
-            if self._open is not None:
-                self._open[1].close()
-            self._open = (piece.source, unpacked(source), 0)
+            self.close()
+            self._open = (piece.source, Unpacked(source), 0)
         _, stream, position = self._open
-        self._open = None  # where an error leaves it, nobody knows
-        for _ in _chunks(stream, piece.begin - position):
-            pass
-        data = b"".join(_chunks(stream, length))
+        try:
+            for _ in _chunks(stream, piece.begin - position):
+                pass
+            data = b"".join(_chunks(stream, length))
+        except BaseException:
+            self.close()  # nobody knows where it is
+            raise
         self._open = (piece.source, stream, piece.end)
         return data
 
     def _table(self, source: Source, piece: Piece) -> Iterator[Document | Bad]:
-        with closing(parquet(source)) as table:
+        with parquet(source) as table:
             row = sum(table.metadata.row_group(group).num_rows for group in range(piece.begin))
             groups = list(range(piece.begin, piece.end))
             for batch in table.iter_batches(batch_size=ROWS, row_groups=groups, columns=[self._column]):
@@ -224,12 +232,12 @@ class Reader:
                     row += 1
 
 
-def _chunks(stream: BinaryIO, length: int) -> Iterator[bytes]:
+def _chunks(stream: Unpacked, length: int) -> Iterator[bytes]:
     while length > 0 and (chunk := stream.read(min(length, 2**20))):
         yield chunk
         length -= len(chunk)
 
 
 def _lines_before(source: Source, position: int) -> int:
-    with closing(unpacked(source)) as stream:
+    with closing(Unpacked(source)) as stream:
         return sum(chunk.count(b"\n") for chunk in _chunks(stream, position))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import io
 import stat
@@ -177,35 +178,56 @@ def opened(source: Source) -> BinaryIO:
     return Path(source.address).open("rb")
 
 
-def unpacked(source: Source) -> BinaryIO:
-    """Its bytes, unpacked."""
-    raw = opened(source)
-    match source.packing:
+class Unpacked:
+    """The bytes of a source, unpacked, from the first on.
+
+    Args:
+        source: it.
+    """
+
+    def __init__(self, source: Source) -> None:
+        self._raw = opened(source)
+        self._stream = _unpacking(self._raw, source.packing)
+
+    def read(self, most: int) -> bytes:
+        """The next bytes; none at the end."""
+        data: bytes = self._stream.read(most)
+        return data
+
+    def close(self) -> None:
+        """Close it, and what it reads from."""
+        self._stream.close()
+        self._raw.close()
+
+
+def _unpacking(raw: BinaryIO, packing: Packing | None) -> Any:
+    match packing:
         case "gzip":
             import gzip
 
-            return gzip.GzipFile(fileobj=raw)  # type: ignore[return-value]
+            return gzip.GzipFile(fileobj=raw)
         case "xz":
             import lzma
 
-            return lzma.LZMAFile(raw)  # type: ignore[return-value]
+            return lzma.LZMAFile(raw)
         case "bzip2":
             import bz2
 
-            return bz2.BZ2File(raw)  # type: ignore[return-value]
+            return bz2.BZ2File(raw)
         case "zstandard":
             import pyarrow
 
-            stream: BinaryIO = pyarrow.CompressedInputStream(raw, "zstd")
-            return stream
+            return pyarrow.CompressedInputStream(raw, "zstd")
     return raw
 
 
-def parquet(source: Source) -> ParquetFile:
+@contextlib.contextmanager
+def parquet(source: Source) -> Iterator[ParquetFile]:
     """Its table, of which only what is asked for is read."""
     from pyarrow.parquet import ParquetFile
 
-    return ParquetFile(opened(source), pre_buffer=True)
+    with opened(source) as raw:
+        yield ParquetFile(raw, pre_buffer=True)
 
 
 def damages() -> tuple[type[Exception], ...]:
