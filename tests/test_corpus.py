@@ -5,6 +5,7 @@ from __future__ import annotations
 import bz2
 import gzip
 import io
+import itertools
 import json
 import lzma
 from contextlib import closing
@@ -74,7 +75,7 @@ def test_every_document_is_in_exactly_one_shard(tmp_path_factory, separator, suf
     ends_of = [piece for shard in made.shards for piece in shard]
     assert ends_of[0].begin == 0
     assert ends_of[-1].end == len(content)
-    assert all(one.end == other.begin for one, other in zip(ends_of, ends_of[1:], strict=False))
+    assert all(one.end == other.begin for one, other in itertools.pairwise(ends_of))
 
 
 @pytest.mark.parametrize("separator", ["line", "blank", "endoftext"])
@@ -123,7 +124,7 @@ def test_folders_and_globs_are_read_by_name_and_each_file_once(tmp_path):
     assert (source.kind, source.packing) == ("text", None)
     with pytest.raises(PromptError, match=r"no file matches .*\.parquet"):
         find([str(tmp_path / "*.parquet")])
-    with pytest.raises(PromptError, match="can't read .*gone.txt: No such file"):
+    with pytest.raises(PromptError, match=r"can't read .*gone\.txt: No such file"):
         find([str(tmp_path / "gone.txt")])
 
 
@@ -152,7 +153,7 @@ def test_a_bad_document_is_told_by_its_line(tmp_path, case, size):
     (bad,) = [one for one in found if isinstance(one, Bad)]
     assert said in str(bad)
     assert str(bad).startswith(str(tmp_path / name))
-    assert [one.text for one in found if isinstance(one, Document)][0] == "fine"
+    assert next(one.text for one in found if isinstance(one, Document)) == "fine"
 
 
 def parquet_of(path, texts):

@@ -9,6 +9,7 @@ import itertools
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,6 +24,7 @@ import torch
 import gpt2ln_cli
 from gpt2ln_cli import output
 from gpt2ln_cli.app import main
+from gpt2ln_cli.checkpoint import BUNDLED
 from gpt2ln_cli.commands.profile import compute, engine, parts
 from gpt2ln_cli.commands.profile.measured import ahead
 from gpt2ln_cli.errors import CheckpointError, PromptError, UsageError
@@ -32,37 +34,32 @@ from gpt2ln_cli.measure.tops import RANKED
 from gpt2ln_cli.quantities import QUANTITIES
 from gpt2ln_cli.text.corpus import shards
 
-WORDS = [
-    "war",
-    "violence",
-    "hate",
-    "fear",
-    "the",
-    "of",
-    "and",
-    ",",
-    ".",
-    "ok",
-    "hatred",
-    "was",
-    "not",
-    "over",
-    "but",
-    "then",
-    "she",
-    "said",
-    "it",
-    "would",
-    "be",
-    "so",
-]
+WORDS = "war violence hate fear the of and , . ok hatred was not over but then she said it would be so"
 GPT2LN = [sys.executable, "-m", "gpt2ln_cli"]
 
 
 def made_up(count, seed=0, most=40):
     """Documents of 1 to 40 words, so that batches have every shape."""
     generator = random.Random(seed)
-    return [" ".join(generator.choices(WORDS, k=generator.randint(1, most))) for _ in range(count)]
+    return [" ".join(generator.choices(WORDS.split(), k=generator.randint(1, most))) for _ in range(count)]
+
+
+@pytest.fixture(scope="module")
+def tiny(make_folder):
+    """Two blocks, with the tokenizer of the demo."""
+    folder = make_folder(vocab_size=gpt2ln_cli.load("demo").checkpoint.config.vocab_size, n_positions=64)
+    shutil.copy(BUNDLED["demo"] / "tokenizer.json", folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(tiny):
+    def go(corpus, folder, **options):
+        return gpt2ln_cli.profile(
+            [corpus], output=folder, **{"threads": 1, "batch_tokens": 300, "model": tiny, **options}
+        )
+
+    return go
 
 
 @pytest.fixture(scope="module")
@@ -77,26 +74,22 @@ def small_shards(monkeypatch):
     monkeypatch.setattr(shards, "LEAST_BYTES", 2000)
 
 
-def run(corpus, folder, **options):
-    return gpt2ln_cli.profile([corpus], output=folder, **{"threads": 1, "batch_tokens": 300, **options})
-
-
 def numbers(record):
     """All but how long it took."""
     return msgspec.json.encode(msgspec.structs.replace(record, speed=None))
 
 
 @pytest.fixture(scope="module")
-def undisturbed(corpus, tmp_path_factory):
+def undisturbed(run, corpus, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(shards, "LEAST_BYTES", 2000)
         folder = tmp_path_factory.mktemp("undisturbed") / "run"
         return run(corpus, folder), folder
 
 
-def columns_of(texts, **options):
+def columns_of(texts, *, model):
     """All numbers of ``inspect --per-token``, in the very batches, and each token's place."""
-    record = gpt2ln_cli.inspect(texts, per_token=True, **options)
+    record = gpt2ln_cli.inspect(texts, per_token=True, model=model, batch_tokens=300)
     sequence = np.concatenate([np.full(prompt.length, prompt.index) for prompt in record.prompts])
     position = np.concatenate([np.arange(prompt.length) for prompt in record.prompts])
     return record, sequence, position
@@ -116,12 +109,12 @@ def check_distribution(found, values):
         assert abs(quantile - expected) <= RELATIVE_ERROR * (1 + 1e-9) * abs(expected)
 
 
-def test_a_profile_is_numpy_on_the_rows_of_inspect():
+def test_a_profile_is_numpy_on_the_rows_of_inspect(tiny):
     texts = made_up(60, seed=1)
     with_threads = torch.get_num_threads()
-    record = gpt2ln_cli.profile(texts, threads=1, batch_tokens=300, top=4, quantiles=[33.3])
+    record = gpt2ln_cli.profile(texts, model=tiny, threads=1, batch_tokens=300, top=4, quantiles=[33.3])
     assert torch.get_num_threads() == with_threads
-    rows, sequence, position = columns_of(texts, batch_tokens=300)
+    rows, sequence, position = columns_of(texts, model=tiny)
     assert record.counts == rows.counts
     assert record.corpus.tokens == record.counts.tokens == len(position)
     assert record.corpus.documents == record.corpus.windows == 60
@@ -152,30 +145,30 @@ def test_a_profile_is_numpy_on_the_rows_of_inspect():
                 assert one.around == "".join(tokens[max(0, one.position - 5) : one.position + 6])
 
 
-def test_merged_shards_are_numpy_on_all_rows(corpus, undisturbed):
+def test_merged_shards_are_numpy_on_all_rows(corpus, tiny, undisturbed):
     """Each shard by itself in the same batches, and then all their numbers at once."""
     record, folder = undisturbed
-    manifest = json.loads((folder / "manifest.json").read_text())
-    assert record.shards.of == record.shards.done == len(manifest["cut"]["shards"]) > 3
+    shards_of = json.loads((folder / "manifest.json").read_text())["cut"]["shards"]
+    assert record.shards.of == record.shards.done == len(shards_of) > 3
     content = corpus.read_bytes()
-    columns, positions = [], []
-    for ((_, begin, end, _),) in manifest["cut"]["shards"]:
-        rows, _, position = columns_of(content[begin:end].decode().split("\n")[:-1] or ["x"], batch_tokens=300)
-        columns.append([rows.rows.column(number, "sigma") for number in range(25)])
-        positions.append(position)
-    position = np.concatenate(positions)
+    runs = [
+        columns_of(content[begin:end].decode().rstrip("\n").split("\n"), model=tiny)
+        for ((_, begin, end, _),) in shards_of
+    ]
+    position = np.concatenate([position for *_, position in runs])
     for number, site in enumerate(record.sites):
-        column = np.concatenate([shard[number] for shard in columns])
-        if len(column) == site.statistics:  # the last shard has no line's end behind it
-            check_distribution(site.first.sigma, column[position == 0])
-            check_distribution(site.rest.sigma, column[position > 0])
+        for quantity in QUANTITIES:
+            column = np.concatenate([rows.rows.column(number, quantity) for rows, *_ in runs])
+            check_distribution(getattr(site.first, quantity), column[position == 0])
+            check_distribution(getattr(site.rest, quantity), column[position > 0])
 
 
-def test_two_workers_give_the_same_bytes(corpus, undisturbed, tmp_path):
+@pytest.mark.slow
+def test_two_workers_give_the_same_bytes(run, corpus, undisturbed, tmp_path):
     assert numbers(run(corpus, tmp_path / "run", workers=2)) == numbers(undisturbed[0])
 
 
-def test_a_run_goes_on_where_it_was_stopped(corpus, undisturbed, tmp_path, monkeypatch):
+def test_a_run_goes_on_where_it_was_stopped(run, corpus, undisturbed, tmp_path, monkeypatch):
     """In the midst of a shard; and what is left behind is taken over."""
     stopping = itertools.count()
 
@@ -202,7 +195,7 @@ def test_a_run_goes_on_where_it_was_stopped(corpus, undisturbed, tmp_path, monke
 
 
 @pytest.mark.parametrize("damage", ["byte", "cut", "empty", "other"])
-def test_a_damaged_part_is_found_and_done_again(corpus, undisturbed, tmp_path, capsys, damage):
+def test_a_damaged_part_is_found_and_done_again(run, corpus, undisturbed, tmp_path, capsys, damage):
     folder = tmp_path / "run"
     first = run(corpus, folder)
     path = parts.path_of(folder, 1)
@@ -219,7 +212,7 @@ def test_a_damaged_part_is_found_and_done_again(corpus, undisturbed, tmp_path, c
     assert numbers(run(corpus, folder)) == numbers(first) == numbers(undisturbed[0])
 
 
-def test_a_full_disk_loses_no_finished_part(corpus, undisturbed, tmp_path, monkeypatch):
+def test_a_full_disk_loses_no_finished_part(run, corpus, undisturbed, tmp_path, monkeypatch):
     folder = tmp_path / "run"
     plain, calls = os.fsync, itertools.count()
 
@@ -244,27 +237,27 @@ OTHERS = {
     "top": ({"top": 3}, "--top: 10 there, 3 here"),
     "batches": ({"batch_tokens": 200}, "--batch-tokens: 300 there, 200 here"),
     "threads": ({"threads": 2}, "--threads: 1 there, 2 here"),
-    "dtype": ({"dtype": "bfloat16"}, "the model's weights: 'demo' (float32) there, 'demo' (bfloat16) here"),
+    "dtype": ({"dtype": "bfloat16"}, "(bfloat16) here"),
 }
 
 
 @pytest.mark.parametrize("case", OTHERS)
-def test_a_folder_of_another_run_is_refused(corpus, undisturbed, case):
+def test_a_folder_of_another_run_is_refused(run, tiny, corpus, undisturbed, case):
     options, said = OTHERS[case]
     if "dtype" in options:
-        options = {"model": gpt2ln_cli.load("demo", **options)}
+        options = {"model": gpt2ln_cli.load(tiny, **options)}
     with pytest.raises(UsageError) as error:
         run(corpus, undisturbed[1], **options)
     assert said in str(error.value)
 
 
-def test_a_run_of_another_version_is_refused(corpus, undisturbed, monkeypatch):
+def test_a_run_of_another_version_is_refused(run, corpus, undisturbed, monkeypatch):
     monkeypatch.setattr("gpt2ln_cli.commands.profile.manifest.__version__", "9.9")
     with pytest.raises(UsageError, match=r"gpt2ln: .* there, 9\.9 here"):
         run(corpus, undisturbed[1])
 
 
-def test_another_corpus_is_refused(corpus, tmp_path):
+def test_another_corpus_is_refused(run, corpus, tmp_path):
     mine, folder = tmp_path / "mine.txt", tmp_path / "run"
     mine.write_text("one\ntwo\n")
     run(mine, folder)
@@ -275,7 +268,7 @@ def test_another_corpus_is_refused(corpus, tmp_path):
         run(mine, folder)
 
 
-def test_a_source_that_changes_under_way_is_refused(corpus, tmp_path):
+def test_a_source_that_changes_under_way_is_refused(run, corpus, tmp_path):
     mine = tmp_path / "mine.txt"
     mine.write_text(corpus.read_text())
 
@@ -287,11 +280,12 @@ def test_a_source_that_changes_under_way_is_refused(corpus, tmp_path):
         run(mine, tmp_path / "run", progress=change)
 
 
-def test_a_worker_of_another_model_is_refused(corpus, tmp_path):
-    model = gpt2ln_cli.load("demo")
+@pytest.mark.slow
+def test_a_worker_of_another_model_is_refused(run, tiny, corpus, tmp_path):
+    model = gpt2ln_cli.load(tiny)
     with torch.no_grad():
         model.body.ln_f.weight[3] += 1e-3
-    with pytest.raises(CheckpointError, match="'demo' is another model than the run was begun with"):
+    with pytest.raises(CheckpointError, match="is another model than the run was begun with"):
         run(corpus, tmp_path / "run", model=model, workers=2)
 
 
@@ -309,10 +303,18 @@ def test_a_worker_of_another_model_is_refused(corpus, tmp_path):
         ("a.parquet", b"PAR1", "a.parquet: damaged or cut short"),
     ],
 )
-def test_bad_input_ends_with_code_4_or_is_listed(tmp_path, capsys, name, content, said):
+def test_bad_input_ends_with_code_4_or_is_listed(tmp_path, tiny, capsys, name, content, said):
     (tmp_path / name).write_bytes(content)
     (tmp_path / "b.txt").write_text("the war was over\n")
-    words = ["profile", str(tmp_path / name), str(tmp_path / "b.txt"), "--output", str(tmp_path / "run")]
+    words = [
+        "profile",
+        str(tmp_path / name),
+        str(tmp_path / "b.txt"),
+        "--output",
+        str(tmp_path / "run"),
+        "-m",
+        str(tiny),
+    ]
     assert main([*words, "--threads", "1"]) == 4
     assert said in (error := capsys.readouterr().err)
     assert error.count("\n") == 1
@@ -323,15 +325,15 @@ def test_bad_input_ends_with_code_4_or_is_listed(tmp_path, capsys, name, content
     assert "left out: " in capsys.readouterr().out
 
 
-def test_packed_windows_are_full_but_the_last(corpus):
+def test_packed_windows_are_full_but_the_last(tiny):
     texts = made_up(80, seed=3)
-    record = gpt2ln_cli.profile(texts, documents="packed", threads=1, top=1)
+    record = gpt2ln_cli.profile(texts, model=tiny, documents="packed", threads=1, top=1)
     assert record.counts.tokens == record.corpus.tokens + len(texts) - 1
-    assert record.corpus.windows == -(-record.counts.tokens // 1024)
+    assert record.corpus.windows == -(-record.counts.tokens // 64)
     assert record.sites[0].first.tokens == record.corpus.windows
 
 
-def test_a_limit_takes_a_share_of_each_shard(corpus, undisturbed, tmp_path):
+def test_a_limit_takes_a_share_of_each_shard(run, corpus, undisturbed, tmp_path):
     record = run(corpus, tmp_path / "run", limit_tokens=100)
     each = -(-100 // record.shards.chosen)
     assert record.corpus.limit_tokens == 100
@@ -340,7 +342,7 @@ def test_a_limit_takes_a_share_of_each_shard(corpus, undisturbed, tmp_path):
     assert each > 0
 
 
-def test_what_has_no_meaning_is_refused(tmp_path, corpus):
+def test_what_has_no_meaning_is_refused(tmp_path):
     for call, said in (
         (lambda: gpt2ln_cli.profile(), "give output="),
         (lambda: gpt2ln_cli.profile("corpus.txt"), "give output="),
@@ -363,17 +365,17 @@ def test_what_has_no_meaning_is_refused(tmp_path, corpus):
         assert main(["profile", *words]) == 2, said
 
 
-def test_standard_input_is_the_same_corpus(corpus, monkeypatch, capsys):
+def test_standard_input_is_the_same_corpus(corpus, tiny, monkeypatch, capsys):
     """Of one shard, so that batches are the same."""
     texts = corpus.read_text().split("\n")[:20]
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("\n".join(texts).encode())))
-    assert main(["profile", "-", "--threads", "1", "--json"]) == 0
+    assert main(["profile", "-", "--threads", "1", "--json", "-m", str(tiny)]) == 0
     record = json.loads(capsys.readouterr().out)
-    expected = msgspec.to_builtins(gpt2ln_cli.profile(texts, threads=1))
+    expected = msgspec.to_builtins(gpt2ln_cli.profile(texts, model=tiny, threads=1))
     assert record["corpus"]["sources"] == ["standard input"]
     assert [site["rest"] for site in record["sites"]] == [site["rest"] for site in expected["sites"]]
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"fine\n\xff\n")))
-    assert main(["profile", "-", "--threads", "1"]) == 4
+    assert main(["profile", "-", "--threads", "1", "-m", str(tiny)]) == 4
     assert "standard input, line 2: not UTF-8" in capsys.readouterr().err
 
 
@@ -383,16 +385,16 @@ def test_every_format_shows_it(undisturbed):
     for name in ("table", "markdown", "html", "ndjson", "json"):
         stream = io.StringIO()
         output.write(shown, name, stream)
-        assert "h.3.ln_2" in stream.getvalue()
+        assert "h.1.ln_2" in stream.getvalue()
     stream = io.StringIO()
     output.write(shown, "csv", stream)
     rows = list(csv.DictReader(io.StringIO(stream.getvalue())))
     assert len(rows) == sum((2 + len(site.bands)) * len(QUANTITIES) for site in record.sites)
-    chosen = next(r for r in rows if (r["site"], r["part"], r["quantity"]) == ("h.3.ln_2", "rest", "sigma"))
-    sigma = record.sites[7].rest.sigma
+    chosen = next(r for r in rows if (r["site"], r["part"], r["quantity"]) == ("h.1.ln_2", "rest", "sigma"))
+    sigma = record.sites[3].rest.sigma
     assert float(chosen["rms"]) == sigma.rms
     assert float(chosen["q99.9"]) == sigma.quantiles["99.9"]
-    band = record.sites[7].bands[2]
+    band = record.sites[3].bands[2]
     assert json.loads(msgspec.json.encode(band))["from"] == band.first == 2
 
 
@@ -412,7 +414,7 @@ def test_a_thread_makes_items_ahead_and_tells_its_error():
     assert len(made) <= 8
 
 
-def test_a_run_shares_its_shards_with_another(corpus, undisturbed, tmp_path, monkeypatch):
+def test_a_run_shares_its_shards_with_another(run, corpus, undisturbed, tmp_path, monkeypatch):
     """What one is at, another leaves to it, until it is done or gone."""
     folder = tmp_path / "run"
     run(corpus, folder, limit_tokens=None)
@@ -433,7 +435,8 @@ def test_a_run_shares_its_shards_with_another(corpus, undisturbed, tmp_path, mon
     assert len(waited) == 3
 
 
-def test_workers_that_die_again_and_again_are_told(corpus, tmp_path, monkeypatch):
+@pytest.mark.slow
+def test_workers_that_die_again_and_again_are_told():
     class Job:
         """Nothing that could be unpickled there."""
 
@@ -444,7 +447,7 @@ def test_workers_that_die_again_and_again_are_told(corpus, tmp_path, monkeypatch
         list(engine.in_processes(Job(), [0, 1], 1, lambda _: None))
 
 
-def begin(corpus, folder):
+def begin(run, corpus, folder):
     """The manifest of a run of many small shards, of which none is done."""
 
     def stop(*_):
@@ -454,8 +457,19 @@ def begin(corpus, folder):
         run(corpus, folder, progress=stop)
 
 
-def command(corpus, folder, workers):
-    words = [*GPT2LN, "profile", str(corpus), "--output", str(folder), "--workers", str(workers), "--json"]
+def command(corpus, folder, tiny, workers):
+    words = [
+        *GPT2LN,
+        "profile",
+        str(corpus),
+        "--output",
+        str(folder),
+        "--workers",
+        str(workers),
+        "-m",
+        str(tiny),
+        "--json",
+    ]
     return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -466,14 +480,16 @@ def children(pid):
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks for processes in /proc")
 @pytest.mark.parametrize("victim", ["parent", "worker"])
-def test_kill_at_any_moment(corpus, undisturbed, tmp_path, victim):
+def test_kill_at_any_moment(run, tiny, corpus, undisturbed, tmp_path, victim):
     """A killed worker is replaced; of a killed parent nothing stays, and the same command goes on."""
     folder = tmp_path / "run"
-    begin(corpus, folder)
+    begin(run, corpus, folder)
     generator = random.Random(victim)
     for kill in range(3):
-        process = command(corpus, folder, 2)
-        time.sleep(5 + 5 * generator.random())
+        process = command(corpus, folder, tiny, 2)
+        while process.poll() is None and len(workers := children(process.pid)) < 2:
+            time.sleep(0.05)
+        time.sleep(8 * generator.random())
         workers = children(process.pid)
         if victim == "worker" and workers:
             os.kill(generator.choice(workers), signal.SIGKILL)
@@ -489,7 +505,7 @@ def test_kill_at_any_moment(corpus, undisturbed, tmp_path, victim):
             assert process.returncode == 0, error
             if kill < 2:
                 parts.path_of(folder, kill).unlink()
-    process = command(corpus, folder, 3)
+    process = command(corpus, folder, tiny, 3)
     out, error = process.communicate(timeout=300)
     assert process.returncode == 0, error
     found = {**json.loads(out), "speed": None}
@@ -497,10 +513,10 @@ def test_kill_at_any_moment(corpus, undisturbed, tmp_path, victim):
 
 
 @pytest.mark.slow
-def test_two_runs_at_once(corpus, undisturbed, tmp_path):
+def test_two_runs_at_once(run, tiny, corpus, undisturbed, tmp_path):
     folder = tmp_path / "run"
-    begin(corpus, folder)
-    both = [command(corpus, folder, 1) for _ in range(2)]
+    begin(run, corpus, folder)
+    both = [command(corpus, folder, tiny, 1) for _ in range(2)]
     for process in both:
         out, error = process.communicate(timeout=300)
         assert process.returncode == 0, error

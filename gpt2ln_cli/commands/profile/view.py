@@ -66,8 +66,6 @@ def _facts(record: Profile) -> Iterator[Fact]:
     of = "" if shards.chosen == shards.of else f", a sample of {shards.of:,}"
     yield Fact("tokens", f"{corpus.tokens:,}{limited}, from {shards.done:,} of {shards.chosen:,} shards{of}")
     yield Fact("statistics", f"{counts.total:,}; padded positions apart: {counts.padding:,}")
-    if record.speed.tokens_a_second:
-        yield Fact("speed", f"{record.speed.tokens_a_second:,.0f} tokens a second for each worker")
 
 
 def _answers(record: Profile) -> Iterator[Paragraph]:
