@@ -358,7 +358,6 @@ def test_what_has_no_meaning_is_refused(tmp_path):
     with pytest.raises(PromptError, match="no token"):
         gpt2ln_cli.profile(["", " "])
     for words, said in (
-        ([], "give a corpus"),
         (["-", "a.txt"], "alone"),
         (["-", "--workers", "2"], "no effect on standard input"),
     ):

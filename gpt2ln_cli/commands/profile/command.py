@@ -15,6 +15,7 @@ from gpt2ln_cli.shell.progress import pace
 
 EXAMPLE = """\b
 Examples:
+  gpt2ln profile --quantile 99.99
   gpt2ln profile corpus/*.jsonl.gz --output run/
   gpt2ln profile book.txt --documents packed --limit-tokens 100000
   gpt2ln profile --output run/ --json | jq '.sites[6].rest.sigma.rms'
@@ -93,16 +94,15 @@ def command(
     """Tell how each LayerNorm's quantities are distributed over a corpus.
 
     SOURCE is a file, a folder, a glob or an address of text, JSON lines or Parquet, plain or packed; '-' reads text
-    from standard input. The same command goes on where it was stopped; without SOURCE it shows what is done.
+    from standard input. The same command goes on where it was stopped; with --output alone it shows what is done.
     """
-    if not source and folder is None:
-        raise UsageError("give a corpus, or --output FOLDER of a run to show.")
     if STANDARD_INPUT in source and (len(source) > 1 or folder is not None):
         raise UsageError("standard input ('-') is read once, alone, and not kept: give no --output and nothing else.")
     if STANDARD_INPUT in source and (limit_tokens is not None or workers > 1):
         raise UsageError("--limit-tokens and --workers have no effect on standard input; leave them out.")
     from gpt2ln_cli.commands.profile.compute import Options, profile_documents, profile_files
     from gpt2ln_cli.commands.profile.view import view
+    from gpt2ln_cli.text.prompts import LONG_SAMPLE, sample_prompts_folder
 
     how = Options(
         separator=separator,  # type: ignore[arg-type]
@@ -118,8 +118,7 @@ def command(
         quantiles=quantiles,
     )
     with pace(chosen.model) as progress:
-        if not source:
-            assert folder is not None
+        if not source and folder is not None:
             record = profile_files(None, Path(folder), chosen.model, how, say=note)
         elif source == (STANDARD_INPUT,):
             from gpt2ln_cli.text.corpus.standard_input import NAME, documents_of
@@ -129,6 +128,10 @@ def command(
         elif folder is not None:
             record = profile_files(list(source), Path(folder), chosen.load(), how, progress, note)
         else:
+            if not source:
+                sample = sample_prompts_folder() / LONG_SAMPLE
+                note(f"no corpus given; using the bundled sample {sample}")
+                source = (str(sample),)
             with tempfile.TemporaryDirectory(prefix="gpt2ln-") as kept:
                 record = profile_files(list(source), Path(kept), chosen.load(), how, progress, note)
     note_model(record.model)

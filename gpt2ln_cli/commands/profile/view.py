@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
+from operator import attrgetter, itemgetter
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from gpt2ln_cli.commands.profile.record import BadDocument, Distribution, SiteProfile, TopToken
+from gpt2ln_cli.commands.profile.record import BadDocument, Band, Distribution, SiteProfile, TopToken
 from gpt2ln_cli.output.blocks import Block, Column, Fact, Heading, Look, Paragraph, Part, Row, Table, View, table_of
 from gpt2ln_cli.output.header import WARNINGS, header, nonfinite, warnings, warnings_table
 from gpt2ln_cli.output.text import number
 from gpt2ln_cli.quantities import QUANTITIES
+from gpt2ln_cli.records import KindCount
 
 if TYPE_CHECKING:
     from gpt2ln_cli.commands.profile.record import Profile
 
-TABLES = ("distributions", "sites", "top", "bad", WARNINGS)
+TABLES = ("distributions", "sites", "bands", "top", "kinds", "bad", WARNINGS)
 # Of sigma where a person reads it.
 SHOWN = ("1", "50", "99")
 BAD_SHOWN = 5
+QUANTILES = "quantiles"
 SIGMA = (
     "sigma divides by d. 'pos 0' is position 0 of each window, 'later' all others; rms is the root mean square over "
     "tokens, std the standard deviation over tokens. Quantiles are right to {error:.1%} of their size; --json and "
@@ -30,7 +34,8 @@ SIGMA = (
 
 def view(record: Profile) -> View:
     """What was run, how sigma is distributed at each site, and where it was greatest."""
-    more = [distributions(record), top(record), _bad(record), warnings_table(record.warnings)]
+    kinds = table_of("kinds", KindCount, record.counts.by_kind)
+    more = [distributions(record), bands(record), top(record), kinds, _bad(record), warnings_table(record.warnings)]
     return View(record, list(_blocks(record)), more=more, main="distributions")
 
 
@@ -109,15 +114,55 @@ def sites(record: Profile) -> Table:
         SiteProfile,
         record.sites,
         looks,
+        also=[pair for part in ("first", "rest") for pair in _quantiles(record, attrgetter(part), f"{part}_")],
         words={f"later_{percent}": quantile(percent) for percent in SHOWN},
+        without=[QUANTILES],
     )
+
+
+def bands(record: Profile) -> Table:
+    """Every quantity at every site, over each band of positions, for data."""
+    return table_of(
+        "bands",
+        [Part(Band)],
+        [(band, site.name) for site in record.sites for band in site.bands],
+        also=[
+            (Column("site", str, "Name of the LayerNorm."), itemgetter(1)),
+            (Column("from", int, "The first of the positions."), lambda item: item[0].first),
+            (Column("to", int, "The last of them."), lambda item: item[0].last),
+            *_quantiles(record, itemgetter(0)),
+        ],
+        first=("site", "from", "to"),
+        without=[QUANTILES, "first", "last"],
+    )
+
+
+def _percents(record: Profile) -> list[str]:
+    parts = (part for site in record.sites for part in (site.rest, site.first) if part is not None)
+    return next((list(part.sigma.quantiles) for part in parts), [])
+
+
+def _quantiles(
+    record: Profile, part: Callable[[Any], Any], prefix: str = ""
+) -> Iterator[tuple[Column, Callable[[Any], Any]]]:
+    """A column for each quantile of each quantity, of what ``part`` takes of an item."""
+
+    def value(item: Any, quantity: str, percent: str) -> float | None:
+        found = part(item)
+        return None if found is None else getattr(found, quantity).quantiles.get(percent)
+
+    for quantity in QUANTITIES:
+        for percent in _percents(record):
+            column = Column(
+                f"{prefix}{quantity}_quantiles_{percent}", float, f"The quantile of {percent} percent of {quantity}."
+            )
+            yield column, partial(value, quantity=quantity, percent=percent)
 
 
 def distributions(record: Profile) -> Table:
     """Every quantity at every site, over position 0, later positions, and each band of them, for data."""
-    kept = [field for field in msgspec.structs.fields(Distribution) if field.name != "quantiles"]
-    parts = (part for site in record.sites for part in (site.rest, site.first) if part is not None)
-    percents = next((list(part.sigma.quantiles) for part in parts), [])
+    kept = [field for field in msgspec.structs.fields(Distribution) if field.name != QUANTILES]
+    percents = _percents(record)
     described = {column.name: column for column in table_of("", Distribution, []).columns}
     columns = [
         Column("site", str, "Name of the LayerNorm."),
