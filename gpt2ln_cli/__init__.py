@@ -27,6 +27,7 @@ __all__ = [
     "load",
     "models",
     "params",
+    "profile",
     "report",
     "schema",
     "stats",
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from gpt2ln_cli.commands.inspect.compute import inspect
     from gpt2ln_cli.commands.models.compute import models
     from gpt2ln_cli.commands.params.compute import params
+    from gpt2ln_cli.commands.profile.compute import profile
     from gpt2ln_cli.commands.report.compute import report
     from gpt2ln_cli.commands.schema.compute import schema
     from gpt2ln_cli.commands.stats.compute import stats

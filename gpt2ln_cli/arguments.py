@@ -22,6 +22,8 @@ T = TypeVar("T")
 DEVICES = ("auto", "cpu", "cuda", "mps")
 DTYPES = ("auto", "float32", "float16", "bfloat16")
 OVERFLOWS = ("error", "truncate", "window")
+SEPARATORS = ("line", "blank", "endoftext", "file")
+DOCUMENTS = ("each", "packed")
 # What ``model.subject.Running`` has, and what each is unless given.
 SHARED: dict[str, object] = {
     "bos": False,
@@ -204,6 +206,13 @@ _RULES: dict[str, Callable[[str, Any], object]] = {
     "batch_tokens": _from_1,
     "prefix": _text,
     "progress": _called,
+    "column": _text,
+    "separator": _one_of(*SEPARATORS),
+    "documents": _one_of(*DOCUMENTS),
+    "limit_tokens": _from_1,
+    "skip_bad": _truth,
+    "workers": _from_1,
+    "threads": _from_1,
 }
 
 

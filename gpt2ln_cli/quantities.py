@@ -35,10 +35,12 @@ class Kernel:
     """sigma^2; it divides by d."""
     post_norm: Numbers
     """||y||."""
+    largest: Numbers = None
+    """max|x| over the features; None where nobody had another look at x."""
     furthest: Numbers = None
-    """max|x - mu| over the features; None where nobody had another look at x."""
+    """max|x - mu| over the features; None as ``largest`` is."""
     fourth_moment: Numbers = None
-    """Mean over the features of ((x - mu) / sigma)^4; None as ``furthest`` is."""
+    """Mean over the features of ((x - mu) / sigma)^4; None as ``largest`` is."""
 
     @cached_property
     def sigma(self) -> Numbers:
@@ -145,6 +147,16 @@ class Summarized(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
 class Quantities(Summarized[T], Generic[T], frozen=True, kw_only=True):
     """All quantities."""
 
+    max_abs: Annotated[
+        T,
+        _quantity(
+            "max|x|",
+            lambda at: at.largest,
+            "max|x|, the largest absolute value of a feature of x, in units of the residual stream.",
+            unit=STREAM,
+            shape=True,
+        ),
+    ]
     max_deviation: Annotated[
         T,
         _quantity(

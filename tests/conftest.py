@@ -172,6 +172,7 @@ def reference(x: np.ndarray, y: np.ndarray, eps: float) -> dict[str, np.ndarray]
             "pre_norm": np.linalg.norm(x, axis=-1),
             "normalized_norm": np.linalg.norm(normalized, axis=-1),
             "post_norm": np.linalg.norm(y, axis=-1),
+            "max_abs": np.abs(x).max(-1),
             "max_deviation": np.abs(centred).max(-1) / sigma,
             "excess_kurtosis": (centred**4).mean(-1) / variance**2 - 3,
             "mean_share": d * mean**2 / (x**2).sum(-1),

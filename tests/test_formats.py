@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+import shutil
 import tracemalloc
 from collections import Counter
 from html.parser import HTMLParser
@@ -24,6 +25,7 @@ from rich.cells import cell_len
 import gpt2ln_cli
 from gpt2ln_cli import output
 from gpt2ln_cli.app import main
+from gpt2ln_cli.checkpoint import BUNDLED
 from gpt2ln_cli.commands.inspect.record import Inspection
 from gpt2ln_cli.commands.schema.compute import WITH_RECORD
 from gpt2ln_cli.errors import UsageError
@@ -77,8 +79,17 @@ SHAPES = {
     ),
     "diff of parameters": lambda demo, _: gpt2ln_cli.diff(demo, demo, layers=FEW),
     "tour": lambda demo, _: gpt2ln_cli.tour(model=demo),
+    "profile": lambda demo, make: gpt2ln_cli.profile(
+        ["the war", HOSTILE], model=with_tokenizer(make(vocab_size=demo.checkpoint.config.vocab_size)), top=2, threads=1
+    ),
     "report": lambda demo, _: gpt2ln_cli.report(["the war", HOSTILE], model=demo, layers=FEW),
 }
+
+
+def with_tokenizer(folder):
+    """The model with the tokenizer of the demo."""
+    shutil.copy(BUNDLED["demo"] / "tokenizer.json", folder)
+    return folder
 
 
 @pytest.fixture(scope="session")
@@ -271,6 +282,7 @@ COMMANDS = {
     "report": ("the war", "--layer", "0"),
     "tour": (),
     "models": (),
+    "profile": ("--threads", "1"),
 }
 
 

@@ -219,6 +219,7 @@ def test_formulas_serve_tensors_as_well():
         "mean": x.mean(-1),
         "variance": x.var(-1, correction=0),
         "post_norm": x.norm(dim=-1),
+        "largest": x.abs().amax(-1),
         "furthest": centred.abs().amax(-1),
         "fourth_moment": (centred / x.std(-1, correction=0, keepdim=True)).pow(4).mean(-1),
     }

@@ -14,7 +14,7 @@ import os
 import re
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -177,6 +177,19 @@ def encode(tokenizer: Tokenizer, text: str, name: str, *, enough: int | None = N
         ids += encode_whole(tokenizer, text[begin:end], name).ids
         begin = end
     return ids, len(text) - begin
+
+
+def encode_all(tokenizer: Tokenizer, texts: Sequence[str], name: str) -> list[list[int]]:
+    """The token ids of several texts of together no more than some 100,000 characters.
+
+    Raises:
+        CheckpointError: the tokenizer fails.
+    """
+    found = guarded(
+        lambda: tokenizer.encode_batch(list(texts), add_special_tokens=False),
+        f"the checkpoint's tokenizer can't encode {name}",
+    )
+    return [list(encoding.ids) for encoding in found]
 
 
 def _boundaries(tokenizer: Tokenizer) -> re.Pattern[str] | None:

@@ -28,7 +28,7 @@ class Command(NamedTuple):
 
 
 # In the order of the help.
-GROUPS = ("Look", "Compare", "Learn", "Service")
+GROUPS = ("Look", "Compare", "Scale", "Learn", "Service")
 COMMANDS = (
     Command("inspect", "Look", "Run prompts and show what every LayerNorm computed.", "inspect.Inspection"),
     Command("stats", "Look", "Show every token's statistics at the LayerNorms of a layer.", "inspect.Inspection"),
@@ -40,6 +40,7 @@ COMMANDS = (
     Command("attribute", "Look", "Show which attentions and MLPs wrote sigma.", "attribute.Attribution"),
     Command("ablate", "Compare", "Replace LayerNorms and measure what becomes of predictions.", "ablate.Ablation"),
     Command("diff", "Compare", "Compare the LayerNorms of two checkpoints of one shape.", "diff.Difference"),
+    Command("profile", "Scale", "Tell how quantities are distributed over a corpus.", "profile.Profile"),
     Command("plot", "Look", "Draw a figure for a paper: PNG, SVG or PDF.", None),
     Command("report", "Look", "Write one page with everything.", "report.Report"),
     Command("tour", "Learn", "Answer a learner's questions by experiments, and why LayerNorm is there.", "tour.Tour"),

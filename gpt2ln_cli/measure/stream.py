@@ -170,9 +170,10 @@ def _kernel(readings: Sequence[Reading], real: NDArray[np.bool_], features: int,
                 unit[index, row] = 1.0
                 if square_norm is not None:
                     square_norm[index, row] = found.square_norm.cpu().numpy()
-        furthest = fourth_moment = None
+        largest = furthest = fourth_moment = None
         if square_norm is not None:
             lowest, highest = stack([shape.lowest for shape in shapes]), stack([shape.highest for shape in shapes])
+            largest = np.maximum(highest, -lowest)
             furthest = np.maximum(highest - mean, mean - lowest)
             fourth_moment = square_norm**2 / features / unit**2
     return Kernel(
@@ -181,6 +182,7 @@ def _kernel(readings: Sequence[Reading], real: NDArray[np.bool_], features: int,
         mean=mean,
         variance=variance,
         post_norm=stack([reading.post_norm for reading in readings]),
+        largest=largest,
         furthest=furthest,
         fourth_moment=fourth_moment,
     )

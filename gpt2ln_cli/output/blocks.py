@@ -278,6 +278,7 @@ def table_of(
     stressed: Callable[[Row], bool] = lambda _: False,
     totals: Any = None,
     first: Sequence[str] = (),
+    without: Collection[str] = (),
 ) -> Table:
     """A table with a column for whatever has one value in a struct, structs within it included.
 
@@ -297,6 +298,7 @@ def table_of(
         stressed: as for :class:`Table`.
         totals: what its row of totals shows, as for an item; None leaves it out.
         first: the columns that stand first in data formats, where the others have the order of the structs' fields.
+        without: fields that are left out, in whatever struct, for what else stands in their place.
     """
     looks = looks or {}
     several = not isinstance(parts, type)
@@ -304,6 +306,7 @@ def table_of(
         (column, partial(_value, number=number if several else None, path=path))
         for number, part in enumerate(parts if not isinstance(parts, type) else [Part(parts)])
         for column, path in _cells(part.kind, part.prefix)
+        if path[-1] not in without
     ]
     cells += [*also, *((Column(name, str, data=False), text) for name, text in (words or {}).items())]
     names = [column.name for column, _ in cells]

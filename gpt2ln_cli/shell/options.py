@@ -205,11 +205,12 @@ output_option = click.option(
 )
 
 
-def record_options(default: str) -> Callable[[F], F]:
+def record_options(default: str, *, file: bool = True) -> Callable[[F], F]:
     """The options that say how a record is written and where to; the command gets them as ``out``.
 
     Args:
         default: the format unless told.
+        file: whether ``--output`` names the file; else the command has another use for it.
     """
 
     def decorate(function: F) -> F:
@@ -221,7 +222,7 @@ def record_options(default: str) -> Callable[[F], F]:
             table: str | None,
             everything: bool,
             csv_safe: bool,
-            output: str | None,
+            output: str | None = None,
             **others: Any,
         ) -> Any:
             context = click.get_current_context()
@@ -263,7 +264,7 @@ def record_options(default: str) -> Callable[[F], F]:
             click.option(
                 "--csv-safe", is_flag=True, help="Put ' before texts of a csv that a spreadsheet would compute."
             ),
-            output_option,
+            *([output_option] if file else []),
         )(command)  # type: ignore[return-value]
 
     return decorate

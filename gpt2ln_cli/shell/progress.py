@@ -5,17 +5,20 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from gpt2ln_cli.leaving import tidied
-from gpt2ln_cli.shell.notes import is_quiet
+from gpt2ln_cli.shell.notes import is_quiet, note
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
 # To the beginning of a line that is then empty, with a cursor to be seen.
 RESTORE = b"\r\x1b[2K\x1b[?25h"
+# Where there is no terminal, a long run says so often how far it is.
+LINE_SECONDS = 60.0
 
 
 class Bar:
@@ -23,16 +26,19 @@ class Bar:
 
     Args:
         progress: where it is shown.
+        timed: whether tokens a second and the time that is left are shown, too.
     """
 
-    def __init__(self, progress: Progress) -> None:
+    def __init__(self, progress: Progress, *, timed: bool = False) -> None:
         self._progress, self._phase = progress, "running"
+        self._timed, self._began = timed, time.monotonic()
         self._task = progress.add_task("loading", total=None, done="")
 
     def __call__(self, done: int, total: int) -> None:
         """So many of all tokens are done."""
         self._progress.start()
-        text = f"{done:,} of {total:,} tokens"
+        seconds = time.monotonic() - self._began
+        text = _told(done, total, seconds) if self._timed else f"{done:,} of {total:,} tokens"
         self._progress.update(self._task, description=self._phase, completed=done, total=total, done=text)
 
     def phase(self, name: str) -> None:
@@ -44,8 +50,13 @@ class Bar:
 
 
 @contextlib.contextmanager
-def progress_bar(model: str) -> Iterator[Bar | None]:
-    """A progress bar on standard error, only where that is a terminal, for loading the model and running it."""
+def progress_bar(model: str, *, timed: bool = False) -> Iterator[Bar | None]:
+    """A progress bar on standard error, only where that is a terminal, for loading the model and running it.
+
+    Args:
+        model: its name.
+        timed: whether it tells tokens a second and the time that is left.
+    """
     if is_quiet() or not sys.stderr or not sys.stderr.isatty():
         yield None
         return
@@ -56,7 +67,7 @@ def progress_bar(model: str) -> Iterator[Bar | None]:
 
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[done]}"))
     progress = Progress(*columns, console=Console(stderr=True), transient=True)
-    bar = Bar(progress)
+    bar = Bar(progress, timed=timed)
 
     def restore_terminal() -> None:
         # By a signal, in whose midst rich's own lock may be held.
@@ -71,3 +82,32 @@ def progress_bar(model: str) -> Iterator[Bar | None]:
             yield bar
         finally:
             progress.stop()
+
+
+@contextlib.contextmanager
+def pace(model: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar with tokens a second and the time that is left; where there is no terminal, a line a minute."""
+    with progress_bar(model, timed=True) as advance:
+        if advance is not None:
+            yield advance
+            return
+        began = said = time.monotonic()
+
+        def tell(done: int, total: int) -> None:
+            nonlocal said
+            if (now := time.monotonic()) - said >= LINE_SECONDS:
+                said = now
+                note(_told(done, total, now - began))
+
+        yield tell
+
+
+def _told(done: int, total: int, seconds: float) -> str:
+    left = (total - done) * seconds / max(done, 1)
+    return f"{done:,} of about {total:,} tokens; {done / max(seconds, 1e-9):,.0f} a second; about {_clock(left)} left"
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}"

@@ -55,7 +55,7 @@ def make_contexts(
         PromptError: a prompt is empty, is not text, has an id that the model lacks, or is too long.
         CheckpointError: text was given and the checkpoint has no tokenizer, or one that the model does not fit.
     """
-    start = [_end_of_text_id(config, tokenizer)] if bos else []
+    start = [end_of_text_id(config, tokenizer)] if bos else []
     room = config.n_positions - len(start)
     index = -1
     for index, prompt in enumerate(prompts):
@@ -118,7 +118,12 @@ def _encode(prompt: str, index: int, tokenizer: Tokenizer | None, enough: int | 
     return encode(tokenizer, prompt, f"prompt {index}", enough=enough)
 
 
-def _end_of_text_id(config: Config, tokenizer: Tokenizer | None) -> int:
+def end_of_text_id(config: Config, tokenizer: Tokenizer | None) -> int:
+    """The id of ``<|endoftext|>``.
+
+    Raises:
+        CheckpointError: there is none.
+    """
     known = tokenizer.token_to_id(END_OF_TEXT) if tokenizer is not None else None
     start = known if known is not None else config.bos_token_id
     if start is None or not 0 <= start < config.vocab_size:

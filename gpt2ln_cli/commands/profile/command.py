@@ -1,0 +1,140 @@
+"""``gpt2ln profile``."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import click
+
+from gpt2ln_cli.errors import UsageError
+from gpt2ln_cli.shell import completion, options
+from gpt2ln_cli.shell.command import Command
+from gpt2ln_cli.shell.notes import judge, note, note_model
+from gpt2ln_cli.shell.output import Output
+from gpt2ln_cli.shell.progress import pace
+
+EXAMPLE = """\b
+Examples:
+  gpt2ln profile --quantile 99.99
+  gpt2ln profile corpus/*.jsonl.gz --output run/
+  gpt2ln profile book.txt --documents packed --limit-tokens 100000
+  gpt2ln profile --output run/ --json | jq '.sites[6].rest.sigma.rms'
+"""
+STANDARD_INPUT = "-"
+
+
+@click.command("profile", cls=Command, epilog=EXAMPLE)
+@click.argument("source", nargs=-1)
+@click.option(
+    "-o",
+    "--output",
+    "folder",
+    metavar="FOLDER",
+    shell_complete=completion.files,
+    help="Keep what is done, and go on with what is there; without it nothing is kept.",
+)
+@click.option(
+    "--separator",
+    type=click.Choice(["line", "blank", "endoftext", "file"]),
+    default="line",
+    show_default=True,
+    help="What ends a document of a text file: its line, a blank line, <|endoftext|>, the file's end.",
+)
+@click.option(
+    "--documents",
+    type=click.Choice(["each", "packed"]),
+    default="each",
+    show_default=True,
+    help="Each from position 0, or packed behind one another with <|endoftext|> between.",
+)
+@click.option("--column", metavar="NAME", help="What holds the text of JSON lines and Parquet; 'text' unless told.")
+@click.option("--limit-tokens", type=click.IntRange(min=1), metavar="N", help="A sample of about so many tokens.")
+@click.option("--bos", is_flag=True, help="Begin every window with <|endoftext|>.")
+@click.option("--skip-bad", is_flag=True, help="Leave out what can't be read and list it.")
+@click.option(
+    "--top", type=click.IntRange(min=1), default=10, show_default=True, help="Tokens to list of each ranking."
+)
+@click.option(
+    "--quantile",
+    "quantiles",
+    multiple=True,
+    type=click.FloatRange(0, 100),
+    metavar="PERCENT",
+    help="A further quantile; may be given again.",
+)
+@click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Processes that work at it.")
+@click.option(
+    "--threads",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Of each worker; at first the cores divided by --workers, then as the run was begun.",
+)
+@click.option("--batch-tokens", type=click.IntRange(min=1), metavar="N", help="Most tokens in a forward pass.")
+@options.model_options
+@options.strict_option
+@options.record_options("table", file=False)
+def command(
+    source: tuple[str, ...],
+    folder: str | None,
+    separator: str,
+    documents: str,
+    column: str | None,
+    limit_tokens: int | None,
+    bos: bool,
+    skip_bad: bool,
+    top: int,
+    quantiles: tuple[float, ...],
+    workers: int,
+    threads: int | None,
+    batch_tokens: int | None,
+    chosen: options.Choice,
+    strict: bool,
+    out: Output,
+) -> None:
+    """Tell how each LayerNorm's quantities are distributed over a corpus.
+
+    SOURCE is a file, a folder, a glob or an address of text, JSON lines or Parquet, plain or packed; '-' reads text
+    from standard input. The same command goes on where it was stopped; with --output alone it shows what is done.
+    """
+    if STANDARD_INPUT in source and (len(source) > 1 or folder is not None):
+        raise UsageError("standard input ('-') is read once, alone, and not kept: give no --output and nothing else.")
+    if STANDARD_INPUT in source and (limit_tokens is not None or workers > 1):
+        raise UsageError("--limit-tokens and --workers have no effect on standard input; leave them out.")
+    from gpt2ln_cli.commands.profile.compute import Options, profile_documents, profile_files
+    from gpt2ln_cli.commands.profile.view import view
+    from gpt2ln_cli.text.prompts import LONG_SAMPLE, sample_prompts_folder
+
+    how = Options(
+        separator=separator,  # type: ignore[arg-type]
+        documents=documents,  # type: ignore[arg-type]
+        column=column,
+        bos=bos,
+        limit_tokens=limit_tokens,
+        skip_bad=skip_bad,
+        top=top,
+        batch_tokens=batch_tokens,
+        threads=threads,
+        workers=workers,
+        quantiles=quantiles,
+    )
+    with pace(chosen.model) as progress:
+        if not source and folder is not None:
+            record = profile_files(None, Path(folder), chosen.model, how, say=note)
+        elif source == (STANDARD_INPUT,):
+            from gpt2ln_cli.text.corpus.standard_input import NAME, documents_of
+
+            given = documents_of(how.separator, column)
+            record = profile_documents(given, [NAME], chosen.load(), how, progress)
+        elif folder is not None:
+            record = profile_files(list(source), Path(folder), chosen.load(), how, progress, note)
+        else:
+            if not source:
+                sample = sample_prompts_folder() / LONG_SAMPLE
+                note(f"no corpus given; using the bundled sample {sample}")
+                source = (str(sample),)
+            with tempfile.TemporaryDirectory(prefix="gpt2ln-") as kept:
+                record = profile_files(list(source), Path(kept), chosen.load(), how, progress, note)
+    note_model(record.model)
+    out.emit(view(record))
+    judge(record.warnings, strict=strict)

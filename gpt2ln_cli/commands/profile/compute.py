@@ -1,0 +1,350 @@
+"""From a corpus to its profile: the run's folder, the shards that are left, and what the parts add up to."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gpt2ln_cli.arguments import checked
+from gpt2ln_cli.checkpoint import DEFAULT_MODEL
+from gpt2ln_cli.commands.profile import engine, manifest, parts
+from gpt2ln_cli.commands.profile.manifest import Manifest, Settings
+from gpt2ln_cli.commands.profile.measured import Measured, measure, nothing
+from gpt2ln_cli.commands.profile.record import Profile, Shards
+from gpt2ln_cli.commands.profile.summarize import percents, summarize
+from gpt2ln_cli.commands.profile.work import Job, Worker, computing_in
+from gpt2ln_cli.errors import CheckpointError, PromptError, UsageError
+from gpt2ln_cli.measure.flags import parameter_flags
+from gpt2ln_cli.model import Model, as_model
+from gpt2ln_cli.model.subject import Progress, tokens_in_a_pass
+from gpt2ln_cli.paths import user_path
+from gpt2ln_cli.text.corpus.documents import Bad, Document, Separator
+from gpt2ln_cli.text.corpus.shards import LEAST_BYTES, cut_corpus
+from gpt2ln_cli.text.corpus.sources import find
+from gpt2ln_cli.text.corpus.windows import Documents
+
+Say = Callable[[str], None]
+# How often a run looks whether another one, which is at the last shards, has done with them.
+WAIT_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a corpus is profiled."""
+
+    separator: Separator = "line"
+    documents: Documents = "each"
+    column: str | None = None
+    bos: bool = False
+    limit_tokens: int | None = None
+    skip_bad: bool = False
+    top: int = 10
+    batch_tokens: int | None = None
+    """None takes what the run was begun with, and at first lets the device decide."""
+    threads: int | None = None
+    """None takes what the run was begun with, and at first shares the cores out."""
+    workers: int = 1
+    quantiles: Sequence[float] = ()
+
+
+@checked
+def profile(
+    sources: str | Path | Iterable[Any] | None = None,
+    *,
+    output: str | Path | None = None,
+    model: str | Path | Model = DEFAULT_MODEL,
+    separator: Separator = "line",
+    documents: Documents = "each",
+    column: str | None = None,
+    bos: bool = False,
+    limit_tokens: int | None = None,
+    skip_bad: bool = False,
+    top: int = 10,
+    quantiles: Sequence[float] = (),
+    batch_tokens: int | None = None,
+    threads: int | None = None,
+    workers: int = 1,
+    progress: Progress | None = None,
+) -> Profile:
+    """Run a corpus of any size and tell how each LayerNorm's quantities are distributed; ``gpt2ln profile``.
+
+    Args:
+        sources: with ``output``, files, folders, globs or addresses, or None for what is in the folder already; without
+            it the texts themselves, which may come from anywhere and are read once.
+        output: the folder of the run, which goes on where it was left.
+        model: as for :func:`gpt2ln_cli.inspect`.
+        separator: what ends a document of a text file: ``line``, ``blank``, ``endoftext`` or ``file``.
+        documents: ``each`` begins at position 0, or they are ``packed`` with ``<|endoftext|>`` between.
+        column: what holds the text in JSON lines and tables; None is ``text``.
+        bos: begin every window with ``<|endoftext|>``.
+        limit_tokens: take about so many tokens, whole documents from shards all over the corpus; None takes all.
+        skip_bad: list what can't be read in the record; else it is an error.
+        top: how many tokens to list of each ranking.
+        quantiles: further ones, in percent.
+        batch_tokens: about how many padded tokens a forward pass has.
+        threads: of each worker.
+        workers: processes that work at it; 1 is this one.
+        progress: called with (tokens done, about how many in all).
+
+    Raises:
+        UsageError: an argument has no meaning, or the folder is of another run or can't be written to.
+        CheckpointError: the checkpoint can't be found, read or trusted.
+        PromptError: the corpus can't be read, or holds nothing.
+    """
+    options = Options(
+        separator, documents, column, bos, limit_tokens, skip_bad, top, batch_tokens, threads, workers, quantiles
+    )
+    if output is not None:
+        files = None if sources is None else _names(sources)
+        return profile_files(files, user_path(output), model, options, progress)
+    if sources is None or isinstance(sources, (str, Path)):
+        raise UsageError("give output=, the folder of the run; without one, the texts themselves, as a list of them.")
+    if limit_tokens is not None or workers != 1:
+        raise UsageError("limit_tokens and workers have no effect on texts that are handed over: leave out.")
+    return profile_documents(_numbered(sources), ["texts"], model, options, progress)
+
+
+def profile_files(
+    files: list[str] | None,
+    folder: Path,
+    model: str | Path | Model,
+    options: Options,
+    progress: Progress | None = None,
+    say: Say = lambda _: None,
+) -> Profile:
+    """Do what is left of a run, and tell what all of its parts add up to.
+
+    Args:
+        files: the corpus; None does nothing but tell.
+        folder: the run's.
+        model: a name, or the model.
+        options: how.
+        progress: as for :func:`profile`.
+        say: told what deserves a note, such as a part that is damaged.
+
+    Raises:
+        UsageError: as for :func:`profile`.
+        CheckpointError: the same.
+        PromptError: the same.
+    """
+    quantiles = percents(options.quantiles)
+    there = manifest.read(folder)
+    if files is not None:
+        there = _work(files, folder, there, model, options, progress, say)
+    if there is None:
+        raise UsageError(f"{folder} holds no run; give the corpus too.")
+    measured, missing = nothing(there.settings), []
+    for shard in range(len(there.cut.shards)):
+        state = _state(folder, shard, there, say)
+        if state is None:
+            missing.append(shard)
+        else:
+            measured.merge(Measured.from_state(state))
+    chosen = len(there.cut.shards)
+    if len(missing) == chosen:
+        raise UsageError(f"no part of the run in {folder} is done yet.")
+    return summarize(
+        there.settings,
+        measured,
+        sources=[source.name for source in there.sources],
+        shards=Shards(of=there.cut.of, chosen=chosen, done=chosen - len(missing), missing=missing),
+        bad=there.cut.bad,
+        quantiles=quantiles,
+    )
+
+
+def profile_documents(
+    documents: Iterable[Document | Bad],
+    sources: list[str],
+    model: str | Path | Model,
+    options: Options,
+    progress: Progress | None = None,
+) -> Profile:
+    """Profile documents that can be read but once, some megabytes at a time, as shards of a corpus are.
+
+    Raises:
+        UsageError: as for :func:`profile`.
+        CheckpointError: the same.
+        PromptError: the same.
+    """
+    quantiles = percents(options.quantiles)
+    loaded = as_model(model)
+    settings = _settings(loaded, options, None)
+    measured = nothing(settings)
+    done = 0
+
+    def report(tokens: int) -> None:
+        nonlocal done
+        done += tokens
+        if progress is not None:
+            progress(done, done)
+
+    shards = 0
+    with computing_in(settings.threads):
+        for shard in _shards(documents):
+            skip = options.skip_bad
+            measured.merge(measure(shard, model=loaded, settings=settings, limit=None, skip_bad=skip, report=report))
+            shards += 1
+    return summarize(
+        settings,
+        measured,
+        sources=sources,
+        shards=Shards(of=shards, chosen=shards, done=shards, missing=[]),
+        bad=[],
+        quantiles=quantiles,
+    )
+
+
+def _work(
+    files: list[str],
+    folder: Path,
+    there: Manifest | None,
+    named: str | Path | Model,
+    options: Options,
+    progress: Progress | None,
+    say: Say,
+) -> Manifest:
+    """Do the shards that are left."""
+    sources = find(files)
+    model = as_model(named)
+    settings = _settings(model, options, there)
+    if there is None:
+        cut = cut_corpus(
+            sources,
+            separator=options.separator,
+            column=options.column,
+            sampled=options.limit_tokens is not None,
+            skip_bad=options.skip_bad,
+        )
+        there = manifest.settle(folder, Manifest(settings=settings, sources=sources, cut=cut))
+        settings = _settings(model, options, there)
+    manifest.check(folder, there, settings, sources)
+    pending = [n for n in range(len(there.cut.shards)) if _state(folder, n, there, say) is None]
+    meter = _Meter(there, pending, progress)
+    job = Job(str(folder), _how(model), options.skip_bad)
+    worker = Worker(job, model) if options.workers == 1 else None
+    if not isinstance(named, Model):
+        del model  # workers load their own
+    while pending:
+        if worker is not None:
+            done = engine.in_this_process(worker, pending, meter.report)
+        else:
+            done = engine.in_processes(job, pending, min(options.workers, len(pending)), meter.report)
+        left = []
+        for shard, tokens in done:
+            if tokens is None:
+                left.append(shard)
+            else:
+                meter.finish(shard, tokens)
+        if len(left) == len(pending):
+            time.sleep(WAIT_SECONDS)
+        pending = left
+    return there
+
+
+class _Meter:
+    """How far a run has come, and about how far there is to go."""
+
+    def __init__(self, there: Manifest, pending: Sequence[int], progress: Progress | None) -> None:
+        self._bytes = {shard: sum(piece.bytes for piece in there.cut.shards[shard]) for shard in pending}
+        self._all = sum(self._bytes.values())
+        limit = there.settings.limit_tokens
+        self._limit = None if limit is None else limit * len(pending) // max(1, len(there.cut.shards))
+        self._progress = progress
+        self._tokens = self._finished_bytes = self._finished_tokens = 0
+
+    def report(self, tokens: int) -> None:
+        self._tokens += tokens
+        if self._progress is not None:
+            # Before a shard is done, nobody knows how many bytes a token has.
+            a_byte = self._finished_tokens / self._finished_bytes if self._finished_bytes else 0.25
+            about = int(self._all * a_byte) if self._limit is None else self._limit
+            self._progress(self._tokens, max(about, self._tokens))
+
+    def finish(self, shard: int, tokens: int) -> None:
+        if tokens:
+            self._finished_bytes += self._bytes[shard]
+            self._finished_tokens += tokens
+
+
+def _settings(model: Model, options: Options, there: Manifest | None) -> Settings:
+    """What this call measures, where it leaves something open as the run was begun."""
+    if model.tokenizer is None:
+        raise CheckpointError(f"{model.checkpoint.location} has no tokenizer, and a corpus is text.")
+    body = model.body
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    begun = None if there is None else there.settings
+    return Settings(
+        model=model.info,
+        weights=manifest.weights_hash(model),
+        tokenizer=manifest.tokenizer_hash(model),
+        separator=options.separator,
+        documents=options.documents,
+        column=options.column,
+        bos=options.bos,
+        limit_tokens=options.limit_tokens,
+        top=options.top,
+        batch_tokens=options.batch_tokens or (begun.batch_tokens if begun else tokens_in_a_pass(body)),
+        threads=options.threads or (begun.threads if begun else max(1, cores // options.workers)),
+        environment=manifest.environment(str(body.device)),
+        flags=parameter_flags(model.layer_norms()),
+    )
+
+
+def _how(model: Model) -> dict[str, Any]:
+    """What loads the model once more, in another process."""
+    checkpoint = model.checkpoint
+    local = checkpoint.source in ("folder", "file")
+    return {
+        "model": str(user_path(checkpoint.name).absolute()) if local else checkpoint.name,
+        "revision": None if local else checkpoint.revision,
+        "heads": model.heads,
+        "prefix": model.prefix,
+        "device": model.body.device.type,
+        "dtype": str(model.body.dtype).removeprefix("torch."),
+    }
+
+
+def _state(folder: Path, shard: int, there: Manifest, say: Say) -> Any:
+    """What is in a shard's part; None where it is not there, or damaged."""
+    try:
+        return parts.read(folder, shard, there.digest)
+    except ValueError as error:
+        say(f"{parts.path_of(folder, shard)} is damaged ({error}) and counts as not done.")
+        return None
+
+
+def _names(sources: str | Path | Iterable[Any]) -> list[str]:
+    names = [sources] if isinstance(sources, (str, Path)) else list(sources)
+    for name in names:
+        if not isinstance(name, (str, Path)):
+            raise UsageError(f"source {name!r}: give files, folders, globs or addresses.")
+    return list(map(str, names))
+
+
+def _numbered(texts: Iterable[Any]) -> Iterator[Document]:
+    for number, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise UsageError(f"text {number} is {text!r}: give a list of texts.")
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise PromptError(f"text {number} is not valid (character {error.start} is half of a pair).") from error
+        yield Document("texts", number, text)
+
+
+def _shards(documents: Iterable[Document | Bad]) -> Iterator[list[Document | Bad]]:
+    shard: list[Document | Bad] = []
+    size = 0
+    for document in documents:
+        shard.append(document)
+        size += len(document.text) if isinstance(document, Document) else 0
+        if size >= LEAST_BYTES:
+            yield shard
+            shard, size = [], 0
+    if shard:
+        yield shard

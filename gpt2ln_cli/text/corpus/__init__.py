@@ -1,0 +1,1 @@
+"""From the sources of a corpus to shards, documents and windows."""
