@@ -248,14 +248,15 @@ def _plain(heads: Sequence[Head], *, folding: int, gap: int) -> RichTable:
         gap: between the columns.
     """
     table = RichTable(box=RULE, padding=(0, gap - 1, 0, 0), show_edge=False, pad_edge=False, header_style="bold")
+    # Headings end at the rule, and rows begin level.
+    lines = max((head.text.count("\n") for head in heads), default=0)
     for index, head in enumerate(heads):
         folds = index < folding
         table.add_column(
-            "\n".join(map(isolated, head.text.split("\n"))),
+            "\n" * (lines - head.text.count("\n")) + "\n".join(map(isolated, head.text.split("\n"))),
             justify="left" if folds or head.left else "right",
             no_wrap=not folds,
             overflow="fold" if folds else "ellipsis",
-            vertical="bottom",
         )
     return table
 

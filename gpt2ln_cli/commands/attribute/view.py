@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from gpt2ln_cli.commands.attribute.record import Attribution
 
 TABLES = ("writers", "rows", CLAIMS, "sites", "through", PROMPTS, WARNINGS)
-PARTS = {"first": "pos 0", "rest": "later"}
+PARTS = ("first", "rest")
 # Writers with less are left out where a person reads.
 LEAST = 0.01
 # Writers of a picture.

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 TABLES = (CLAIMS, "sites", "features", "across", PROMPTS, WARNINGS)
 # Listed features that are laid out where nobody asked for all.
 LISTED = 40
-PARTS = {"first": "pos 0", "rest": "later"}
+PARTS = ("first", "rest")
 DEFINITION = "|x| above {least:g} and above 1,000 times the median |x| of its token"
 SAYS = {
     "features.massive": Says(
@@ -105,15 +105,15 @@ def _held(sites: Sequence[SiteFeatures]) -> Iterator[str]:
 
 def _sites(record: Features) -> Table:
     looks = {"name": Look("site", key=True)}
-    for part, where in PARTS.items():
+    for part in PARTS:
         looks |= {
-            f"{part}_top": Look("largest |x|", where),
-            f"{part}_holding_50": Look("50%", f"{where}: sigma^2"),
-            f"{part}_holding_90": Look("90%", f"{where}: sigma^2"),
-            f"{part}_holding_99": Look("99%", f"{where}: sigma^2"),
-            f"{part}_post_holding_50": Look("50%", f"{where}: ||y||^2"),
-            f"{part}_post_holding_90": Look("90%", f"{where}: ||y||^2"),
-            f"{part}_post_holding_99": Look("99%", f"{where}: ||y||^2"),
+            f"{part}_top": Look("largest |x|", part),
+            f"{part}_holding_50": Look("50%", f"{part}: sigma^2"),
+            f"{part}_holding_90": Look("90%", f"{part}: sigma^2"),
+            f"{part}_holding_99": Look("99%", f"{part}: sigma^2"),
+            f"{part}_post_holding_50": Look("50%", f"{part}: ||y||^2"),
+            f"{part}_post_holding_90": Look("90%", f"{part}: ||y||^2"),
+            f"{part}_post_holding_99": Look("99%", f"{part}: ||y||^2"),
         }
     words = {"first_top": lambda site: _top(site.first), "rest_top": lambda site: _top(site.rest)}
     return table_of("sites", SiteFeatures, record.sites, looks, words=words)
@@ -135,7 +135,7 @@ def _listed(record: Features) -> Table:
     ]
     looks = {
         "site": Look("site", key=True),
-        "where": Look("where", key=True),
+        "part": Look("where", key=True),
         "index": Look("feature", form="plain", key=True),
         "value": Look("x"),
         "share": Look("of sigma^2", form="percent"),
@@ -155,7 +155,7 @@ def _listed(record: Features) -> Table:
             (Column("site", str, "Name of the LayerNorm."), lambda item: item[1]),
             (Column("part", str, "``first`` (position 0) or ``rest`` (later positions)."), lambda item: item[2]),
         ],
-        words={"where": lambda item: PARTS[item[2]], "at": lambda item: _place(item[0])},
+        words={"at": lambda item: _place(item[0])},
         by="site",
         first=("site", "part"),
     )

@@ -26,8 +26,8 @@ SHOWN = ("1", "50", "99")
 BAD_SHOWN = 5
 QUANTILES = "quantiles"
 SIGMA = (
-    "sigma divides by d. 'pos 0' is position 0 of each window, 'later' all others; rms is the root mean square over "
-    "tokens, std the standard deviation over tokens. Quantiles are right to {error:.1%} of their size; --json and "
+    "sigma divides by d. 'first' is position 0 of each window, 'rest' all later tokens; rms is the root mean square "
+    "over tokens, std the standard deviation over tokens. Quantiles are right to {error:.1%} of their size; --json and "
     "--table distributions have all quantities, quantiles and bands of position."
 )
 
@@ -99,7 +99,7 @@ def _answers(record: Profile) -> Iterator[Paragraph]:
 def sites(record: Profile) -> Table:
     """Sigma at each LayerNorm."""
     looks: dict[str, Look] = {"name": Look("site", key=True)}
-    for part, title in (("first", "sigma: pos 0"), ("rest", "sigma: later")):
+    for part, title in (("first", "sigma: first"), ("rest", "sigma: rest")):
         looks[f"{part}_sigma_rms"] = Look("rms", title)
         if part == "rest":
             looks |= {f"{part}_sigma_{end}": Look(end, title) for end in ("mean", "std", "min")}
