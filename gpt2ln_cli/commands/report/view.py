@@ -40,6 +40,10 @@ TABLES = (
     PROMPTS,
     WARNINGS,
 )
+GOES_ON = (
+    "Which features make up sigma: gpt2ln features. Which attentions and MLPs wrote them: gpt2ln attribute. Over a corpus: "
+    "gpt2ln profile. Since when in training: gpt2ln track."
+)
 FIVE = ("min", "lower_quartile", "median", "upper_quartile", "max")
 
 
@@ -83,6 +87,7 @@ def _blocks(record: Report) -> Iterator[Block]:
     yield Heading("What each LayerNorm computed")
     yield inspect.sites(inspection, title="In forward order")
     yield Paragraph(inspect.SITES, "note")
+    yield Paragraph(GOES_ON)
     # Where every gain is 1 and every bias 0, all has been said.
     if any(claim.verdict != "no" for claim in record.claims):
         yield Heading("Learned gain and bias")

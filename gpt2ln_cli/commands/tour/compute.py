@@ -52,7 +52,7 @@ def count_of_pairs(made: Experiments) -> Answered:
             ["counted in this run", counts.tokens, counts.per_site, counts.per_block, counts.total],
             ["GPT-2 small, by formula", asked.tokens, asked.per_site, asked.per_block, asked.total],
         ],
-        "gpt2ln inspect",
+        "gpt2ln inspect; over a corpus: gpt2ln profile",
     )
 
 
@@ -113,7 +113,7 @@ def what_is_thrown_away(made: Experiments) -> Answered:
         ),
         [f"at {site}", "mu: x", *(f"sigma: {one}" for one in of), *(f"kurtosis: {one}" for one in of)],
         rows,
-        'gpt2ln compare "ok" "hatred"; what it is good for: gpt2ln tour 7',
+        'gpt2ln compare "ok" "hatred"; gpt2ln attribute; what for: gpt2ln tour 7',
         about=about,
     )
 
@@ -164,7 +164,7 @@ def gain_and_bias(made: Experiments) -> Answered:
             for one in (ablation.real, *ablation.replaced)
             if one is ablation.real or one.name in WITHOUT
         ],
-        "gpt2ln params; gpt2ln ablate",
+        "gpt2ln params; gpt2ln ablate; over training: gpt2ln track",
     )
 
 
