@@ -41,8 +41,8 @@ TABLES = (
     WARNINGS,
 )
 GOES_ON = (
-    "Which features make up sigma: gpt2ln features. Which attentions and MLPs wrote them: gpt2ln attribute. Over a corpus: "
-    "gpt2ln profile. Since when in training: gpt2ln track."
+    "Which features make up sigma: gpt2ln features. Which attentions and MLPs wrote them: gpt2ln attribute. Over a "
+    "corpus: gpt2ln profile. Since when in training: gpt2ln track."
 )
 FIVE = ("min", "lower_quartile", "median", "upper_quartile", "max")
 
