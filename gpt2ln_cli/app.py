@@ -13,17 +13,17 @@ from importlib import import_module
 import click
 
 from gpt2ln_cli import __version__
-from gpt2ln_cli.commands import COMMANDS
+from gpt2ln_cli.commands import COMMANDS, groups
 from gpt2ln_cli.errors import Gpt2lnError, UsageError, is_want_of_memory
 from gpt2ln_cli.output.text import visible
+from gpt2ln_cli.shell.command import COMMON, DEBUG, Sectioned
 from gpt2ln_cli.shell.completion import VARIABLE, answer
-from gpt2ln_cli.shell.notes import note
-from gpt2ln_cli.shell.options import DEBUG
+from gpt2ln_cli.shell.notes import say
 
 INTERRUPTED = 130
 
 
-class Commands(click.Group):
+class Commands(Sectioned, click.Group):
     """The commands of the list, each imported when it is called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
@@ -47,13 +47,19 @@ class Commands(click.Group):
             names = self.list_commands(ctx)
             raise click.exceptions.NoSuchCommand(error.command_name, possibilities=names, ctx=ctx) from None
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
-        """List them without importing any."""
-        with formatter.section("Commands"):
-            formatter.write_dl([(command.name, command.help) for command in COMMANDS])
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands, without importing any, and then the options."""
+        for group, commands in groups():
+            with formatter.section(group):
+                formatter.write_dl(commands)
+        super().format_options(ctx, formatter)
 
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=Commands,
+    params=list(COMMON),
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(__version__, "-V", "--version", prog_name="gpt2ln")
 def gpt2ln() -> None:
     """See what the LayerNorms of a GPT-2 checkpoint compute.
@@ -88,7 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (KeyboardInterrupt, click.exceptions.Abort):
-        note("interrupted.")
+        say("interrupted.")
         return INTERRUPTED
     except click.exceptions.Exit as end:
         return end.exit_code
@@ -111,7 +117,8 @@ def _report(error: Exception, *, debug: bool) -> int:
         message, code = str(error), error.exit_code
     elif isinstance(error, click.ClickException):
         path = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "gpt2ln"
-        message, code = f"{error.format_message()} See {path} --help.", UsageError.exit_code
+        words = error.format_message()
+        message, code = f"{words[:1].lower()}{words[1:]} See {path} --help.", UsageError.exit_code
     elif isinstance(error, OSError) and error.errno == errno.ENOSPC and error.filename is None:
         # Help and version, which Click writes by itself.
         message, code = f"can't write to standard output: {error.strerror}.", UsageError.exit_code
@@ -120,5 +127,5 @@ def _report(error: Exception, *, debug: bool) -> int:
         code = UsageError.exit_code
     else:
         message, code = f"internal error: {type(error).__name__}: {error}; --debug shows where.", 1
-    note(" ".join(message.split()))
+    say(" ".join(message.split()))
     return code

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 
 class Gpt2lnError(Exception):
     """Something the user can mend. The message is one line: what was wrong, where, and what to do."""
@@ -34,3 +36,11 @@ def is_want_of_memory(error: Exception) -> bool:
     """
     by_torch = type(error).__name__ == "OutOfMemoryError" or "DefaultCPUAllocator: " in str(error)
     return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and by_torch)
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """A question that names what comes nearest to a mistyped word; nothing where nothing comes near."""
+    from difflib import get_close_matches
+
+    close = get_close_matches(word, list(known), n=1)
+    return f"Did you mean '{close[0]}'?" if close else ""

@@ -29,6 +29,12 @@ from gpt2ln_cli.output.blocks import View
 torch.set_num_threads(1)
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# What these hold gpt2ln against is POSIX's own: signals, pipes, devices, terminals, limits of memory, bash.
+POSIX_ONLY = ("docs", "help", "hub", "mutations", "output", "process", "refusals")
+collect_ignore = [] if os.name == "posix" else [f"test_{name}.py" for name in POSIX_ONLY]
+
+posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX")
+
 DEMO = BUNDLED["demo"]
 NOBODY = 65534
 SITES_PER_BLOCK = ("ln_1", "ln_2")
@@ -71,6 +77,8 @@ def as_nobody() -> Callable[[], AbstractContextManager[None]]:
 
     @contextlib.contextmanager
     def become() -> Iterator[None]:
+        if os.name != "posix":
+            pytest.skip("needs POSIX permissions")
         if os.geteuid() != 0:
             yield
             return
@@ -93,6 +101,12 @@ def shared_folder() -> Iterator[Path]:
         for path in [folder, *folder.rglob("*")]:
             if not path.is_symlink():
                 path.chmod(0o755)
+
+
+@pytest.fixture(autouse=True)
+def a_cache_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What is said once a day is said to every test."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
 
 
 @pytest.fixture(autouse=True)

@@ -22,7 +22,6 @@ TABLE = re.compile(r"(?<=<!-- quantities -->\n).*?(?=<!-- end -->)", re.DOTALL)
 # What is shown must not depend on who shows it.
 ENVIRONMENT = {
     "COLUMNS": "80",
-    "GPT2LN_MODEL": "demo",
     "HF_HUB_CACHE": "/home/you/.cache/huggingface/hub",
     "HF_HUB_OFFLINE": "1",
 }
@@ -31,8 +30,15 @@ ENVIRONMENT = {
 def output_of(command: str) -> str:
     """What the command writes to standard output, paths in this repository relative to it."""
     words = command.replace("gpt2ln ", f"{sys.executable} -m gpt2ln_cli ", 1)
+    environment = {name: value for name, value in os.environ.items() if name != "GPT2LN_MODEL"} | ENVIRONMENT
     done = subprocess.run(
-        ["bash", "-c", words], capture_output=True, text=True, env={**os.environ, **ENVIRONMENT}, cwd=ROOT, check=True
+        ["bash", "-c", words],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        env=environment,
+        cwd=ROOT,
+        check=True,
     )
     lines = (line.rstrip().replace(f"{ROOT}/", "") for line in done.stdout.split("\n"))
     return "\n".join(lines).strip("\n") + "\n"

@@ -8,6 +8,7 @@ import shlex
 import numpy
 import pytest
 import torch
+from conftest import posix
 
 import gpt2ln_cli
 from gpt2ln_cli import __version__
@@ -111,7 +112,7 @@ def test_without_a_prompt_the_sample_is_used_and_said(gpt2ln):
     code, out, err = gpt2ln("stats", "--layer", "5", "--json")
     assert code == 0
     assert json.loads(out)["prompts"][0]["text"] == "The war was over, but the hatred was not."
-    assert "bundled sample" in err
+    assert "using the sample" in err
 
 
 def test_the_model_is_named_on_both_streams(gpt2ln, make_folder):
@@ -219,9 +220,9 @@ BAD = [
     (2, ["params", "--revision", "main"], "--revision"),
     (3, ["params", "--model", "./nothing-here"], "./nothing-here"),
     (3, ["params", "--model", "~nosuch/x"], "~nosuch/x"),
-    (3, ["inspect", "x", "--model", "x" * 300], "File name too long"),
+    pytest.param(3, ["inspect", "x", "--model", "x" * 300], "File name too long", marks=posix),
     (4, ["inspect", "--prompts", "~nosuch/x"], "~nosuch/x"),
-    (4, ["inspect", "--prompts", "x" * 300], "File name too long"),
+    pytest.param(4, ["inspect", "--prompts", "x" * 300], "File name too long", marks=posix),
     (4, ["inspect", ""], "empty"),
     (4, ["inspect", "--prompts", "no-such-file.txt"], "no-such-file.txt"),
     (4, ["inspect", "--prompts", "."], "."),
@@ -268,6 +269,7 @@ def test_output_is_written_whole_or_not_at_all(gpt2ln, tmp_path):
     assert 0 < len(target.read_bytes()) < len(whole)
 
 
+@posix
 def test_output_keeps_the_permissions_of_the_file_it_replaces(gpt2ln, tmp_path):
     target = tmp_path / "record.json"
     target.write_text("old")
@@ -283,6 +285,7 @@ def test_hostile_names_are_escaped_in_errors(gpt2ln):
     assert "\\x1b[31mred\\u202e" in err
 
 
+@posix
 def test_output_through_a_link_keeps_the_link(gpt2ln, tmp_path):
     (tmp_path / "link").symlink_to(tmp_path / "target")
     assert gpt2ln("count", "-o", str(tmp_path / "link"))[0] == 0

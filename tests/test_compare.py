@@ -411,7 +411,7 @@ def test_tokens_that_share_nothing_get_another_answer(demo):
 
 def test_json_is_the_record_of_the_library(gpt2ln, demo):  # noqa: F811
     code, out, err = gpt2ln("compare", "ok", "hatred", "--layer", SOME, "--json")
-    assert (code, "no prompt given" in err) == (0, False)
+    assert (code, "no prompt" in err) == (0, False)
     assert msgspec.json.decode(out, type=Comparison) == gpt2ln_cli.compare(["ok", "hatred"], model=demo, layers=SOME)
     code, out, err = gpt2ln("compare", "--context", "--layer", SOME, "--json")
     assert (code, '"war violence hate fear"' in err) == (0, True)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 
 import pytest
+from conftest import posix
 
 from gpt2ln_cli.app import main
 
@@ -31,13 +32,14 @@ def complete(capsys, monkeypatch):
     return complete
 
 
+@posix
 def test_bash_completes(tmp_path):
     """The script is sourced and its function called as bash does after a tab."""
     program = tmp_path / "gpt2ln"
     program.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m gpt2ln_cli "$@"\n')
     program.chmod(0o755)
     script = """
-    eval "$(_GPT2LN_COMPLETE=bash_source gpt2ln)"
+    eval "$(gpt2ln completion bash)"
     complete -p gpt2ln
     offered() {
         COMP_WORDS=(gpt2ln "$@"); COMP_CWORD=$#; COMPREPLY=()
@@ -49,6 +51,7 @@ def test_bash_completes(tmp_path):
     offered stats --layer 0-3,1
     offered inspect --model d
     offered inspect --site ln_
+    offered completion z
     """
     path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(
@@ -57,7 +60,7 @@ def test_bash_completes(tmp_path):
     assert done.stderr == ""
     first, *offered = done.stdout.split("\n")[:-1]
     assert "_gpt2ln_completion" in first
-    assert offered == ["inspect", "0-3,1 0-3,10 0-3,11", "compopt default", "demo", "ln_1 ln_2 ln_f"]
+    assert offered == ["inspect", "0-3,1 0-3,10 0-3,11", "compopt default", "demo", "ln_1 ln_2 ln_f", "zsh"]
 
 
 @pytest.mark.parametrize(
@@ -115,10 +118,19 @@ def test_zsh_gets_three_lines_for_each_item(complete):
     ]
 
 
-def test_the_script_of_fish_keeps_commas(capsys, monkeypatch):
-    monkeypatch.setenv("_GPT2LN_COMPLETE", "fish_source")
-    assert main([]) == 0
+def test_the_script_of_fish_keeps_commas(capsys):
+    assert main(["completion", "fish"]) == 0
     assert 'string split --max 1 "," $completion' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_the_script_is_the_one_that_click_makes(shell, capsys, monkeypatch):
+    assert main(["completion", shell]) == 0
+    script = capsys.readouterr().out
+    monkeypatch.setenv("_GPT2LN_COMPLETE", f"{shell}_source")
+    assert main([]) == 0
+    assert script.split() == capsys.readouterr().out.split()
+    assert "_GPT2LN_COMPLETE" in script
 
 
 @pytest.mark.parametrize("instruction", ["tcsh_source", "bash_complete", ""])

@@ -11,7 +11,7 @@ import sys
 import pytest
 
 from gpt2ln_cli.app import main
-from gpt2ln_cli.commands import COMMANDS
+from gpt2ln_cli.commands import COMMANDS, GROUPS
 from gpt2ln_cli.commands.help.compute import PAGES, names, topics
 from gpt2ln_cli.commands.help.view import rendered
 
@@ -22,7 +22,7 @@ def test_the_list_has_every_command_and_topic(capsys):
     assert main(["help"]) == 0
     out = capsys.readouterr().out
     listed = [line.split()[0] for line in out.split("\n") if line.startswith("  ")]
-    assert listed == [*(command.name for command in COMMANDS), *topics()]
+    assert listed == [*(one.name for group in GROUPS for one in COMMANDS if one.group == group), *topics()]
     assert all(len(line) <= 80 for line in out.split("\n"))
 
 
@@ -35,8 +35,8 @@ def test_a_page_is_markdown_where_nobody_looks(name, capsys):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ("modles", "gpt2ln: no page 'modles'; did you mean 'models'? 'gpt2ln help' lists all.\n"),
-        ("exit-code", "gpt2ln: no page 'exit-code'; did you mean 'exit-codes'? 'gpt2ln help' lists all.\n"),
+        ("modles", "gpt2ln: no page 'modles'; 'gpt2ln help' lists all. Did you mean 'models'?\n"),
+        ("exit-code", "gpt2ln: no page 'exit-code'; 'gpt2ln help' lists all. Did you mean 'exit-codes'?\n"),
         ("xyzzy", "gpt2ln: no page 'xyzzy'; 'gpt2ln help' lists all.\n"),
         ("../docs/models", "gpt2ln: no page '../docs/models'; "),
         ("", "gpt2ln: no page ''; 'gpt2ln help' lists all.\n"),

@@ -171,10 +171,11 @@ from __future__ import annotations
 import click
 
 from gpt2ln_cli.shell import options
+from gpt2ln_cli.shell.command import Command
 from gpt2ln_cli.shell.output import Output
 
 
-@click.command("echo")
+@click.command("echo", cls=Command)
 @click.argument("word")
 @options.output_options
 def command(word: str, out: Output) -> None:
@@ -190,7 +191,9 @@ def command(word: str, out: Output) -> None:
 def test_a_command_is_its_folder_a_line_of_the_list_and_an_export(house):
     for name, text in ECHO.items():
         house.write(f"commands/echo/{name}", text)
-    house.insert("commands/__init__.py", '    Command("echo", "Say it again.", "echo.Echo"),\n', before=")\n")
+    house.insert(
+        "commands/__init__.py", '    Command("echo", "Service", "Say it again.", "echo.Echo"),\n', before=")\n"
+    )
     export = "    from gpt2ln_cli.commands.echo.compute import echo\n"
     house.insert("__init__.py", export, before="    from gpt2ln_cli.commands.inspect")
     house.insert("__init__.py", '    "echo",\n', before='    "inspect",')
@@ -200,6 +203,7 @@ def test_a_command_is_its_folder_a_line_of_the_list_and_an_export(house):
 
     assert re.search(r"^  echo +Say it again\.$", house.run("--help"), re.MULTILINE)
     assert "It said hatred." in house.run("echo", "hatred")
+    assert "Any command:" in house.run("echo", "--help")
     assert json.loads(house.run("echo", "hatred", "--json"))["word"] == "hatred"
     assert next(csv.DictReader(house.run("echo", "hatred", "--format", "csv").splitlines()))["word"] == "hatred"
     assert "Echo" in json.loads(house.run("schema", "echo"))["$defs"]

@@ -242,8 +242,15 @@ def msgspec_builtins(value):
     return json.loads(msgspec.json.encode(value))
 
 
-@pytest.mark.parametrize("suffix", ["safetensors", "bin"])
-@pytest.mark.parametrize("sharded", [False, True])
+@pytest.mark.parametrize(
+    ("suffix", "sharded"),
+    [
+        ("safetensors", False),
+        ("bin", True),
+        pytest.param("safetensors", True, marks=pytest.mark.slow),
+        pytest.param("bin", False, marks=pytest.mark.slow),
+    ],
+)
 def test_which_weights_are_fetched(hub, gpt2ln, small, tmp_path, suffix, sharded):
     """Safetensors before pickles, one file before shards; the tokenizer's two old files where there is no new one."""
     folder = copy(small, tmp_path)
@@ -426,13 +433,19 @@ def test_a_mute_server_is_left(hub, gpt2ln, small):
 SHORT = {"HF_HUB_ETAG_TIMEOUT": "1", "HF_HUB_DOWNLOAD_TIMEOUT": "1"}
 
 
-@pytest.mark.parametrize("method", ["HEAD", "GET"])
-@pytest.mark.parametrize("part", ["headers", "content"])
-@pytest.mark.parametrize("file", ["config.json", pytest.param(WEIGHTS, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("file", "method", "part"),
+    [
+        ("config.json", "HEAD", "headers"),
+        ("config.json", "GET", "content"),
+        pytest.param("config.json", "GET", "headers", marks=pytest.mark.slow),
+        pytest.param(WEIGHTS, "HEAD", "headers", marks=pytest.mark.slow),
+        pytest.param(WEIGHTS, "GET", "content", marks=pytest.mark.slow),
+        pytest.param(WEIGHTS, "GET", "headers", marks=pytest.mark.slow),
+    ],
+)
 def test_a_server_that_drips_is_left(hub, gpt2ln, small, home, file, method, part):
     """Each byte comes within the limit on silence, and all of them would take an hour."""
-    if (method, part) == ("HEAD", "content"):
-        pytest.skip("an answer to HEAD has no content")
     repository = hub.repositories["org/m"] = Repository(small, drips={(method, file): part})
     for command in ("params", "inspect") if file == WEIGHTS else ("count",):
         words = {"count": ("--tokens", "8"), "params": (), "inspect": ("--token-ids", "1")}[command]
@@ -442,7 +455,13 @@ def test_a_server_that_drips_is_left(hub, gpt2ln, small, home, file, method, par
     assert gpt2ln("params", "--model", "org/m", **SHORT).returncode == 0
 
 
-@pytest.mark.parametrize("file", ["config.json", f"{WEIGHTS}.index.json", "tokenizer.json"])
+@pytest.mark.parametrize(
+    "file",
+    [
+        "config.json",
+        *(pytest.param(file, marks=pytest.mark.slow) for file in (f"{WEIGHTS}.index.json", "tokenizer.json")),
+    ],
+)
 def test_a_small_file_that_never_ends(hub, gpt2ln, small, home, tmp_path, file):
     folder = copy(small, tmp_path)
     (folder / file).write_text((folder / file).read_text() if (folder / file).exists() else "{}")
@@ -468,13 +487,17 @@ def test_a_connection_that_drops_is_taken_up_again(hub, gpt2ln, big):
     hub.repositories["org/big"] = Repository(big, drops={WEIGHTS: 2})
     ours = record(gpt2ln("params", "--model", "org/big", "--json"))
     assert_sites_are(ours["sites"], load_file(big / WEIGHTS))
-    hub.repositories["org/big"].drops = {WEIGHTS: 2}
+
+
+@pytest.mark.slow
+def test_a_connection_that_drops_within_a_whole_file_is_taken_up_again(hub, gpt2ln, big):
+    hub.repositories["org/big"] = Repository(big, drops={WEIGHTS: 2})
     done = record(gpt2ln("inspect", "--model", "org/big", "--token-ids", "1", "--json"))
-    assert_sites_are(ours["sites"], load_file(Path(done["model"]["location"]) / WEIGHTS))
+    assert_sites_are(done["sites"], load_file(big / WEIGHTS))
     assert (Path(done["model"]["location"]) / WEIGHTS).read_bytes() == (big / WEIGHTS).read_bytes()
 
 
-@pytest.mark.parametrize("ranges", [True, False])
+@pytest.mark.parametrize("ranges", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_half_a_file_is_never_taken_for_a_whole_one(hub, gpt2ln, small, home, ranges):
     words = ("params", "--model", "org/m")
     repository = hub.repositories["org/m"] = Repository(small, ranges=ranges, drops={WEIGHTS: 10**6})
@@ -540,13 +563,14 @@ def test_damaged_safetensors_on_the_hub(hub, small, tmp_path, monkeypatch, damag
     assert hub.sent[WEIGHTS] < 200_000
 
 
-def test_damaged_weights_are_refused_by_every_command(hub, gpt2ln, small, tmp_path):
+@pytest.mark.parametrize("command", ["params", pytest.param("inspect", marks=pytest.mark.slow)])
+def test_damaged_weights_are_refused_by_every_command(hub, gpt2ln, small, tmp_path, command):
     folder = copy(small, tmp_path)
     content = (folder / WEIGHTS).read_bytes()
     (folder / WEIGHTS).write_bytes(content[: len(content) // 2])
     hub.repositories["org/m"] = Repository(folder)
-    refused(gpt2ln("params", "--model", "org/m"), "damaged or not a safetensors file")
-    refused(gpt2ln("inspect", "--model", "org/m", "--token-ids", "1"), "damaged or not a safetensors file")
+    words = (command, "--model", "org/m", *(["--token-ids", "1"] if command == "inspect" else []))
+    refused(gpt2ln(*words), "damaged or not a safetensors file")
 
 
 @pytest.mark.parametrize(

@@ -380,8 +380,8 @@ def test_the_command_writes_what_the_library_draws(tmp_path, capsys, inspection)
         (["gain", "--dtype", "float16", "-o", "f.png"], "--dtype does not apply to 'plot gain'"),
         (["axis", "--layer", "3", "-o", "f.png"], "--layer does not apply to 'plot axis'"),
         (["sigma", "--quantity", "sigma", "-o", "f.png"], "--quantity does not apply to 'plot sigma'"),
-        (["pie", "-o", "f.png"], "'pie' is not one of"),
-        (["sigma"], "Missing option '-o' / '--output'"),
+        (["pie", "-o", "f.png"], "'pie' is none of"),
+        (["sigma"], "missing option '-o' / '--output'"),
     ],
 )
 def test_what_cannot_be_drawn_is_refused_before_the_work(arguments, message, tmp_path, capsys, monkeypatch):

@@ -121,7 +121,7 @@ def test_a_closed_pipe_ends_quietly(words):
     assert done.stderr.count("\n") == (words[0] == "params")
 
 
-@pytest.mark.parametrize("words", [[], ["--per-token", "--format", "csv"]])
+@pytest.mark.parametrize("words", [pytest.param([], marks=pytest.mark.slow), ["--per-token", "--format", "csv"]])
 def test_head_of_inspect(words):
     """The reader leaves after the first of many lines."""
     command = shlex.join([*GPT2LN, "inspect", "The war was over, but the hatred was not.", *words])

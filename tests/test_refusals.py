@@ -350,6 +350,7 @@ ARRAY_OF_STRINGS = struct.pack("<Q", 1) + b"x" + struct.pack("<II", 9, 8)
         ("layers.bin", NARROW),
     ],
 )
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a process's addresses are not limited")
 def test_a_sparse_file_that_claims_a_terabyte(tmp_path, name, content):
     """In a process of its own: what believes the file takes minutes, or all memory there is."""
     path = sparse(tmp_path / name, content)

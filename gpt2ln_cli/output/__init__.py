@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from importlib import import_module
+from pathlib import PurePath
 from typing import TYPE_CHECKING, TextIO
 
 from gpt2ln_cli.errors import UsageError
@@ -25,17 +26,27 @@ class Format:
     """Whether no terminal can show it."""
     needs: str | None = None
     """A module that comes with the extra of the format's name."""
+    endings: tuple[str, ...] = ()
+    """How the names of files end that hold it."""
 
 
 FORMATS = {
     "table": Format("gpt2ln_cli.output.terminal", document=True),
-    "json": Format("gpt2ln_cli.output.json"),
-    "ndjson": Format("gpt2ln_cli.output.ndjson", one_table=True),
-    "csv": Format("gpt2ln_cli.output.csv", one_table=True),
-    "markdown": Format("gpt2ln_cli.output.markdown", document=True),
-    "html": Format("gpt2ln_cli.output.html", document=True, file_only=True),
-    "parquet": Format("gpt2ln_cli.output.parquet", one_table=True, file_only=True, needs="pyarrow"),
+    "json": Format("gpt2ln_cli.output.json", endings=(".json",)),
+    "ndjson": Format("gpt2ln_cli.output.ndjson", one_table=True, endings=(".ndjson", ".jsonl")),
+    "csv": Format("gpt2ln_cli.output.csv", one_table=True, endings=(".csv",)),
+    "markdown": Format("gpt2ln_cli.output.markdown", document=True, endings=(".md", ".markdown")),
+    "html": Format("gpt2ln_cli.output.html", document=True, file_only=True, endings=(".html", ".htm")),
+    "parquet": Format(
+        "gpt2ln_cli.output.parquet", one_table=True, file_only=True, needs="pyarrow", endings=(".parquet",)
+    ),
 }
+
+
+def format_of(file: str | None) -> str | None:
+    """The format that the name of a file says, if any."""
+    ending = PurePath(file or "").suffix.lower()
+    return next((name for name, one in FORMATS.items() if ending in one.endings), None)
 
 
 def write(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Literal, TextIO
 
 from rich import box
 from rich.cells import cell_len, chop_cells
@@ -40,7 +41,9 @@ class PipeConsole(Console):
     """A console that leaves a closed pipe to its caller, where rich's own ends the process with code 1."""
 
     def __init__(self, stream: TextIO) -> None:
-        super().__init__(file=stream, highlight=False, soft_wrap=False)
+        # Without colours there is no code at all, no bold either.
+        system: Literal["auto"] | None = None if os.environ.get("NO_COLOR") else "auto"
+        super().__init__(file=stream, highlight=False, soft_wrap=False, color_system=system)
         if not self.width:
             # COLUMNS=0 is no width, and here, unlike with rich, as good as unset.
             self.width = shutil.get_terminal_size().columns

@@ -9,13 +9,20 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import click
-from click.shell_completion import CompletionItem, FishComplete, add_completion_class, shell_complete
+from click.shell_completion import (
+    CompletionItem,
+    FishComplete,
+    add_completion_class,
+    get_completion_class,
+    shell_complete,
+)
 
 if TYPE_CHECKING:
     # Before Click 8.5 it is no generic class.
     Item = CompletionItem[str]
 
 VARIABLE = "_GPT2LN_COMPLETE"
+SHELLS = ("bash", "zsh", "fish")
 
 
 class _WholeItemsFish(FishComplete):
@@ -25,6 +32,13 @@ class _WholeItemsFish(FishComplete):
 
 
 add_completion_class(_WholeItemsFish)
+
+
+def script(program: click.Command, shell: str) -> str:
+    """What one of ``SHELLS`` must read to complete the program's words."""
+    shells = get_completion_class(shell)
+    assert shells is not None
+    return shells(program, {}, "gpt2ln", VARIABLE).source()
 
 
 def answer(program: click.Command, instruction: str) -> int:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from gpt2ln_cli.errors import UsageError
-from gpt2ln_cli.output import FORMATS
+from gpt2ln_cli.output import FORMATS, format_of
 from gpt2ln_cli.shell import completion
+from gpt2ln_cli.shell.notes import detail
 from gpt2ln_cli.shell.output import Output
 from gpt2ln_cli.shell.prompts import Given
 
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from gpt2ln_cli.model import Device, Dtype, Model
 
 F = TypeVar("F", bound=Callable[..., Any])
-DEBUG = "gpt2ln.debug"
 
 
 def _together(*decorators: Callable[[Any], Any]) -> Callable[[F], F]:
@@ -60,7 +60,7 @@ class Choice:
         """Find it; as :func:`gpt2ln_cli.load`."""
         from gpt2ln_cli.model import load
 
-        return load(
+        model = load(
             self.model,
             revision=self.revision,
             heads=self.heads,
@@ -68,14 +68,18 @@ class Choice:
             device=self.device,
             dtype=self.dtype,
         )
+        found = model.checkpoint
+        detail(f"{found.name}: {found.location}{f' at {found.revision}' if found.revision else ''}")
+        return model
+
+
+def _joined(_: click.Context, __: click.Parameter, value: tuple[str, ...]) -> str | None:
+    """Layers given several times, as if they had been given at once."""
+    return ",".join(value) if value else None
 
 
 def _standard_output(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
     return None if value == "-" else value
-
-
-def _remember_debug(context: click.Context, _: click.Parameter, value: bool) -> None:
-    context.meta[DEBUG] = value
 
 
 heads_option = click.option(
@@ -139,10 +143,12 @@ def layer_option(*, required: bool = False) -> Callable[[F], F]:
         "-l",
         "--layer",
         "layers",
+        multiple=True,
+        callback=_joined,
         required=required,
         metavar="LAYERS",
         shell_complete=completion.layers,
-        help="Layers from 0: 5, or 0-3,11; 'final' is ln_f.",
+        help="Layers from 0: 5, or 0-3,11; 'final' is ln_f; may be given again.",
     )
 
 
@@ -177,14 +183,6 @@ prompt_options = _packed(
     ),
 )
 
-debug_option = click.option(
-    "--debug",
-    is_flag=True,
-    expose_value=False,
-    is_eager=True,
-    callback=_remember_debug,
-    help="Show the traceback of an error.",
-)
 output_option = click.option(
     "-o",
     "--output",
@@ -218,7 +216,14 @@ def record_options(default: str) -> Callable[[F], F]:
             told = context.get_parameter_source("output_format") is click.core.ParameterSource.COMMANDLINE
             if as_json and told and output_format != "json":
                 raise UsageError(f"--json is --format json; leave it out, or --format {output_format}.")
-            out = Output("json" if as_json else output_format, table, output, csv_safe, everything)
+            chosen = "json" if as_json else output_format
+            if (named := format_of(output)) and named != chosen:
+                if as_json or told:
+                    raise UsageError(
+                        f"--format {chosen} into {output}, whose name says {named}: leave one of them out."
+                    )
+                chosen = named
+            out = Output(chosen, table, output, csv_safe, everything)
             # Before the work, which may take long.
             out.check(context.command.name or "")
             return function(out=out, **others)
@@ -231,7 +236,7 @@ def record_options(default: str) -> Callable[[F], F]:
                 type=click.Choice(list(FORMATS)),
                 default=default,
                 show_default=True,
-                help="How to write the record.",
+                help="How to write the record; an -o FILE.csv and the like say it, too.",
             ),
             click.option("--json", "as_json", is_flag=True, help="Short for --format json."),
             click.option(
@@ -247,7 +252,6 @@ def record_options(default: str) -> Callable[[F], F]:
                 "--csv-safe", is_flag=True, help="Put ' before texts of a csv that a spreadsheet would compute."
             ),
             output_option,
-            debug_option,
         )(command)  # type: ignore[return-value]
 
     return decorate

@@ -8,8 +8,9 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from gpt2ln_cli import output
-from gpt2ln_cli.errors import UsageError
+from gpt2ln_cli.errors import UsageError, did_you_mean
 from gpt2ln_cli.shell import output_file
+from gpt2ln_cli.shell.notes import detail
 
 if TYPE_CHECKING:
     from gpt2ln_cli.output.blocks import View
@@ -47,7 +48,10 @@ class Output:
         if self.table is not None:
             known = table_names(command)
             if self.table not in known:
-                raise UsageError(f"no table '{self.table}' in what {command} gives; it has {', '.join(known)}.")
+                meant = did_you_mean(self.table, known)
+                raise UsageError(
+                    f"no table '{self.table}' in what {command} gives; it has {', '.join(known)}. {meant}".rstrip()
+                )
 
     def emit(self, view: View) -> None:
         """Write the view.
@@ -55,6 +59,8 @@ class Output:
         Raises:
             UsageError: the file or standard output can't be written.
         """
+        where = self.file or "standard output"
+        detail(f"writing {self.format} to {where}")
         output_file.deliver(
             lambda stream: output.write(
                 view,
@@ -67,6 +73,7 @@ class Output:
             output=self.file,
             utf8=self.format != "table",
         )
+        detail(f"wrote {where}")
 
 
 def table_names(command: str) -> tuple[str, ...]:

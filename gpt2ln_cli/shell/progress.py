@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 
 from gpt2ln_cli.leaving import tidied
+from gpt2ln_cli.shell.notes import is_quiet
 
 # To the beginning of a line that is then empty, with a cursor to be seen.
 RESTORE = b"\r\x1b[2K\x1b[?25h"
@@ -16,7 +17,7 @@ RESTORE = b"\r\x1b[2K\x1b[?25h"
 @contextlib.contextmanager
 def progress_bar(model: str) -> Iterator[Callable[[int, int], None] | None]:
     """A progress bar on standard error, only where that is a terminal, for loading the model and running it."""
-    if not sys.stderr or not sys.stderr.isatty():
+    if is_quiet() or not sys.stderr or not sys.stderr.isatty():
         yield None
         return
     from rich.console import Console

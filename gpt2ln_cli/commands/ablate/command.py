@@ -6,6 +6,7 @@ import click
 
 from gpt2ln_cli.commands.ablate.view import DEFAULT_PROMPTS
 from gpt2ln_cli.shell import options
+from gpt2ln_cli.shell.command import Command
 from gpt2ln_cli.shell.notes import judge, note_model
 from gpt2ln_cli.shell.output import Output
 from gpt2ln_cli.shell.progress import progress_bar
@@ -19,7 +20,7 @@ Examples:
 """
 
 
-@click.command("ablate", epilog=EXAMPLE)
+@click.command("ablate", cls=Command, epilog=EXAMPLE)
 @options.prompt_options
 @options.layer_option()
 @options.site_option

@@ -7,6 +7,7 @@ import click
 from gpt2ln_cli.commands.compare.view import DEFAULT_CONTEXT, DEFAULT_WORDS
 from gpt2ln_cli.errors import UsageError
 from gpt2ln_cli.shell import options
+from gpt2ln_cli.shell.command import Command
 from gpt2ln_cli.shell.notes import judge, note_model
 from gpt2ln_cli.shell.output import Output
 from gpt2ln_cli.shell.progress import progress_bar
@@ -15,12 +16,12 @@ from gpt2ln_cli.shell.prompts import Given
 EXAMPLE = """\b
 Examples:
   gpt2ln compare "ok" "hatred"
-  gpt2ln compare "ok" "hatred" --layer 0,5,final --template "She said {} again."
+  gpt2ln compare "ok" "hatred" --layer 0,5 --template "She said {}."
   gpt2ln compare --context "war violence hate fear"
 """
 
 
-@click.command("compare", epilog=EXAMPLE)
+@click.command("compare", cls=Command, epilog=EXAMPLE)
 @options.prompt_options
 @click.option("--context", is_flag=True, help="Look at the direction that all tokens of a prompt share.")
 @click.option(

@@ -5,14 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from gpt2ln_cli.arguments import refuse_without_effect, whole_number
-from gpt2ln_cli.commands.count.record import Arithmetic, AxisCount
+from gpt2ln_cli.commands.count.record import HEADS, LAYERS, WIDTH, Arithmetic, AxisCount
 from gpt2ln_cli.errors import UsageError
 from gpt2ln_cli.measure.axes import Axis, statistics
 from gpt2ln_cli.model import Model, as_model
 from gpt2ln_cli.paths import path_text
-
-# GPT-2 small's shape.
-LAYERS, WIDTH, HEADS = 12, 768, 12
 
 
 def count(

@@ -9,6 +9,9 @@ from msgspec import Meta
 
 from gpt2ln_cli.records import Record
 
+# GPT-2 small's shape.
+LAYERS, WIDTH, HEADS = 12, 768, 12
+
 
 class AxisCount(msgspec.Struct, frozen=True, kw_only=True):
     """One axis that LayerNorm could have, and how many statistics it would take."""

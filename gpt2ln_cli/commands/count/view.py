@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gpt2ln_cli.commands.count.record import AxisCount
+from gpt2ln_cli.commands.count.record import HEADS, LAYERS, WIDTH, AxisCount
 from gpt2ln_cli.output.blocks import Fact, Facts, Look, Paragraph, View, table_of
 from gpt2ln_cli.output.text import integer
 
@@ -16,7 +16,9 @@ TABLES = ("readings",)
 
 def view(record: Arithmetic) -> View:
     """The count of GPT-2, and of its rival axes."""
-    source = f" (the shape of {record.model})" if record.model else ""
+    small = (record.n_layer, record.n_embd, record.n_head) == (LAYERS, WIDTH, HEADS)
+    named = record.model or ("GPT-2 small" if small else None)
+    source = f" (the shape of {named})" if named else ""
     return View(
         record,
         [

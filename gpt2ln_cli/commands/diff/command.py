@@ -8,6 +8,7 @@ import click
 
 from gpt2ln_cli.arguments import refuse_without_effect
 from gpt2ln_cli.shell import completion, options
+from gpt2ln_cli.shell.command import Command
 from gpt2ln_cli.shell.notes import judge
 from gpt2ln_cli.shell.output import Output
 from gpt2ln_cli.shell.progress import progress_bar
@@ -23,7 +24,7 @@ Examples:
 """
 
 
-@click.command("diff", epilog=EXAMPLE)
+@click.command("diff", cls=Command, epilog=EXAMPLE)
 @click.argument("model_a", shell_complete=completion.models)
 @click.argument("model_b", shell_complete=completion.models)
 @options.prompt_options
@@ -60,7 +61,7 @@ def command(
 
     Without a PROMPT, gains and biases alone; with one, also the statistics that both compute on the same tokens.
     """
-    prompts = given.gather() if given or given.whole_file else None
+    prompts = given.gather(default="")
     if prompts is None:
         refuse_without_effect(
             "without prompts, when gains and biases alone are compared",

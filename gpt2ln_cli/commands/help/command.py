@@ -6,9 +6,10 @@ import sys
 
 import click
 
-from gpt2ln_cli.commands import COMMANDS
+from gpt2ln_cli.commands import groups
 from gpt2ln_cli.commands.help.compute import names, page, topics
-from gpt2ln_cli.shell import options, output_file
+from gpt2ln_cli.shell import output_file
+from gpt2ln_cli.shell.command import Command
 
 EXAMPLE = """\b
 Examples:
@@ -18,13 +19,12 @@ Examples:
 """
 
 
-@click.command("help", epilog=EXAMPLE)
+@click.command("help", cls=Command, epilog=EXAMPLE)
 @click.argument(
     "topic",
     required=False,
     shell_complete=lambda _context, _parameter, begun: [name for name in names() if name.startswith(begun)],
 )
-@options.debug_option
 def command(topic: str | None) -> None:
     """Read about a command or a topic; without TOPIC, list them.
 
@@ -41,8 +41,9 @@ def command(topic: str | None) -> None:
 
 def _contents() -> str:
     formatter = click.get_current_context().make_formatter()
-    with formatter.section("Commands"):
-        formatter.write_dl([(command.name, command.help) for command in COMMANDS])
+    for group, commands in groups():
+        with formatter.section(group):
+            formatter.write_dl(commands)
     with formatter.section("Topics"):
         formatter.write_dl(list(topics().items()))
     formatter.write_paragraph()

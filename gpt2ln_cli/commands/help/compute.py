@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from difflib import get_close_matches
 from pathlib import Path
 
-from gpt2ln_cli.errors import UsageError
+from gpt2ln_cli.errors import UsageError, did_you_mean
 
 PAGES = Path(__file__).parents[2] / "docs"
 
@@ -29,7 +28,5 @@ def page(name: str) -> str:
     """
     known = names()
     if name not in known:
-        close = get_close_matches(name, known, n=1)
-        instead = f"did you mean '{close[0]}'? " if close else ""
-        raise UsageError(f"no page '{name}'; {instead}'gpt2ln help' lists all.")
+        raise UsageError(f"no page '{name}'; 'gpt2ln help' lists all. {did_you_mean(name, known)}".rstrip())
     return (PAGES / f"{name}.md").read_text(encoding="utf-8")

@@ -7,6 +7,7 @@ import click
 from gpt2ln_cli.errors import UsageError
 from gpt2ln_cli.quantities import QUANTITIES
 from gpt2ln_cli.shell import options
+from gpt2ln_cli.shell.command import Command
 from gpt2ln_cli.shell.notes import judge, note_model
 from gpt2ln_cli.shell.output import Output
 from gpt2ln_cli.shell.progress import progress_bar
@@ -16,11 +17,11 @@ EXAMPLE = """\b
 Examples:
   gpt2ln inspect "The war was over, but the hatred was not."
   gpt2ln inspect "war violence hate fear" --json | jq .counts.total
-  gpt2ln inspect --heatmap sigma --prompts book.txt --whole-file --overflow window
+  gpt2ln inspect --heatmap sigma "war violence hate fear"
 """
 
 
-@click.command("inspect", epilog=EXAMPLE)
+@click.command("inspect", cls=Command, epilog=EXAMPLE)
 @options.prompt_options
 @options.layer_option()
 @options.site_option
@@ -46,7 +47,8 @@ def command(
 ) -> None:
     """Run prompts and show what every LayerNorm computed.
 
-    PROMPT is text; '-' reads prompts from standard input, one a line. Without any, a bundled sample is used.
+    PROMPT is text; '-' reads prompts from standard input, one a line. Without any, what is piped in is read, or else a
+    bundled sample is used.
     """
     if heatmap and (out.format != "table" or per_token):
         raise UsageError(

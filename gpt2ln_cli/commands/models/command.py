@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from gpt2ln_cli.shell import options
+from gpt2ln_cli.shell.command import Command
 from gpt2ln_cli.shell.output import Output
 
 EXAMPLE = """\b
@@ -14,7 +15,7 @@ Examples:
 """
 
 
-@click.command("models", epilog=EXAMPLE)
+@click.command("models", cls=Command, epilog=EXAMPLE)
 @options.output_options
 def command(
     out: Output,

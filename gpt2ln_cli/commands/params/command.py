@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from gpt2ln_cli.shell import options
+from gpt2ln_cli.shell.command import Command
 from gpt2ln_cli.shell.notes import judge, note_model
 from gpt2ln_cli.shell.output import Output
 
@@ -15,7 +16,7 @@ Examples:
 """
 
 
-@click.command("params", epilog=EXAMPLE)
+@click.command("params", cls=Command, epilog=EXAMPLE)
 @options.layer_option()
 @options.site_option
 @click.option("--top", type=click.IntRange(min=1), metavar="N", help="List the N most extreme features by index.")

@@ -14,6 +14,7 @@ from gpt2ln_cli.commands.verify.view import DEFAULT_PROMPTS as VERIFIED
 from gpt2ln_cli.errors import UsageError
 from gpt2ln_cli.quantities import QUANTITIES
 from gpt2ln_cli.shell import completion, options, output_file
+from gpt2ln_cli.shell.command import Command
 from gpt2ln_cli.shell.notes import note_model
 from gpt2ln_cli.shell.progress import progress_bar
 from gpt2ln_cli.shell.prompts import Given
@@ -36,7 +37,7 @@ Kinds:
 Examples:
   gpt2ln plot sigma --output sigma.svg
   gpt2ln plot gain --model gpt2 --site ln_1 --output gain.pdf
-  gpt2ln plot heatmap "war violence hate fear" --quantity post_norm --output heatmap.png
+  gpt2ln plot heatmap "war violence" --quantity post_norm -o heatmap.png
 """
 PROMPTS = (
     "prompt",
@@ -61,8 +62,8 @@ UNUSED = {
 DEFAULT_PROMPTS = {"axis": VERIFIED, "ablation": ABLATED}
 
 
-@click.command("plot", epilog=EXAMPLE)
-@click.argument("kind", type=click.Choice(list(plots.KINDS)))
+@click.command("plot", cls=Command, epilog=EXAMPLE)
+@click.argument("kind", type=click.Choice(list(plots.KINDS)), metavar="KIND")
 @options.prompt_options
 @options.layer_option()
 @options.site_option
@@ -83,7 +84,6 @@ DEFAULT_PROMPTS = {"axis": VERIFIED, "ablation": ABLATED}
     shell_complete=completion.files,
     help="The figure, .png, .svg or .pdf; whole or not at all.",
 )
-@options.debug_option
 @click.pass_context
 def command(
     context: click.Context,

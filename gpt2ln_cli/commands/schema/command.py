@@ -8,6 +8,7 @@ import click
 
 from gpt2ln_cli.commands.schema.compute import WITH_RECORD, schema
 from gpt2ln_cli.shell import options, output_file
+from gpt2ln_cli.shell.command import Command
 
 EXAMPLE = """\b
 Examples:
@@ -16,7 +17,7 @@ Examples:
 """
 
 
-@click.command("schema", epilog=EXAMPLE)
+@click.command("schema", cls=Command, epilog=EXAMPLE)
 @click.argument(
     "name",
     metavar="[COMMAND]",
@@ -24,7 +25,6 @@ Examples:
     shell_complete=lambda _context, _parameter, begun: [name for name in WITH_RECORD if name.startswith(begun)],
 )
 @options.output_option
-@options.debug_option
 def command(name: str | None, output: str | None) -> None:
     """Print the JSON Schema of what a command gives.
 

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from gpt2ln_cli.commands import COMMANDS
-from gpt2ln_cli.errors import UsageError
+from gpt2ln_cli.errors import UsageError, did_you_mean
 from gpt2ln_cli.records import SCHEMA_VERSION, Record
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -36,7 +36,8 @@ def schema(command: str | None = None) -> dict[str, Any]:
         UsageError: no command of this name returns a record.
     """
     if command is not None and command not in WITH_RECORD:
-        raise UsageError(f"no record comes from '{command}'; there is a schema for {', '.join(WITH_RECORD)}.")
+        known, meant = ", ".join(WITH_RECORD), did_you_mean(command, WITH_RECORD)
+        raise UsageError(f"no record comes from '{command}'; there is a schema for {known}. {meant}".rstrip())
     wanted = list(dict.fromkeys(map(record_type, [command] if command is not None else WITH_RECORD)))
     references, definitions = msgspec.json.schema_components(wanted, ref_template="#/$defs/{name}")
     for definition in definitions.values():

@@ -6,6 +6,7 @@ import click
 
 from gpt2ln_cli.quantities import POSITION, SORT_KEYS
 from gpt2ln_cli.shell import options
+from gpt2ln_cli.shell.command import Command
 from gpt2ln_cli.shell.notes import judge, note_model
 from gpt2ln_cli.shell.output import Output
 from gpt2ln_cli.shell.progress import progress_bar
@@ -14,11 +15,11 @@ from gpt2ln_cli.shell.prompts import Given
 EXAMPLE = """\b
 Examples:
   gpt2ln stats --layer 5
-  gpt2ln stats --layer 5 --sort sigma --top 10 --prompts book.txt --whole-file --overflow window
+  gpt2ln stats --layer 5 --sort sigma --top 10 --prompts book.txt
 """
 
 
-@click.command("stats", epilog=EXAMPLE)
+@click.command("stats", cls=Command, epilog=EXAMPLE)
 @options.prompt_options
 @options.layer_option(required=True)
 @options.site_option
@@ -46,8 +47,8 @@ def command(
 ) -> None:
     """Show every token's statistics at the LayerNorms of a layer.
 
-    PROMPT is text; '-' reads prompts from standard input, one a line. Without any, a bundled sample is used. The
-    forward pass stops after the last wanted LayerNorm.
+    PROMPT is text; '-' reads prompts from standard input, one a line. Without any, what is piped in is read, or else a
+    bundled sample is used. The forward pass stops after the last wanted LayerNorm.
     """
     prompts = given.gather()
     from gpt2ln_cli.commands.stats.compute import stats

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from gpt2ln_cli.shell import options
+from gpt2ln_cli.shell.command import Command
 from gpt2ln_cli.shell.notes import judge, note_model
 from gpt2ln_cli.shell.output import Output
 from gpt2ln_cli.shell.progress import progress_bar
@@ -16,7 +17,7 @@ Examples:
 """
 
 
-@click.command("tour", epilog=EXAMPLE)
+@click.command("tour", cls=Command, epilog=EXAMPLE)
 @options.model_options
 @options.strict_option
 @options.output_options

@@ -6,6 +6,7 @@ import click
 
 from gpt2ln_cli.commands.verify.view import DEFAULT_PROMPTS, complaint
 from gpt2ln_cli.shell import options
+from gpt2ln_cli.shell.command import Command
 from gpt2ln_cli.shell.notes import end, judge, note_model
 from gpt2ln_cli.shell.output import Output
 from gpt2ln_cli.shell.progress import progress_bar
@@ -14,11 +15,11 @@ from gpt2ln_cli.shell.prompts import Given
 EXAMPLE = """\b
 Examples:
   gpt2ln verify
-  gpt2ln verify "war violence hate fear" --json | jq '.checks[] | {name, passed}'
+  gpt2ln verify "war violence hate fear" --json | jq '.checks[].passed'
 """
 
 
-@click.command("verify", epilog=EXAMPLE)
+@click.command("verify", cls=Command, epilog=EXAMPLE)
 @options.prompt_options
 @options.model_options
 @options.strict_option
