@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import copy
+import io
 import itertools
 import re
 import weakref
@@ -11,15 +11,20 @@ import msgspec
 import numpy as np
 import pytest
 import torch
+from altered import altered, by_head, centered, normalizing, rms, untrained
 from conftest import raw_states, reference, with_body
 from test_cli import gpt2ln  # noqa: F401
 from test_render import WIDTHS, table
 
 import gpt2ln_cli
+from gpt2ln_cli import output
 from gpt2ln_cli.commands.compare.linear_probe import PENALTIES, r_squared
-from gpt2ln_cli.commands.compare.pairs import _shape
+from gpt2ln_cli.commands.compare.pairs import shape_of as shape_found
 from gpt2ln_cli.commands.compare.record import Comparison
+from gpt2ln_cli.commands.compare.sample import Sample, draw
+from gpt2ln_cli.commands.compare.view import SAYS
 from gpt2ln_cli.errors import PromptError
+from gpt2ln_cli.measure import chance
 from gpt2ln_cli.model import instrument
 from gpt2ln_cli.output.text import number, percent
 from gpt2ln_cli.text.prompts import HELD_OUT, LONG_SAMPLE, sample_prompts_folder
@@ -93,7 +98,7 @@ def assert_tokens_agree(record, body):
 
 
 def test_every_figure_of_ok_and_hatred(record, plain_demo):
-    assert [len(token.sites) for setting in record.settings for token in setting.tokens] == [25] * 4
+    assert [len(token.sites) for setting in record.settings for token in setting.tokens] == [25] * 2
     assert_tokens_agree(record, plain_demo)
 
 
@@ -105,32 +110,53 @@ def test_every_figure_of_three_prompts_in_any_batch(demo, plain_demo):
         assert_tokens_agree(record, plain_demo)
 
 
-def test_the_findings_say_what_was_measured(record):
-    by_name = {finding.name: finding for finding in record.findings}
-    assert [finding.holds for finding in record.findings[:3]] == [True, True, True]
-    each = [one for setting in record.settings for token in setting.tokens for one in token.sites]
-    assert f"{max(one.rebuilt_error for one in each):.1e}" in by_name["discarded"].statement
-    assert f"{100 * max(one.mean_share for one in each):.3g}%" in by_name["discarded"].statement
-    assert "96 numbers" in by_name["discarded"].statement
+def by_id(record):
+    return {claim.id.removeprefix("compare."): claim for claim in record.claims}
+
+
+def verdicts(record):
+    return {name: claim.verdict for name, claim in by_id(record).items()}
+
+
+def test_the_claims_carry_what_was_measured(record):
+    found = by_id(record)
+    setting = record.settings[0]
+    each = [one for token in setting.tokens for one in token.sites]
+    taken = found["two_numbers_discarded"]
+    assert (taken.verdict, taken.statistic, taken.figures["cases"], taken.figures["features"]) == ("yes", 0, 50, 96)
+    assert taken.figures["mean_share"] == max(one.mean_share for one in each)
     ratios = [
         max(a.sigma, b.sigma) / min(a.sigma, b.sigma)
-        for setting in record.settings
         for a, b in zip(*(token.sites for token in setting.tokens), strict=True)
     ]
-    assert f"up to {max(ratios):.4g} (at " in by_name["scale"].statement
+    scale = found["scale_equalized"]
+    assert scale.verdict == "yes"
+    assert scale.statistic < scale.threshold == 1
+    assert scale.figures["before"] == pytest.approx(max(ratios))
+    shape = found["shape_kept"]
     change = max(abs(one.post.excess_kurtosis - one.pre.excess_kurtosis) for one in each)
-    assert f"by up to {change:.3g}" in by_name["shape"].statement
+    assert (shape.verdict, shape.statistic, shape.figures["by_gain"]) == ("yes", 0, change)
+    first, second = (token.sites for token in setting.tokens)
+    for name, differences, reach in (
+        ("sigma", [np.log(b.sigma / a.sigma) for a, b in zip(first, second, strict=True)], setting.random.sigma),
+        (
+            "kurtosis",
+            [b.pre.excess_kurtosis - a.pre.excess_kurtosis for a, b in zip(first, second, strict=True)],
+            setting.random.kurtosis,
+        ),
+    ):
+        claim = found[f"greater_{name}"]
+        assert claim.statistic == pytest.approx(np.median(differences))
+        assert (claim.threshold, claim.level) == (reach, 0.01)
+        assert claim.figures["greater"] == sum(one > 0 for one in differences)
+        assert (claim.figures["first"], claim.figures["second"]) == ("fine", "hatred")
     reads = record.probe.sites[:-1]
-    medians = [
-        np.median([one.post for one in reads]),
-        np.median([one.later[0].r_squared for one in reads]),
-        np.median([one.later[-1].r_squared for one in reads]),
-    ]
-    better = sum(one.later[0].r_squared > one.post for one in reads)
-    gone = by_name["not gone"]
-    assert [f"{median:.3f}" for median in medians] == re.findall(r"-?\d\.\d{3}", gone.statement)
-    assert f"at {better} of them" in gone.statement
-    assert gone.holds == (better > 12)
+    kept = found["stream_keeps_sigma"]
+    assert kept.statistic == np.median([one.later[0].r_squared for one in reads])
+    assert kept.figures["post"] == np.median([one.post for one in reads])
+    assert kept.figures["last"] == np.median([one.later[-1].r_squared for one in reads])
+    assert kept.figures["better"] == sum(one.later[0].r_squared > one.post for one in reads)
+    assert (kept.figures["chance"], kept.threshold) == (max(record.probe.shuffled), 0.5)
 
 
 def own_r_squared(x, t, held_x, held_t):
@@ -179,6 +205,25 @@ def test_sigma_is_read_back_on_held_out_tokens(demo, plain_demo):
             assert later.r_squared == pytest.approx(read(later.site, 0, reading.site), abs=1e-4)
 
 
+def test_shuffled_sigma_is_read_by_the_same_probe(demo, plain_demo):
+    probe = gpt2ln_cli.compare(["a", "b"], model=demo, layers=0).probe
+    pieces = Sample(demo).pieces
+    states = [raw_states(plain_demo, ids) for ids in pieces]
+
+    def gathered(site, stage, part):
+        return np.concatenate([state[site][stage][1:] for state in states[part::2]])
+
+    x, held_x = (gathered("h.0.ln_2", 0, part) for part in (0, 1))
+    t, held_t = (np.log(gathered("h.0.ln_1", 0, part).std(-1)) for part in (0, 1))
+    orders = itertools.islice(chance.permutations(len(x), 99), 3)
+    expected = [own_r_squared(x, t[order], held_x, held_t) for order in orders]
+    assert probe.shuffled[:3] == pytest.approx(expected, abs=1e-4)
+    assert len(probe.shuffled) == 99
+    assert len(probe.gains) == len(pieces[1::2])
+    read = probe.sites[0]
+    assert sum(probe.gains) == pytest.approx(read.later[0].r_squared - read.post)
+
+
 def test_the_probe_reads_what_is_there_and_nothing_else():
     generator = np.random.default_rng(5)
     x, held = generator.normal(size=(300, 8)), generator.normal(size=(200, 8))
@@ -201,33 +246,11 @@ def test_what_cannot_be_read_is_no_number():
     assert np.isnan(constant).all()
 
 
-def altered(demo, change):
-    body = copy.deepcopy(demo.body)
-    change(body)
-    return with_body(demo, body)
-
-
-def normalizing(formula):
-    """Let every LayerNorm of a body compute gain * formula(x) + bias."""
-
-    def change(body):
-        norms = [module for module in body.modules() if isinstance(module, torch.nn.LayerNorm)]
-        for module in norms:
-            module.forward = lambda x, m=module: formula(x) * m.weight + m.bias
-
-    return change
-
-
-def holds(record):
-    return {finding.name: finding.holds for finding in record.findings}
-
-
-def test_an_rms_normalized_model_gets_other_answers(demo):
-    model = altered(demo, normalizing(lambda x: x / (x.pow(2).mean(-1, keepdim=True) + EPS).sqrt()))
-    record = gpt2ln_cli.compare(model=model)
-    found = holds(record)
-    assert (found["discarded"], found["shape"]) == (False, True)
-    assert "not rebuilt" in record.findings[0].statement
+def test_an_rms_normalized_model_gets_other_answers():
+    model = altered(normalizing(rms))
+    record = gpt2ln_cli.compare(model=model, probe=False)
+    found = verdicts(record)
+    assert (found["two_numbers_discarded"], found["shape_kept"]) == ("no", "yes")
     # What is lacking is the rest of mu: x is taken for (sigma / rms) x + mu.
     token = record.settings[0].tokens[1]
     states = raw_states(model.body, record.prompts[token.sequence].token_ids)
@@ -237,24 +260,23 @@ def test_an_rms_normalized_model_gets_other_answers(demo):
         assert one.rebuilt_error == pytest.approx(np.linalg.norm(x - rebuilt) / np.linalg.norm(x), rel=1e-2, abs=1e-6)
 
 
-def test_a_model_normalized_by_head_gets_other_answers(demo):
-    def by_head(x):
-        return torch.nn.functional.layer_norm(x.unflatten(-1, (12, 8)), (8,), eps=EPS).flatten(-2)
-
-    found = holds(gpt2ln_cli.compare(model=altered(demo, normalizing(by_head))))
-    assert (found["discarded"], found["shape"]) == (False, False)
+def test_a_model_normalized_by_head_gets_other_answers():
+    found = verdicts(gpt2ln_cli.compare(model=altered(normalizing(by_head)), probe=False))
+    assert (found["two_numbers_discarded"], found["shape_kept"]) == ("no", "no")
 
 
-def test_a_model_that_only_centers_gets_other_answers(demo):
-    model = altered(demo, normalizing(lambda x: x - x.mean(-1, keepdim=True)))
-    record = gpt2ln_cli.compare(model=model, layers=SOME)
-    assert holds(record)["scale"] is False
-    assert holds(record)["shape"] is True
+def test_a_model_that_only_centers_gets_other_answers():
+    found = verdicts(gpt2ln_cli.compare(model=altered(normalizing(centered)), layers=SOME, probe=False))
+    assert (found["scale_equalized"], found["shape_kept"]) == ("no", "yes")
 
 
 @pytest.mark.parametrize("dtype", [pytest.param("float16", marks=pytest.mark.slow), "bfloat16"])
-def test_half_precision_hides_no_other_normalization(demo, dtype):
+def test_half_precision_hides_no_other_normalization(dtype):
     """What one rounding leaves is known to the last place; a multiple of epsilon would let all of this pass."""
+
+    def told(change):
+        found = verdicts(gpt2ln_cli.compare([[5, 9], [6, 7]], model=altered(change), layers=SOME, probe=False))
+        return [found[name] for name in ("two_numbers_discarded", "scale_equalized", "shape_kept")]
 
     def computed(formula, *, gain=True, factor=1.0):
         def change(body):
@@ -264,29 +286,20 @@ def test_half_precision_hides_no_other_normalization(demo, dtype):
                 applied = weight if gain else torch.ones_like(weight)
                 module.forward = lambda x, g=applied, b=bias: (factor * (formula(x.float()) * g + b)).to(x.dtype)
 
-        return holds(gpt2ln_cli.compare(model=altered(demo, change), layers=SOME))
+        return told(change)
 
     def normal(x, correction=0):
         return (x - x.mean(-1, keepdim=True)) / (x.var(-1, correction=correction, keepdim=True) + EPS).sqrt()
 
-    def by_head(x):
-        return torch.nn.functional.layer_norm(x.unflatten(-1, (12, 8)), (8,), eps=EPS).flatten(-2)
-
-    true = holds(gpt2ln_cli.compare(model=altered(demo, lambda body: body.to(getattr(torch, dtype))), layers=SOME))
-    assert (true["discarded"], true["scale"], true["shape"]) == (True, True, True)
-    scaled = computed(normal, factor=1.15)
-    assert (scaled["discarded"], scaled["scale"]) == (False, False)
-    sample = computed(lambda x: normal(x, correction=1))
-    assert (sample["discarded"], sample["shape"]) == (False, True)
-    rms = computed(lambda x: x / (x.pow(2).mean(-1, keepdim=True) + EPS).sqrt())
-    assert (rms["discarded"], rms["shape"]) == (False, True)
-    heads = computed(by_head)
-    assert (heads["discarded"], heads["shape"]) == (False, False)
-    no_gain = computed(normal, gain=False)
-    assert (no_gain["discarded"], no_gain["shape"]) == (False, False)
+    assert told(lambda body: body.to(getattr(torch, dtype))) == ["yes", "yes", "yes"]
+    assert computed(normal, factor=1.15)[:2] == ["no", "no"]
+    assert computed(lambda x: normal(x, correction=1))[::2] == ["no", "yes"]
+    assert computed(rms)[::2] == ["no", "yes"]
+    assert computed(by_head)[::2] == ["no", "no"]
+    assert computed(normal, gain=False)[::2] == ["no", "no"]
 
 
-def test_whether_sigma_is_gone_is_measured(demo):
+def test_whether_sigma_is_gone_is_measured():
     """With blocks that add nothing, the residual keeps all; where LayerNorm takes nothing either, y tells as much."""
 
     def still(body):
@@ -301,47 +314,106 @@ def test_whether_sigma_is_gone_is_measured(demo):
             if isinstance(module, torch.nn.LayerNorm):
                 module.forward = lambda x: x
 
-    kept = gpt2ln_cli.compare(model=altered(demo, still), layers="0-1")
+    kept = gpt2ln_cli.compare(model=altered(still), layers="0-1")
     for reading in kept.probe.sites:
         assert all(later.r_squared == pytest.approx(reading.pre, abs=1e-6) for later in reading.later)
-    reads = kept.probe.sites[:-1]
-    assert holds(kept)["not gone"] == (sum(one.later[0].r_squared > one.post for one in reads) > len(reads) / 2)
-    nothing_taken = gpt2ln_cli.compare(model=altered(demo, untouched), layers="0-1")
+    nothing_taken = gpt2ln_cli.compare(model=altered(untouched), layers="0-1")
     assert all(reading.post == pytest.approx(reading.pre, abs=1e-6) for reading in nothing_taken.probe.sites)
-    assert holds(nothing_taken)["not gone"] is False
+    assert by_id(nothing_taken)["stream_keeps_sigma"].figures["gain"] == pytest.approx(0, abs=1e-6)
+    assert verdicts(nothing_taken)["stream_keeps_sigma"] != "yes"
 
 
 def test_one_site_alone_leaves_open_whether_sigma_is_gone(demo):
-    assert holds(gpt2ln_cli.compare(model=demo, layers="final"))["not gone"] is None
+    for record in (gpt2ln_cli.compare(model=demo, layers="final"), gpt2ln_cli.compare(model=demo, probe=False)):
+        claim = by_id(record)["stream_keeps_sigma"]
+        assert (claim.verdict, claim.statistic, claim.threshold) == ("can't tell", None, None)
 
 
-def test_a_gain_of_zero_is_no_division_by_zero(demo):
-    record = gpt2ln_cli.compare(model=altered(demo, lambda body: body.h[0].ln_1.weight[3:6].zero_()), layers=0)
+def test_a_gain_of_zero_is_no_division_by_zero():
+    record = gpt2ln_cli.compare(model=altered(lambda body: body.h[0].ln_1.weight[3:6].zero_()), layers=0)
     assert record.nonfinite == 0
     assert record.settings[0].tokens[0].sites[0].rebuilt
 
 
-def test_words_are_compared_at_their_last_token(demo, record):
-    alone, carried = record.settings
-    assert (alone.template, carried.template) == (None, "The word was {}.")
-    for setting, texts in ((alone, ["ok", "hatred"]), (carried, ["The word was ok.", "The word was hatred."])):
-        for token, text in zip(setting.tokens, texts, strict=True):
-            assert record.prompts[token.sequence].text == text
-            encoding = demo.tokenizer.encode(text)
-            end = len(text) - (setting is carried)
-            assert encoding.offsets[token.position][1] == end
-            assert token.token == demo.tokenizer.decode([encoding.ids[token.position]])
+def test_like_is_compared_with_like(record):
+    """One token each, at the same position of the same sentence; what stands for a word of several tokens is told."""
+    (setting,) = record.settings
+    assert (setting.template, setting.alike) == ("The word was {}.", True)
+    assert [(token.text, token.stands_for, token.token) for token in setting.tokens] == [
+        ("fine", "ok", " fine"),
+        ("hatred", None, " hatred"),
+    ]
+    assert [token.own_tokens for token in setting.tokens] == [1, 1]
+    assert {token.position for token in setting.tokens} == {3}
+    assert [record.prompts[token.sequence].text for token in setting.tokens] == [
+        "The word was fine.",
+        "The word was hatred.",
+    ]
+
+
+def states_of_rows(body, rows):
+    """Input of every LayerNorm for sequences of one length, (sequences, tokens, features), by hooks on a plain run."""
+    states = {}
+    handles = [
+        module.register_forward_pre_hook(lambda _, x, name=name: states.update({name: x[0].double().numpy()}))
+        for name, module in body.named_modules()
+        if isinstance(module, torch.nn.LayerNorm)
+    ]
+    try:
+        with torch.no_grad():
+            body(torch.tensor(rows), use_cache=False)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return states
+
+
+UNLIKE = {
+    "words of several tokens": (["unfathomableness", "hatred"], {}),
+    "position 0": (["fine", "hatred"], {"template": "{}", "position": 0}),
+    "other tokens before them": ([[5, 9], [6, 9]], {}),
+    "a word as it was asked for": (["ok", "hatred"], {"position": -1}),
+}
+
+
+@pytest.mark.parametrize("how", UNLIKE)
+def test_what_is_not_alike_is_not_judged(demo, how):
+    words, options = UNLIKE[how]
+    record = gpt2ln_cli.compare(words, model=demo, layers=SOME, probe=False, **options)
+    (setting,) = record.settings
+    assert (setting.alike, setting.random) == (False, None)
+    assert [token.stands_for for token in setting.tokens] == [None, None]
+    for name in ("greater_sigma", "greater_kurtosis"):
+        claim = by_id(record)[name]
+        assert (claim.verdict, claim.threshold) == ("can't tell", None)
+        assert claim.statistic is not None
+        assert "not one token each" in claim.figures["why"]
+
+
+def test_random_words_stand_in_the_same_place(demo, plain_demo, record):
+    """Two of them differ by more than is said as rarely as is said."""
+    random = record.settings[0].random
+    words = Sample(demo).words
+    assert all(demo.tokenizer.decode([word])[0] == " " for word in words)
+    (drawn,) = draw(words, 2 * random.pairs, 1)
+    assert len(set(drawn)) == len(drawn) == 398
+    before = record.prompts[0].token_ids[:3]
+    states = states_of_rows(plain_demo, [[*before, word] for word in drawn])
+    quantities = [reference(x[:, 3], x[:, 3], EPS) for x in states.values()]
+    shapes = np.array([[np.log(found["sigma"]), found["excess_kurtosis"]] for found in quantities])
+    differences = np.abs(np.median(shapes[:, :, ::2] - shapes[:, :, 1::2], axis=0)).T
+    for reach, found in zip((random.sigma, random.kurtosis), differences.T, strict=True):
+        assert np.sort(found)[-2] == pytest.approx(reach, rel=1e-4)  # of 199, one may be above at 1%
 
 
 @pytest.mark.parametrize("position", [0, 1, -1, -2])
 def test_the_position_counts_the_words_own_tokens(demo, position):
     words = ["ok", "unfathomableness"]
     record = gpt2ln_cli.compare(words, model=demo, position=position, layers=0, template="Was {} là?")
-    for setting, before in ((record.settings[0], ""), (record.settings[1], "Was ")):
-        for token, word in zip(setting.tokens, words, strict=True):
-            offsets = demo.tokenizer.encode(record.prompts[token.sequence].text).offsets
-            own = [i for i, (a, b) in enumerate(offsets) if b > len(before) and a < len(before) + len(word)]
-            assert token.position == own[position]
+    for token, word in zip(record.settings[0].tokens, words, strict=True):
+        offsets = demo.tokenizer.encode(record.prompts[token.sequence].text).offsets
+        own = [i for i, (a, b) in enumerate(offsets) if b > len("Was ") and a < len("Was ") + len(word)]
+        assert (token.position, token.own_tokens) == (own[position], len(own))
 
 
 def test_bos_moves_the_tokens_and_not_the_choice(demo):
@@ -356,11 +428,11 @@ def test_where_no_carrier_is_used(demo):
         record = gpt2ln_cli.compare(items, model=demo, layers=0, **more)
         return [setting.template for setting in record.settings]
 
-    assert templates(["a", "b"]) == [None, "The word was {}."]
+    assert templates(["a", "b"]) == ["The word was {}."]
     assert templates(["a", "b c"]) == [None]
     assert templates(["a", [5]]) == [None]
     assert templates(["a", "b"], template="{}") == [None]
-    assert templates(["a", "b c"], template="So {}!") == [None, "So {}!"]
+    assert templates(["a", "b c"], template="So {}!") == ["So {}!"]
 
 
 def test_long_prompts_are_found_in_their_window(demo):
@@ -390,19 +462,91 @@ def test_a_shared_direction_is_measured(demo, plain_demo):
         assert 0 <= site.across_tokens < 1e-25
         assert max(abs(token.across_tokens) for token in site.tokens) < 1e-12
         assert [token.token_id for token in site.tokens] == ids
-    (finding,) = record.findings
-    shares = [site.real for site in context.sites]
-    assert f"{100 * np.median(shares):.3g}% of their ||xhat||^2" in finding.statement
-    assert finding.holds == (np.median(shares) > 1 / len(ids))
+    found = by_id(record)
+    middle = np.median([site.real for site in context.sites])
+    direction = found["tokens_share_direction"]
+    assert (direction.statistic, direction.threshold) == (middle, context.shuffled.upper)
+    assert (direction.figures["unrelated"], direction.level) == (0.2, 0.01)
+    for name, reached in (
+        ("more_than_random_tokens", context.control.random),
+        ("more_of_their_own", context.control.random_remaining),
+    ):
+        assert (found[name].threshold, found[name].figures["random"]) == (reached.upper, reached.median)
 
 
-def test_tokens_that_share_nothing_get_another_answer(demo):
+def test_a_tokenizer_that_the_model_does_not_fit_gives_no_sample(demo, make_folder):
+    """Token ids can be compared all the same."""
+    small = gpt2ln_cli.load(make_folder())
+    small._tokenizer = [demo.tokenizer]
+    record = gpt2ln_cli.compare([[5, 6, 7]], model=small, context=True, layers=0)
+    assert record.contexts[0].control is None
+    record = gpt2ln_cli.compare([[5, 6], [5, 7]], model=small, layers=0, position=1)
+    assert (record.probe, record.settings[0].random) == (None, None)
+
+
+def own_share(rows):
+    mean = rows.mean(0)
+    return mean @ mean / np.mean(np.sum(rows**2, axis=1))
+
+
+def own_xhats(body, rows, site):
+    x = states_of_rows(body, rows)[site]
+    return (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + EPS)
+
+
+def test_the_control_is_what_other_tokens_share_in_the_same_positions(demo, plain_demo):
+    site, text = "h.0.ln_2", "war violence hate fear"
+    record = gpt2ln_cli.compare(text, model=demo, context=True, layers=0, sites=["ln_2"])
+    (context,) = record.contexts
+    sample = Sample(demo)
+    common = np.concatenate([own_xhats(plain_demo, [piece], site)[0, 1:] for piece in sample.pieces]).mean(0)
+    common /= np.linalg.norm(common)
+
+    def out(rows):
+        return rows - np.outer(rows @ common, common)
+
+    ids = record.prompts[0].token_ids
+    assert context.sites[0].remaining == pytest.approx(own_share(out(own_xhats(plain_demo, [ids], site)[0])), rel=1e-4)
+    control = context.control
+    for tokens, whole, remaining in (
+        (sample.tokens, control.random, control.random_remaining),
+        (sample.function_words, control.function_words, control.function_words_remaining),
+    ):
+        rows = draw(tokens, len(ids))
+        assert all(len(set(row)) == len(row) == 5 for row in rows)
+        xhats = own_xhats(plain_demo, rows, site)
+        for reached, shares in (
+            (whole, [own_share(xhat) for xhat in xhats]),
+            (remaining, [own_share(out(xhat)) for xhat in xhats]),
+        ):
+            assert (reached.draws, reached.level) == (199, 0.01)
+            assert reached.median == pytest.approx(np.median(shares), rel=1e-4)
+            assert reached.upper == pytest.approx(np.sort(shares)[-2], rel=1e-4)
+    others = context.sites[0].others
+    assert (others.random, others.random_remaining) == (control.random.median, control.random_remaining.median)
+    words = {demo.tokenizer.decode([token]) for token in sample.function_words}
+    assert {" the", " of", " and", " to"} <= words
+
+
+def test_what_is_too_long_or_has_no_tokenizer_has_no_control(demo):
+    long = gpt2ln_cli.compare(" ".join(["hate and fear"] * 60), model=demo, context=True, layers=0).contexts[0]
+    assert long.control is None
+    wordless = with_body(demo, demo.body)
+    wordless._tokenizer = [None]
+    record = gpt2ln_cli.compare([[5, 6, 7]], model=wordless, context=True, layers=0)
+    assert record.contexts[0].control is None
+    found = verdicts(record)
+    assert (found["more_than_random_tokens"], found["more_of_their_own"]) == ("can't tell", "can't tell")
+
+
+def test_tokens_that_share_nothing_get_another_answer():
     def opposite(body):
         body.wpe.weight.zero_()
         body.wte.weight[6] = -body.wte.weight[5]
 
-    record = gpt2ln_cli.compare([[5, 6], [5, 5]], model=altered(demo, opposite), context=True, layers=0, sites=["ln_1"])
-    assert [finding.holds for finding in record.findings] == [False, True]
+    record = gpt2ln_cli.compare([[5, 6], [5, 5]], model=altered(opposite), context=True, layers=0, sites=["ln_1"])
+    shared = [claim.verdict for claim in record.claims if claim.id == "compare.tokens_share_direction"]
+    assert shared == ["no", "yes"]
     nothing, everything = (context.sites[0].real for context in record.contexts)
     assert nothing == pytest.approx(0, abs=1e-9)
     assert everything == pytest.approx(1, abs=1e-6)
@@ -410,12 +554,12 @@ def test_tokens_that_share_nothing_get_another_answer(demo):
 
 
 def test_json_is_the_record_of_the_library(gpt2ln, demo):  # noqa: F811
-    code, out, err = gpt2ln("compare", "ok", "hatred", "--layer", SOME, "--json")
+    code, out, err = gpt2ln("compare", "ok", "hatred", "--layer", "0", "--json")
     assert (code, "no prompt" in err) == (0, False)
-    assert msgspec.json.decode(out, type=Comparison) == gpt2ln_cli.compare(["ok", "hatred"], model=demo, layers=SOME)
-    code, out, err = gpt2ln("compare", "--context", "--layer", SOME, "--json")
+    assert msgspec.json.decode(out, type=Comparison) == gpt2ln_cli.compare(["ok", "hatred"], model=demo, layers=0)
+    code, out, err = gpt2ln("compare", "--context", "--layer", "0", "--json")
     assert (code, '"war violence hate fear"' in err) == (0, True)
-    expected = gpt2ln_cli.compare("war violence hate fear", model=demo, context=True, layers=SOME)
+    expected = gpt2ln_cli.compare("war violence hate fear", model=demo, context=True, layers=0)
     assert msgspec.json.decode(out, type=Comparison) == expected
 
 
@@ -438,9 +582,16 @@ def test_bad_input_gets_one_line_and_its_exit_code(gpt2ln, code, words, says):  
     assert len(err.strip().split("\n")) == 1
 
 
+def everything(record, width, monkeypatch):
+    monkeypatch.setenv("COLUMNS", str(width))
+    stream = io.StringIO()
+    output.write(gpt2ln_cli.view(record), "table", stream, everything=True)
+    return stream.getvalue()
+
+
 @pytest.mark.parametrize("width", WIDTHS)
-def test_the_tables_fit_and_show_every_figure(record, monkeypatch, width):
-    text = table(record, width, monkeypatch)
+def test_all_tables_fit_and_show_every_figure(record, monkeypatch, width):
+    text = everything(record, width, monkeypatch)
     assert max(map(len, text.split("\n"))) <= width
     assert "…" not in text
     shown = set(re.split(r"\s+", text))
@@ -458,23 +609,43 @@ def test_the_tables_fit_and_show_every_figure(record, monkeypatch, width):
     for reading in record.probe.sites:
         figures = [reading.pre, reading.post, *(later.r_squared for later in (*reading.later[:1], *reading.later[-1:]))]
         assert {number(figure) for figure in figures} <= shown
-    assert "position 0" in text
+
+
+@pytest.fixture(scope="module")
+def contexts(demo):
+    long = " ".join(["hate and fear"] * 9)
+    return gpt2ln_cli.compare(["war violence hate fear", long], model=demo, context=True, layers=SOME)
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-def test_the_tables_of_contexts_fit_and_show_every_figure(demo, monkeypatch, width):
-    long = " ".join(["hate and fear"] * 9)
-    record = gpt2ln_cli.compare(["war violence hate fear", long], model=demo, context=True, layers=SOME)
-    text = table(record, width, monkeypatch)
+def test_all_tables_of_contexts_fit_and_show_every_figure(contexts, monkeypatch, width):
+    text = everything(contexts, width, monkeypatch)
     assert max(map(len, text.split("\n"))) <= width
     shown = set(re.split(r"\s+", text))
-    for context in record.contexts:
+    for context in contexts.contexts:
         for site in context.sites:
-            assert {percent(site.real), percent(site.across_tokens)} <= shown
-    for site in record.contexts[0].sites:
-        for token in site.tokens:
-            assert {percent(token.real), percent(token.across_tokens)} <= shown
-    assert "Each token's own share is in --json" in " ".join(text.split())
+            assert {percent(site.real), percent(site.remaining), percent(site.others.random)} <= shown
+            for token in site.tokens:
+                assert percent(token.real) in shown
+
+
+@pytest.mark.parametrize(
+    ("model", "lines"), [("demo", 60), pytest.param("48 layers", 100, marks=pytest.mark.slow)], ids=str
+)
+def test_the_answers_come_first_and_fit_a_screen(record, demo, monkeypatch, model, lines):
+    subject = demo if model == "demo" else untrained(48)
+    words = record if model == "demo" else gpt2ln_cli.compare(model=subject)
+    for shown in (words, gpt2ln_cli.compare(model=subject, context=True)):
+        text = table(shown, 80, monkeypatch)
+        assert text.count("\n") <= lines
+        flat = " ".join(text.split())
+        # A column keeps a claim apart from its neighbours; its words follow one another, in lines.
+        claimed = [SAYS[claim.id].of(claim).split()[:4] for claim in shown.claims]
+        places = [flat.index(" ".join(words)) for words in claimed]
+        assert places == sorted(places)
+        assert max(places) < flat.index("sites: first, middle, last")
+        # What is zero but for rounding is no figure.
+        assert re.findall(r"\de-\d\d", text.replace("eps 1e-05", "")) == []
 
 
 @pytest.mark.parametrize("scale", [1e-300, 1e-100, 1e-12, 1.0, 1e13, 1e100, 1e300])
@@ -483,7 +654,7 @@ def test_the_shape_of_features_is_that_of_any_multiple_of_them(scale):
     values = np.random.default_rng(3).standard_t(3, size=96)
     _, sigma, kurtosis, deviation = shape_of(values)
     with np.errstate(over="ignore"):  # the norm is NumPy's own
-        shape = _shape(values * scale)
+        shape = shape_found(values * scale)
     assert shape.excess_kurtosis == pytest.approx(kurtosis, rel=1e-10)
     assert shape.max_deviation == pytest.approx(deviation, rel=1e-10)
     assert shape.sigma == pytest.approx(sigma * scale, rel=1e-10)

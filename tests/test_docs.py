@@ -6,7 +6,7 @@ import doctest
 import re
 
 import pytest
-from docs import FILES, ROOT, TABLE, blocks, output_of, table_of_quantities
+from docs import CLAIMS, FILES, ROOT, TABLE, blocks, output_of, table_of_claims, table_of_quantities
 
 from gpt2ln_cli.commands import COMMANDS
 from gpt2ln_cli.commands.help.compute import PAGES, names, page, topics
@@ -111,6 +111,10 @@ def test_links_lead_somewhere(path):
 
 def test_the_quantities_are_those_that_are_measured():
     assert TABLE.findall(page("definitions")) == [table_of_quantities()]
+
+
+def test_the_claims_are_those_that_are_worded():
+    assert CLAIMS.findall(page("claims")) == [table_of_claims()]
 
 
 def test_the_readme_is_short():

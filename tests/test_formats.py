@@ -124,7 +124,7 @@ NAMES = ("name", "site", "sequence", "template", "token_id")
 def tells(row, item, above):
     """Whether a table's row has all of an object's values under their names, and the names of those it stands in."""
     own = all(
-        any(column == name or column.endswith(f"_{name}") for column, found in row.items() if found == value)
+        any(column == name or column.endswith(f"_{name}") for column, found in flat(row).items() if found == value)
         for name, value in flat(item).items()
         if value not in (None, [])
     )
@@ -200,7 +200,7 @@ def test_every_format_of_every_command_has_the_numbers_of_its_json(records, shap
         for column in read.column_names:
             # A list within a cell, but for lists of scalars, is JSON text.
             assert [
-                json.loads(value) if isinstance(value, str) and isinstance(one[column], list) else value
+                json.loads(value) if isinstance(value, str) and isinstance(one[column], list | dict) else value
                 for value, one in zip(read.column(column).to_pylist(), objects, strict=True)
             ] == [one[column] for one in objects]
         text = written(record, "csv", tmp_path, table=name).decode()

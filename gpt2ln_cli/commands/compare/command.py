@@ -55,11 +55,13 @@ def command(
 ) -> None:
     """Set words side by side: what LayerNorm takes from each, and whether it is gone.
 
-    Each PROMPT is a word or a text, of which one token is compared: alone, and in a carrier sentence. A linear probe on
-    held-out text then tells how well the sigma that was taken can be read from the network again.
+    Each PROMPT is a word or a text, of which one token is compared; words in a carrier sentence, each one token in the
+    same place. Random words there say what a difference is worth, and a linear probe on held-out text how well the
+    sigma that was taken can be read from the network again.
 
-    With --context, each PROMPT is a context: how much of its tokens lies in the direction that they share, under the
-    real LayerNorm, and how much were each feature normalized across the tokens instead.
+    With --context, each PROMPT is a context: how much of its tokens lies in the direction that they share, how much of
+    that random tokens and function words share as well, and that none is left were each feature normalized across the
+    tokens instead.
     """
     if context and (position is not None or template is not None or no_probe):
         raise UsageError(

@@ -10,10 +10,18 @@ from typing_extensions import Unpack
 
 from gpt2ln_cli.arguments import checked, layer_list, prompt_list, refuse_without_effect
 from gpt2ln_cli.checkpoint import DEFAULT_MODEL
-from gpt2ln_cli.commands.compare.findings import find_discarded, find_gone, find_scale, find_shape, find_shared
+from gpt2ln_cli.commands.compare.claims import (
+    discarded,
+    equalized,
+    greater,
+    shape_kept,
+    shared,
+    stream_keeps_sigma,
+)
 from gpt2ln_cli.commands.compare.linear_probe import probe_sigma
-from gpt2ln_cli.commands.compare.pairs import Carried, carry, choose_template, side_by_side
+from gpt2ln_cli.commands.compare.pairs import Carried, carry, choose_template, side_by_side, stand_ins
 from gpt2ln_cli.commands.compare.record import Comparison
+from gpt2ln_cli.commands.compare.sample import sample_of
 from gpt2ln_cli.commands.compare.shared_direction import shared_directions
 from gpt2ln_cli.errors import UsageError
 from gpt2ln_cli.measure.watching import Watch
@@ -41,8 +49,9 @@ def compare(
 ) -> Comparison:
     """Show what LayerNorm takes from tokens, what it leaves, and whether it is gone; ``gpt2ln compare``.
 
-    Of each item one token is compared, once with the item run alone, and once in a carrier sentence. A linear probe,
-    fitted and tried on bundled sample prompts, says how well what was taken can be read from the network again.
+    Of each item one token is compared, in a carrier sentence where the items are words, so that it has the same
+    position and the same tokens before it. Two random words in that place say what such a difference is worth. A linear
+    probe, fitted and tried on bundled sample prompts, says how well what was taken can be read from the network again.
 
     Args:
         prompts: two or more words, texts or lists of token ids; None is "ok" and "hatred". With ``context``, one or
@@ -80,35 +89,36 @@ def compare(
     if len(items) < 2:
         raise UsageError("give two or more words to compare; one context by itself goes with --context.")
     carrier = choose_template(items, template)
-    carried = [] if carrier is None else [carrier.replace("{}", str(item)) for item in items]
-    subject = prepare([*items, *carried], source, **running)
-    place = -1 if position is None else position
-    surroundings = [carry(items, None, subject, first_prompt=0, position=place)]
-    if carrier is not None:
-        surroundings.append(carry(items, carrier, subject, first_prompt=len(items), position=place))
-    return strictly(_words(subject, surroundings, chosen, probe=probe))
+    # Whoever says where to look looks at the words as they are.
+    plainly = template is None and position is None and carrier is not None
+    taken = stand_ins(items, source.tokenizer) if plainly else items
+    run = taken if carrier is None else [carrier.replace("{}", str(item)) for item in taken]
+    subject = prepare(run, source, **running)
+    carried = carry(taken, items, carrier, subject, position=-1 if position is None else position)
+    return strictly(_words(subject, carried, chosen, probe=probe))
 
 
 # What is not finite is told by the record.
 @np.errstate(divide="ignore", invalid="ignore", over="ignore")
-def _words(subject: Subject, surroundings: Sequence[Carried], sites: Sequence[Site], *, probe: bool) -> Comparison:
+def _words(subject: Subject, carried: Carried, sites: Sequence[Site], *, probe: bool) -> Comparison:
     model = subject.model
     care = Watch(model)
-    settings = side_by_side(subject, surroundings, sites, care)
-    probed = probe_sigma(model, model.tokenizer, sites) if probe and model.tokenizer is not None else None
-    tokens = [token for setting in settings for token in setting.tokens]
+    sample = sample_of(model)
+    setting = side_by_side(subject, carried, sites, care, sample.words if sample is not None else [])
+    probed = probe_sigma(model, sample, sites) if probe and sample is not None else None
     return Comparison(
         model=model.info,
         bos=subject.bos,
         prompts=subject.prompts,
-        settings=settings,
+        settings=[setting],
         probe=probed,
         contexts=[],
-        findings=[
-            find_discarded(tokens, model.body.config.n_embd),
-            find_scale(settings, {site.name: eps_of(model.body, site) for site in sites}),
-            find_shape(tokens),
-            find_gone(probed, asked=probe),
+        claims=[
+            discarded(setting.tokens, model.body.config.n_embd),
+            equalized([setting], {site.name: eps_of(model.body, site) for site in sites}),
+            shape_kept(setting.tokens),
+            *greater(setting),
+            stream_keeps_sigma(probed, asked=probe),
         ],
         warnings=care.flags(),
     )
@@ -117,7 +127,8 @@ def _words(subject: Subject, surroundings: Sequence[Carried], sites: Sequence[Si
 @np.errstate(divide="ignore", invalid="ignore", over="ignore")
 def _contexts(subject: Subject, sites: Sequence[Site]) -> Comparison:
     care = Watch(subject.model)
-    contexts = shared_directions(subject, sites, care)
+    sample = sample_of(subject.model)
+    contexts = shared_directions(subject, sites, care, sample)
     return Comparison(
         model=subject.model.info,
         bos=subject.bos,
@@ -125,6 +136,6 @@ def _contexts(subject: Subject, sites: Sequence[Site]) -> Comparison:
         settings=[],
         probe=None,
         contexts=contexts,
-        findings=[find_shared(context) for context in contexts],
+        claims=[claim for context in contexts for claim in shared(context)],
         warnings=care.flags(),
     )

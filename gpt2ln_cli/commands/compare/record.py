@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from gpt2ln_cli.records import Flag, ModelInfo, PromptInfo, Record
+from gpt2ln_cli.records import Claim, Flag, ModelInfo, PromptInfo, Record
 
 
 class StageShape(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,8 +68,13 @@ class ComparedToken(msgspec.Struct, frozen=True, kw_only=True):
 
     text: Annotated[
         str | None,
-        Meta(description="The word or prompt it was asked for by; null where token ids were given."),
+        Meta(description="The word or prompt that it is of; null where token ids were given."),
     ]
+    stands_for: Annotated[
+        str | None,
+        Meta(description="The word that was asked for, where that is several tokens and another is compared for it."),
+    ]
+    own_tokens: Annotated[int, Meta(description="How many tokens the word or prompt is in its surroundings.")]
     sequence: int
     position: int
     token_id: int
@@ -94,12 +99,35 @@ class TokenPair(msgspec.Struct, frozen=True, kw_only=True):
     sites: list[Cosines]
 
 
+class RandomWords(msgspec.Struct, frozen=True, kw_only=True):
+    """What two words of the sample prompts differ by in the same place: the control for the words that are compared."""
+
+    pairs: Annotated[int, Meta(description="Pairs of random words, each word one token.")]
+    level: Annotated[float, Meta(description="Probability that two random words differ by more than is said here.")]
+    sigma: Annotated[
+        float | None, Meta(description="|ln(sigma of one / sigma of the other)|, x's, the median over sites.")
+    ]
+    kurtosis: Annotated[
+        float | None, Meta(description="|excess kurtosis of one - that of the other|, x's, the median over sites.")
+    ]
+
+
 class Setting(msgspec.Struct, frozen=True, kw_only=True):
     """The tokens compared in one surrounding."""
 
     template: Annotated[str | None, Meta(description="The carrier sentence; null where each was run alone.")]
+    alike: Annotated[
+        bool,
+        Meta(
+            description=(
+                "Whether each is one token, behind the same tokens, so that nothing but the words differs; position 0 "
+                "is never alike."
+            )
+        ),
+    ]
     tokens: list[ComparedToken]
     pairs: list[TokenPair]
+    random: Annotated[RandomWords | None, Meta(description="Null where the tokens are not alike.")]
 
 
 class LaterProbe(msgspec.Struct, frozen=True, kw_only=True):
@@ -129,6 +157,24 @@ class SigmaProbe(msgspec.Struct, frozen=True, kw_only=True):
     piece: Annotated[int, Meta(description="Tokens of each piece, the last of a text apart.")]
     fitted_tokens: Annotated[int, Meta(description="Position 0 of each piece is left out.")]
     held_out_tokens: int
+    shuffled: Annotated[
+        list[float | None],
+        Meta(
+            description=(
+                "R^2 from the residual stream at the next site, the median over sites, of probes that were fitted on "
+                "the same tokens with their sigma shuffled."
+            )
+        ),
+    ]
+    gains: Annotated[
+        list[float | None],
+        Meta(
+            description=(
+                "What the residual stream at the next site tells more of log sigma than y, in R^2, the median over "
+                "sites: the share of each held-out piece in it."
+            )
+        ),
+    ]
     sites: list[SiteProbe]
 
 
@@ -152,6 +198,15 @@ class TokenInContext(msgspec.Struct, frozen=True, kw_only=True):
     ]
 
 
+class SharedByOthers(msgspec.Struct, frozen=True, kw_only=True):
+    """What other tokens share in as many positions: medians over the draws."""
+
+    random: Annotated[float | None, Meta(description="Random tokens of the sample prompts.")]
+    function_words: Annotated[float | None, Meta(description="Random function words.")]
+    random_remaining: Annotated[float | None, Meta(description="``remaining`` of the random tokens.")]
+    function_words_remaining: Annotated[float | None, Meta(description="``remaining`` of the function words.")]
+
+
 class SharedAtSite(msgspec.Struct, frozen=True, kw_only=True):
     """The direction that the tokens of a context share at one site."""
 
@@ -169,7 +224,39 @@ class SharedAtSite(msgspec.Struct, frozen=True, kw_only=True):
             )
         ),
     ]
+    remaining: Annotated[
+        float | None,
+        Meta(
+            description=(
+                "``real`` once the direction that all tokens of the sample prompts share there, that of their mean "
+                "xhat, is taken out of each token."
+            )
+        ),
+    ]
+    others: SharedByOthers | None
     tokens: list[TokenInContext]
+
+
+class Reach(msgspec.Struct, frozen=True, kw_only=True):
+    """What chance makes of a share, the median over sites, in some draws."""
+
+    draws: int
+    median: float | None
+    level: Annotated[float, Meta(description="Probability that a further draw exceeds ``upper``.")]
+    upper: float | None
+
+
+class SharedControl(msgspec.Struct, frozen=True, kw_only=True):
+    """The same figures for other tokens, as many and in the same positions."""
+
+    random: Annotated[Reach, Meta(description="Share of random tokens of the sample prompts, no two of a draw alike.")]
+    random_remaining: Annotated[
+        Reach, Meta(description="Of these, once what all tokens of the sample prompts share is taken out.")
+    ]
+    function_words: Annotated[
+        Reach | None, Meta(description="Share of function words; null where the tokenizer has too few as one token.")
+    ]
+    function_words_remaining: Reach | None
 
 
 class SharedDirection(msgspec.Struct, frozen=True, kw_only=True):
@@ -180,15 +267,12 @@ class SharedDirection(msgspec.Struct, frozen=True, kw_only=True):
         float,
         Meta(description="1 / tokens: the share that tokens at right angles to each other would have."),
     ]
+    shuffled: Annotated[Reach, Meta(description="Share of the same tokens with the features of each shuffled.")]
+    control: Annotated[
+        SharedControl | None,
+        Meta(description="Null for a context of more than 128 tokens, or where the checkpoint has no tokenizer."),
+    ]
     sites: list[SharedAtSite]
-
-
-class Finding(msgspec.Struct, frozen=True, kw_only=True):
-    """An answer that the measured numbers give."""
-
-    name: Literal["discarded", "scale", "shape", "not gone", "shared direction"]
-    holds: Annotated[bool | None, Meta(description="Whether it came out as in GPT-2; null where the input can't tell.")]
-    statement: str
 
 
 class Comparison(Record, frozen=True, kw_only=True):
@@ -200,7 +284,7 @@ class Comparison(Record, frozen=True, kw_only=True):
     prompts: list[PromptInfo]
     settings: Annotated[
         list[Setting],
-        Meta(description="Alone, and in the carrier sentence; empty where whole contexts were looked at."),
+        Meta(description="One: in the carrier sentence, or alone; none where whole contexts were looked at."),
     ]
     probe: Annotated[
         SigmaProbe | None,
@@ -212,7 +296,7 @@ class Comparison(Record, frozen=True, kw_only=True):
         ),
     ]
     contexts: Annotated[list[SharedDirection], Meta(description="Only where whole contexts were looked at.")]
-    findings: list[Finding]
+    claims: list[Claim]
     warnings: Annotated[
         list[Flag],
         Meta(description="What deserves care."),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +37,11 @@ class Undone:
     """Whether the feature of y is what x, mu and sigma give, rounded once."""
     gain: Floats
     bias: Floats
+
+    def part(self, rows: slice) -> Undone:
+        """The same of some of the tokens."""
+        by_token = ("x", "xhat", "y", "last_rounding", "arithmetic", "rounding", "rebuilt")
+        return replace(self, **{name: getattr(self, name)[rows] for name in by_token})
 
 
 def undo(loaded: Model, passage: Passage) -> Undone:
