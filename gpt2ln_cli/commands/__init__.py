@@ -38,6 +38,7 @@ COMMANDS = (
     Command("compare", "Compare", "Show what LayerNorm takes from tokens and what it leaves.", "compare.Comparison"),
     Command("ablate", "Compare", "Replace LayerNorms and measure what becomes of predictions.", "ablate.Ablation"),
     Command("diff", "Compare", "Compare the LayerNorms of two checkpoints of one shape.", "diff.Difference"),
+    Command("track", "Compare", "Follow LayerNorms over a training run.", "track.Track"),
     Command("plot", "Look", "Draw a figure for a paper: PNG, SVG or PDF.", None),
     Command("report", "Look", "Write one page with everything.", "report.Report"),
     Command("tour", "Learn", "Answer a learner's six questions by experiments.", "tour.Tour"),

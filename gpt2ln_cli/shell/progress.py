@@ -15,7 +15,7 @@ RESTORE = b"\r\x1b[2K\x1b[?25h"
 
 
 @contextlib.contextmanager
-def progress_bar(model: str) -> Iterator[Callable[[int, int], None] | None]:
+def progress_bar(model: str, *, unit: str = "tokens") -> Iterator[Callable[[int, int], None] | None]:
     """A progress bar on standard error, only where that is a terminal, for loading the model and running it."""
     if is_quiet() or not sys.stderr or not sys.stderr.isatty():
         yield None
@@ -31,7 +31,7 @@ def progress_bar(model: str) -> Iterator[Callable[[int, int], None] | None]:
 
     def advance(done: int, total: int) -> None:
         progress.start()
-        progress.update(task, description="running", completed=done, total=total, done=f"{done:,} of {total:,} tokens")
+        progress.update(task, description="running", completed=done, total=total, done=f"{done:,} of {total:,} {unit}")
 
     def restore_terminal() -> None:
         # By a signal, in whose midst rich's own lock may be held.
