@@ -10,11 +10,10 @@ import functools
 import inspect
 import operator
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, ParamSpec, TypeVar
 
 from gpt2ln_cli.errors import UsageError
-from gpt2ln_cli.quantities import SORT_KEYS
 from gpt2ln_cli.sites import parse_layers
 
 P = ParamSpec("P")
@@ -135,13 +134,19 @@ def _called(name: str, value: object) -> object:
     return value
 
 
-def _one_of(*allowed: str) -> Callable[[str, object], object]:
-    def check(name: str, value: object) -> object:
-        if value not in allowed:
-            raise UsageError(f"{name} '{value}' is none of {', '.join(allowed)}.")
-        return value
+def one_of(name: str, value: object, allowed: Collection[str]) -> object:
+    """One of the texts that are allowed.
 
-    return check
+    Raises:
+        UsageError: it is none of them.
+    """
+    if value not in allowed:
+        raise UsageError(f"{name} '{value}' is none of {', '.join(allowed)}.")
+    return value
+
+
+def _one_of(*allowed: str) -> Callable[[str, object], object]:
+    return functools.partial(one_of, allowed=allowed)
 
 
 _from_1 = functools.partial(whole_number, least=1)
@@ -154,10 +159,12 @@ _RULES: dict[str, Callable[[str, Any], object]] = {
     "layers": lambda _, value: layer_list(value),
     "sites": _kinds,
     "per_token": _truth,
-    "sort": _one_of(*SORT_KEYS),
+    "sort": _text,  # of which each command has its own
     "top": _from_1,
+    "features": _from_1,
     "context": _truth,
     "position": whole_number,
+    "vectors": _truth,
     "template": _text,
     "bos": _truth,
     "overflow": _one_of(*OVERFLOWS),

@@ -153,7 +153,12 @@ class PromptInfo(msgspec.Struct, frozen=True, kw_only=True):
     token_ids: Annotated[list[int], Meta(description="Of the sequence, as the model saw them.")]
     tokens: Annotated[
         list[str] | None,
-        Meta(description="Text of each token; null where the checkpoint has no tokenizer."),
+        Meta(
+            description=(
+                "Text of each token, with a byte that is no whole character as ``\\xf0``; null where the checkpoint "
+                "has no tokenizer."
+            )
+        ),
     ]
     length: Annotated[int, Meta(description="Tokens of the sequence, the prepended <|endoftext|> included.")]
 

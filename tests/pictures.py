@@ -84,7 +84,7 @@ def plot(kind: str) -> str:
 
 PICTURES: dict[str, Callable[[], str]] = {
     "heatmap.svg": lambda: terminal(f'gpt2ln inspect "{PROMPT}" --heatmap sigma', width=84),
-    **{f"{kind}.svg": partial(plot, kind) for kind in ("sigma", "gain", "axis", "ablation")},
+    **{f"{kind}.svg": partial(plot, kind) for kind in ("sigma", "gain", "axis", "ablation", "steps")},
 }
 
 

@@ -64,3 +64,32 @@ def test_permutations_are_orders_and_the_same_each_time():
     assert [sorted(order) for order in first] == [list(range(7))] * 5
     assert all((a == b).all() for a, b in zip(first, again, strict=True))
     assert len({tuple(order) for order in first}) > 1
+
+
+@pytest.mark.parametrize(
+    ("probability", "freedom", "quantile"),
+    [(0.95, 1, 6.3138), (0.995, 1, 63.657), (0.995, 5, 4.0321), (0.995, 30, 2.7500), (0.9995, 10, 4.5869)],
+)
+def test_quantiles_of_student_are_those_of_the_tables(probability, freedom, quantile):
+    assert chance.student(probability, freedom) == pytest.approx(quantile, rel=2e-5)
+    assert chance.student(1 - probability, freedom) == pytest.approx(-quantile, rel=2e-5)
+
+
+def test_beyond_many_degrees_of_freedom_student_is_a_normal_distribution():
+    assert chance.student(0.995, chance.MANY) == pytest.approx(chance.student(0.995, chance.MANY + 1), rel=2e-3)
+
+
+@pytest.mark.parametrize("autocorrelation", [0.0, 0.3])
+def test_the_mean_of_what_neighbours_share_passes_its_bound_as_rarely_as_is_said(autocorrelation):
+    """Of 2,000 walks at 5%: 100, give or take 4 standard deviations of 10; the plain spread lets 20% by."""
+    random = np.random.default_rng(4)
+    noise = random.normal(size=(2000, 400))
+    for token in range(1, 400):
+        noise[:, token] += autocorrelation * noise[:, token - 1]
+    passed = sum(abs(walk.mean()) > chance.mean_bound(walk, 0.05) for walk in noise)
+    assert passed == pytest.approx(100, abs=40 + 40 * (autocorrelation > 0))
+
+
+def test_too_few_tokens_have_no_bound():
+    assert np.isnan(chance.mean_bound(np.array([1.0]), 0.01))
+    assert np.isfinite(chance.mean_bound(np.array([1.0, 2.0]), 0.01))

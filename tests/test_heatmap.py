@@ -16,7 +16,7 @@ import gpt2ln_cli
 from gpt2ln_cli import output
 from gpt2ln_cli.app import main
 from gpt2ln_cli.commands.inspect.view import view
-from gpt2ln_cli.output.colors import VIRIDIS_256, viridis
+from gpt2ln_cli.output.colors import VIRIDIS, VIRIDIS_256, colored
 from gpt2ln_cli.quantities import QUANTITIES
 
 PROMPTS = ["The war was over, but the hatred was not.", "war violence hate fear"]
@@ -114,7 +114,36 @@ def columns(cells, label, width, count):
     return [part[0] for part in parts]
 
 
-@pytest.mark.parametrize("quantity", ["sigma", "excess_kurtosis"])
+@pytest.mark.parametrize("quantity", ["mean", "excess_kurtosis"])
+def test_truecolor_is_blue_below_0_and_red_above(short, draw, quantity):
+    text = draw(short, quantity, terminal=TRUECOLOR)
+    reach = {
+        first: max(abs(getattr(row, quantity)) for row in short.rows if (row.position == 0) is first)
+        for first in (True, False)
+    }
+    values = numbers(short, quantity)
+    for site in short.sites:
+        for prompt, cells in zip(short.prompts, drawn(text, site.name), strict=True):
+            for position, (_, code) in enumerate(columns(cells, label=11, width=4, count=prompt.length - 1)):
+                value = values[prompt.index][site.name, position] / reach[position == 0]
+                table = 255 * matplotlib.colormaps["RdBu_r"](np.arange(256))[:, :3]
+                right = [np.interp(value, np.linspace(-1, 1, 256), table[:, channel]) for channel in range(3)]
+                color = [int(part) for part in code.removeprefix("48;2;").split(";")]
+                assert np.abs(np.array(color) - right).max() <= 2
+    assert "0 in its middle" in plain(text)
+
+
+def test_without_colours_the_sign_is_a_shape(short, draw):
+    text = draw(short, "mean")
+    values = numbers(short, "mean")
+    for site in short.sites:
+        for prompt, cells in zip(short.prompts, drawn(text, site.name), strict=True):
+            for position, (character, _) in enumerate(columns(cells, label=11, width=4, count=prompt.length - 1)):
+                value = values[prompt.index][site.name, position]
+                assert character in ("▼▽·" if value < 0 else "·△▲")
+
+
+@pytest.mark.parametrize("quantity", ["sigma", "participation"])
 def test_truecolor_is_viridis_of_the_record_with_position_0_apart(short, draw, quantity):
     text = draw(short, quantity, terminal=TRUECOLOR)
     expected = shares(numbers(short, quantity))
@@ -132,9 +161,9 @@ def test_truecolor_is_viridis_of_the_record_with_position_0_apart(short, draw, q
 
 def test_viridis_is_matplotlibs():
     table = matplotlibs_viridis(np.linspace(0, 1, 256))
-    ours = np.array([viridis(index / 255) for index in range(256)])
+    ours = np.array([colored(index / 255, VIRIDIS) for index in range(256)])
     assert np.abs(ours - table).max() <= 2
-    assert (viridis(-1), viridis(2)) == (viridis(0), viridis(1))
+    assert (colored(-1, VIRIDIS), colored(2, VIRIDIS)) == (colored(0, VIRIDIS), colored(1, VIRIDIS))
 
 
 def test_the_256_colours_grow_lighter_as_viridis_does():
@@ -222,14 +251,15 @@ def test_every_width_is_kept_and_no_token_lost(short, long, draw, width):
         assert "…" not in text
     text = draw(short, width=width)
     for prompt in short.prompts:
+        # Its title stands above its tokens, and above its drawing too where sequences share lines.
         listed = re.findall(
-            r'(\d+) "([^"]*)"', text.partition(f"sequence {prompt.index}")[2].partition("\nsequence")[0]
+            r'(\d+) "([^"]*)"', text.rpartition(f"\nsequence {prompt.index}")[2].partition("\nsequence")[0]
         )
         assert [name for _, name in listed] == prompt.tokens
         assert [int(position) for position, _ in listed] == list(range(prompt.length))
     spread = [value for (_, position), value in numbers(short, "sigma")[0].items() if position]
     spread += [value for (_, position), value in numbers(short, "sigma")[1].items() if position]
-    (legend,) = [line.split() for line in text.split("\n") if line.startswith("later ")]
+    (legend,) = [line.split() for line in text.split("\n") if line.startswith("rest ")]
     assert [float(legend[1]), float(legend[-1])] == pytest.approx([min(spread), max(spread)], rel=5e-4)
 
 
@@ -259,9 +289,9 @@ def test_what_is_not_finite_has_a_mark_and_equal_numbers_no_colours(short, draw)
     assert not set("░▒▓█") & set(text)
 
 
-def test_one_token_has_no_later_scale(demo, draw):
+def test_one_token_has_no_scale_of_the_rest(demo, draw):
     text = draw(gpt2ln_cli.inspect([[5]], model=demo, per_token=True, layers=5))
-    assert "later" not in text
+    assert "\nrest" not in text
     assert [len(line) for line in drawn(text, "h.5.ln_1") + drawn(text, "h.5.ln_2")] == [10 + 4] * 2
 
 
@@ -296,10 +326,39 @@ def test_the_pages_pictures_are_whole_small_and_fetch_nothing():
         for name in re.findall(r"!\[[^]]+\]\((\S+)\)", page.read_text(encoding="utf-8"))
     ]
     assert sorted(files) == sorted((ROOT / ".pictures").iterdir())
-    assert sum(file.stat().st_size for file in files) < 300_000
+    assert sum(file.stat().st_size for file in files) < 400_000
     for file in files:
         text = file.read_text(encoding="utf-8")
         assert ElementTree.fromstring(text).tag == "{http://www.w3.org/2000/svg}svg"
         assert not re.search(r"(?:href|src)\s*=\s*[\"'](?!#|data:)|url\((?!#)|@import", text)
     heatmap = (ROOT / ".pictures" / "heatmap.svg").read_text(encoding="utf-8")
     assert len(set(re.findall(r'fill="(#[0-9a-f]{6})"', heatmap))) > 50
+
+
+@pytest.mark.parametrize(("width", "lines"), [(80, [3, 1]), (140, [4]), (40, [1, 1, 1, 1])])
+def test_short_prompts_share_lines(demo, draw, width, lines):
+    """Each is where it would be alone, with the colours of all."""
+    prompts = [[1, 2, 3, 4], [5, 6, 7], [8, 9], [10] * 5]
+    record = gpt2ln_cli.inspect(prompts, model=demo, per_token=True, layers=0)
+    text = draw(record, terminal=TRUECOLOR, width=width)
+    assert max(map(len, plain(text).split("\n"))) <= width
+    labels = [line.split()[1:].count("0") for line in plain(text).split("\n") if line.startswith("position  ")]
+    assert labels == lines
+    expected = shares(numbers(record, "sigma"))
+    for site in record.sites:
+        found = drawn(text, site.name)
+        assert len(found) == len(lines)
+        assert not any(cells[-1] == (" ", None) for cells in found)
+        colors = [code for cells in found for _, code in cells if code is not None]
+        wanted = [
+            matplotlibs_viridis(expected[prompt.index][site.name, position])
+            for prompt in record.prompts
+            for position in range(prompt.length)
+        ]
+        assert len(colors) == 4 * len(wanted)
+        for color, right in zip(colors[::4], wanted, strict=True):
+            painted = np.array([int(part) for part in color.removeprefix("48;2;").split(";")])
+            assert np.abs(painted - right).max() <= 2
+    for prompt in record.prompts:
+        for token in prompt.tokens:
+            assert f'"{token}"' in plain(text)

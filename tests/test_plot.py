@@ -21,6 +21,7 @@ import gpt2ln_cli
 from gpt2ln_cli.app import main
 from gpt2ln_cli.commands.params.describe import describe_gain
 from gpt2ln_cli.commands.plot import figures as plots
+from gpt2ln_cli.commands.plot.compute import steps
 from gpt2ln_cli.errors import UsageError
 from gpt2ln_cli.measure.axes import Axis
 from gpt2ln_cli.records import Spread
@@ -33,7 +34,7 @@ import hashlib, io, gpt2ln_cli
 from gpt2ln_cli.commands.plot import figures as plots
 for image_format in plots.FORMATS:
     stream = io.BytesIO()
-    plots.save(plots.draw("gain", gpt2ln_cli.params(top=96, layers=3)), stream, image_format)
+    plots.save(plots.draw("gain", gpt2ln_cli.params(features=96, layers=3)), stream, image_format)
     print(hashlib.sha256(stream.getvalue()).hexdigest())
 """
 
@@ -45,7 +46,7 @@ def inspection(demo):
 
 @pytest.fixture(scope="module")
 def parameters():
-    return gpt2ln_cli.params(top=96)
+    return gpt2ln_cli.params(features=96)
 
 
 @pytest.fixture(scope="module")
@@ -59,13 +60,19 @@ def ablation(demo):
 
 
 @pytest.fixture(scope="module")
-def records(inspection, parameters, verification, ablation):
+def two(demo):
+    return steps(["ok", "hatred"], layers=6, model=demo)
+
+
+@pytest.fixture(scope="module")
+def records(inspection, parameters, verification, ablation, two):
     return {
         "sigma": inspection,
         "gain": parameters,
         "heatmap": inspection,
         "axis": verification,
         "ablation": ablation,
+        "steps": two,
     }
 
 
@@ -188,7 +195,9 @@ def test_the_heatmap_shows_every_number_and_position_0_on_its_own_scale(inspecti
         tokens = [token.replace(" ", "␣") for token in inspection.prompts[sequence].tokens]
         assert [label.get_text() for label in axes.get_xticklabels()] == (tokens[:1] if is_first else tokens[1:length])
     for bar, is_first in ((first_bar, True), (rest_bar, False)):
-        assert bar.get_xlim() == (min(everything[is_first]), max(everything[is_first]))
+        reach = max(map(abs, everything[is_first]))
+        ends = (-reach, reach) if quantity == "excess_kurtosis" else (min(everything[is_first]), reach)
+        assert bar.get_xlim() == ends
         name = {"sigma": "sigma, {}\n(residual-stream units)", "excess_kurtosis": "excess kurtosis of x, {}\n(no unit)"}
         assert bar.get_xlabel() == name[quantity].format("position 0" if is_first else "later positions")
 
@@ -238,7 +247,7 @@ def test_the_ablation_ladder_is_sorted_with_errors_and_nothing_presses_it_togeth
         texts = [text.get_text() for text in axes.texts if round(text.xy[1]) == row]
         mantissa, _, exponent = f"{one.loss_difference:#.3g}".partition("e")
         assert mantissa.rstrip(".").replace("-", "\N{MINUS SIGN}") in texts[0]
-        assert ("off the scale" in texts[0]) == bool(exponent) == (one.name == off)
+        assert ("off the scale" in texts) == bool(exponent) == (one.name == off)
         if one.name == off:
             continue
         mark, _, (error,) = bars[one.name]
@@ -257,7 +266,7 @@ def test_every_kind_fits_a_column_in_legible_type_and_its_svg_needs_nothing_else
     svg = saved(figure, "svg")
     root = ET.fromstring(svg)
     assert root.tag == "{http://www.w3.org/2000/svg}svg"
-    assert root.get("width") == "252pt"  # 3.5 inches
+    assert root.get("width") == ("504pt" if kind == "steps" else "252pt")  # 7 inches and 3.5
     links = [value for node in root.iter() for name, value in node.attrib.items() if name.endswith("href")]
     assert all(link.startswith(("#", "data:")) for link in links)
     assert b"@font-face" not in svg
@@ -279,7 +288,7 @@ def test_png_has_300_dots_per_inch_and_pdf_embeds_truetype_without_a_date(inspec
 
 
 def test_bytes_are_the_same_again_whatever_the_users_style_and_in_another_process():
-    parameters = gpt2ln_cli.params(top=96, layers=3)
+    parameters = gpt2ln_cli.params(features=96, layers=3)
     with matplotlib.rc_context({"axes.facecolor": "black", "font.size": 20, "lines.linewidth": 7}):
         before = dict(matplotlib.rcParams)
         images = [saved(plots.draw("gain", parameters), image_format) for image_format in plots.FORMATS]
@@ -337,6 +346,87 @@ def test_numbers_that_are_missing_are_said_to_be(inspection, parameters, ablatio
     assert saved(plots.draw("heatmap", changed(inspection, rows=blank_rows)), "svg")
 
 
+def test_what_has_a_0_in_its_middle_is_coloured_around_it(inspection):
+    for quantity, middle in (("mean", True), ("excess_kurtosis", True), ("sigma", False)):
+        figure = plots.draw("heatmap", inspection, quantity=quantity)
+        for axes, part in zip(figure.axes[:2], (slice(1), slice(1, None)), strict=True):
+            (mesh,) = axes.collections
+            shown = [getattr(row, quantity) for row in inspection.rows if (row.position == 0) is (part == slice(1))]
+            reach = max(map(abs, shown))
+            low, high = mesh.norm.vmin, mesh.norm.vmax
+            assert (low, high) == ((-reach, reach) if middle else (min(shown), max(shown)))
+            # White is neither blue nor red; the ends are.
+            red, _, blue, _ = mesh.cmap(0.5)
+            assert bool(abs(red - blue) < 0.02) is middle
+            assert mesh.cmap(0.0)[2] > mesh.cmap(0.0)[0]
+            assert mesh.cmap(1.0)[0] > mesh.cmap(1.0)[2]
+
+
+def deep(record, n_layer, *, of):
+    """The record as if the model had so many layers, each like one of its own."""
+    sites = [
+        changed(site, name=f"h.{layer}.{site.kind}", layer=layer)
+        for layer in range(n_layer)
+        for site in record.sites
+        if site.layer == layer % of
+    ]
+    return changed(record, sites=[*sites, record.sites[-1]], model=changed(record.model, n_layer=n_layer))
+
+
+def overlapping(figure, labels):
+    renderer = figure.canvas.get_renderer() if hasattr(figure.canvas, "get_renderer") else None
+    boxes = [label.get_window_extent(renderer) for label in labels if label.get_text()]
+    return [
+        (one, other)
+        for one, other in itertools.pairwise(sorted(boxes, key=lambda box: (box.x0, box.y0)))
+        if one.overlaps(other)
+    ]
+
+
+@pytest.mark.parametrize("n_layer", [12, 13, 24, 48, 96])
+@pytest.mark.parametrize("kind", ["sigma", "gain", "heatmap"])
+def test_layers_are_numbered_legibly_at_any_depth(kind, n_layer, records):
+    record = deep(records[kind], n_layer, of=12)
+    if kind == "heatmap":
+        rows = [
+            changed(records[kind].rows[0], site=site.name, sequence=prompt.index, position=position)
+            for site in record.sites
+            for prompt in record.prompts
+            for position in range(prompt.length)
+        ]
+        record = changed(record, rows=rows)
+    figure = plots.draw(kind, record)
+    axes = figure.axes[0 if kind != "gain" else 1]
+    labels = axes.get_yticklabels() if kind == "heatmap" else axes.get_xticklabels()
+    texts = [label.get_text() for label in labels]
+    assert texts[0] == "0"
+    assert texts[-1] == "ln_f"
+    assert not overlapping(figure, labels)
+
+
+@pytest.mark.parametrize("size", [1.0, 1e-3, 1e6])
+def test_no_text_of_the_ablation_ladder_is_cut_or_crossed(ablation, size):
+    """The numbers of a deep model are small, and take more characters than those of a shallow one."""
+    losses = (0.00531, -0.00419, -0.0332, 0.0365, 0.01, 0.02, -0.01, 0.03, 0.04, 9.0)
+    ladder = [
+        changed(one, loss_difference=size * loss, standard_error=size * 0.0123)
+        for one, loss in zip(ablation.replaced, losses, strict=True)
+    ]
+    figure = plots.draw("ablation", changed(ablation, replaced=ladder))
+    (axes,) = figure.axes
+    figure.draw_without_rendering()
+    within, plotted = figure.bbox, axes.get_window_extent()
+    for text in figure.findobj(Text):
+        if text.get_text().strip() and text.get_visible():
+            box = text.get_window_extent()
+            assert within.x0 <= box.x0, text.get_text()
+            assert box.x1 <= within.x1, text.get_text()
+    for text in axes.texts:
+        if "\N{PLUS-MINUS SIGN}" in text.get_text():
+            assert text.get_window_extent().x0 >= plotted.x1
+    assert not overlapping(figure, axes.get_xticklabels())
+
+
 def test_a_long_context_is_numbered_and_its_cells_are_one_picture(inspection):
     length = 400
     rows = [
@@ -351,8 +441,8 @@ def test_a_long_context_is_numbered_and_its_cells_are_one_picture(inspection):
     svg = saved(figure, "svg")
     assert len(svg) < 100_000
     assert b"data:image/png;base64" in svg
-    many = [changed(prompt, index=index) for index in range(plots.HEATMAP_PANELS + 1)]
-    with pytest.raises(UsageError, match="7 sequences: a heatmap has room for 6"):
+    many = [changed(prompt, index=index) for index in range(plots.ROOM["heatmap"] + 1)]
+    with pytest.raises(UsageError, match="7 sequences: plot heatmap has room for 6"):
         plots.draw("heatmap", changed(inspection, prompts=many))
 
 
@@ -362,7 +452,7 @@ def test_the_command_writes_what_the_library_draws(tmp_path, capsys, inspection)
     assert capsys.readouterr().out == ""
     assert path.read_bytes() == saved(plots.draw("heatmap", inspection), "svg")
     assert main(["plot", "gain", "--layer", "0,final", "-o", str(tmp_path / "gain.png")]) == 0
-    every = gpt2ln_cli.params(layers="0,final", top=96)
+    every = gpt2ln_cli.params(layers="0,final", features=96)
     assert (tmp_path / "gain.png").read_bytes() == saved(plots.draw("gain", every), "png")
     assert sorted(one.name for one in tmp_path.iterdir()) == ["figure.SVG", "gain.png"]
 
@@ -421,7 +511,7 @@ def test_the_wrong_record_kind_or_quantity_is_refused(inspection, parameters):
 def test_too_many_prompts_for_a_heatmap_are_refused_before_the_work(capsys, tmp_path):
     prompts = [word for number in range(7) for word in ("--token-ids", str(number))]
     assert main(["plot", "heatmap", *prompts, "--model", "/nowhere", "-o", str(tmp_path / "a.png")]) == 2
-    assert "7 sequences: a heatmap has room for 6" in capsys.readouterr().err
+    assert "7 sequences: plot heatmap has room for 6" in capsys.readouterr().err
 
 
 def test_what_the_axis_reaches_is_not_off_the_scale(ablation):

@@ -156,7 +156,7 @@ def test_a_full_disk_is_one_line(words):
 
 
 def test_a_narrow_terminal_cuts_nothing():
-    done = run("inspect", "The war was over", env={"COLUMNS": "60"})
+    done = run("inspect", "The war was over", "--all", env={"COLUMNS": "60"})
     assert done.returncode == 0
     assert max(map(len, done.stdout.split("\n"))) <= 60
     assert "…" not in done.stdout

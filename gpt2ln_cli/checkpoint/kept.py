@@ -88,7 +88,7 @@ class Kept:
         with np.errstate(over="ignore"):
             narrow = numbers.astype(np.float32)
         if np.array_equal(narrow, numbers, equal_nan=True):
-            numbers = narrow  # type: ignore[assignment]
+            numbers = narrow
         about = msgspec.json.encode(_About([*key], learned.info, [*rows], [*learned.vectors]))
         data = io.BytesIO()
         np.savez(data, about=np.frombuffer(about, np.uint8), numbers=numbers)

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from gpt2ln_cli.errors import UsageError
 from gpt2ln_cli.model.batch import Batch
-from gpt2ln_cli.model.stand_in import EndForward, Forward, class_of, run, stand_in
+from gpt2ln_cli.model.stand_in import EndForward, Forward, class_of, run, stand_in, undisturbed
 from gpt2ln_cli.sites import Site
 
 if TYPE_CHECKING:
@@ -110,21 +110,11 @@ class Instrument:
             tokens: of each site where there are any, int64 indices into (sequences x tokens).
         """
         found: dict[Site, Exact] = {}
-        # Before the pass: nothing is to be waited for in it.
-        wanted = {site: chosen.to(self._body.device) for site, chosen in tokens.items()}
-        last = [site for site in self._sites if site in tokens][-1]
 
-        def make(site: Site, module: nn.Module) -> Forward:
-            def forward(x: Tensor) -> Tensor:
-                found[site] = _exact(x.flatten(0, 1).index_select(0, wanted[site]))
-                if site == last:
-                    raise EndForward
-                y: Tensor = module(x)
-                return y
+        def see(site: Site, rows: Tensor, x: Tensor, _: Tensor) -> None:
+            found[site] = _exact(x.index_select(0, rows))
 
-            return forward
-
-        run(stand_in(self._body, {site: functools.partial(make, site) for site in tokens}), batch)
+        _see_tokens(self._body, batch, tokens, see)
         return found
 
     def _reader(self, site: Site, module: nn.Module, *, last: bool) -> Forward:
@@ -152,6 +142,55 @@ class Instrument:
             return y
 
         return forward
+
+
+def read_vectors(body: GPT2Model, batch: Batch, tokens: Mapping[Site, Tensor]) -> dict[Site, tuple[Tensor, Tensor]]:
+    """Run one batch and keep what entered and what left some LayerNorms at some tokens.
+
+    Args:
+        body: the model.
+        batch: the batch.
+        tokens: of each site, in forward order, int64 indices into (sequences x tokens).
+
+    Returns:
+        Of each site x and y, (tokens, features), to the bit, on the CPU and no narrower than float32.
+    """
+    found: dict[Site, tuple[Tensor, Tensor]] = {}
+
+    def see(site: Site, rows: Tensor, x: Tensor, y: Tensor) -> None:
+        found[site] = (_taken(x, rows), _taken(y, rows))
+
+    _see_tokens(body, batch, tokens, see)
+    return found
+
+
+def _taken(values: Tensor, rows: Tensor) -> Tensor:
+    taken = values.index_select(0, rows).cpu()
+    return taken if taken.dtype == torch.float64 else taken.float()
+
+
+def _see_tokens(
+    body: GPT2Model,
+    batch: Batch,
+    tokens: Mapping[Site, Tensor],
+    see: Callable[[Site, Tensor, Tensor, Tensor], None],
+) -> None:
+    """Run one batch as far as the last of the sites, and show of each the rows that are wanted, x and y."""
+    # Before the pass: nothing is to be waited for in it.
+    wanted = {site: chosen.to(body.device) for site, chosen in tokens.items()}
+    last = list(tokens)[-1]
+
+    def make(site: Site, module: nn.Module) -> Forward:
+        def forward(x: Tensor) -> Tensor:
+            y: Tensor = module(x)
+            see(site, wanted[site], x.flatten(0, 1), y.flatten(0, 1))
+            if site == last:
+                raise EndForward
+            return y
+
+        return forward
+
+    run(stand_in(body, {site: functools.partial(make, site) for site in tokens}), batch)
 
 
 @dataclass(frozen=True)
@@ -209,6 +248,51 @@ def watch(
     _check_ran(body, wanted, seen)
     assert hidden is not None  # nothing ended the pass
     return hidden
+
+
+def gradients(
+    body: GPT2Model,
+    batch: Batch,
+    sites: Sequence[Site],
+    loss: Callable[[Tensor], Tensor],
+    replace: Mapping[Site, Forward] | None = None,
+) -> tuple[float, dict[Site, Tensor]]:
+    """Run one batch, and differentiate a loss by what enters each of the sites: the residual stream there.
+
+    Args:
+        body: the model; whether its parameters ask for gradients makes no difference, and none gets any.
+        batch: the batch.
+        sites: the sites, in forward order.
+        loss: makes it of the last hidden state, (sequences, tokens, features).
+        replace: what is computed at some sites in the place of their modules; it must be differentiable.
+
+    Returns:
+        The loss, and its gradient at each site, (sequences, tokens, features).
+
+    Raises:
+        UsageError: the body is compiled, or did not run one of the sites.
+    """
+    replace = replace or {}
+    entered: dict[Site, Tensor] = {}
+
+    def make(site: Site, module: nn.Module) -> Forward:
+        compute = replace.get(site, module)
+
+        def forward(x: Tensor) -> Tensor:
+            # The block adds what it computes to this very tensor. The first of them begins the graph.
+            entered[site] = x if x.requires_grad else x.requires_grad_()
+            return compute(x)
+
+        return forward
+
+    makes = {site: functools.partial(make, site) for site in dict.fromkeys([*sites, *replace])}
+    hidden = run(stand_in(body, makes), batch, differentiable=True)
+    _check_ran(body, list(makes), list(entered))
+    assert hidden is not None  # nothing ended the pass
+    with undisturbed(body.device, differentiable=True):
+        value = loss(hidden)
+        found = torch.autograd.grad(value, [entered[site] for site in sites])
+    return float(value.detach()), dict(zip(sites, found, strict=True))
 
 
 def _float64(tensor: Tensor) -> Floats:

@@ -89,11 +89,11 @@ def _bound_again(forward: Callable[..., object], copy: nn.Module, name: str) -> 
 
 
 @contextlib.contextmanager
-def undisturbed(device: torch.device) -> Iterator[None]:
-    """Compute in inference mode and in the tensors' own types, whatever autocast the caller has on."""
+def undisturbed(device: torch.device, *, differentiable: bool = False) -> Iterator[None]:
+    """Compute in the tensors' own types, whatever autocast the caller has on; in inference mode unless told."""
     available = torch.amp.is_autocast_available(device.type)
     own_types = torch.autocast(device.type, enabled=False) if available else contextlib.nullcontext()
-    with torch.inference_mode(), own_types:
+    with torch.inference_mode(not differentiable), torch.set_grad_enabled(differentiable), own_types:
         yield
 
 
@@ -101,11 +101,11 @@ class EndForward(Exception):  # noqa: N818  (not an error)
     """Ends a forward pass after the last wanted site; it never leaves :func:`run`."""
 
 
-def run(body: GPT2Model, batch: Batch) -> Tensor | None:
+def run(body: GPT2Model, batch: Batch, *, differentiable: bool = False) -> Tensor | None:
     """Run a stand-in: the last hidden state; None where a site ended the pass."""
     device = body.device
     ids, mask, positions = batch.ids.to(device), _attention_mask(body, batch), batch.positions.to(device)
-    with undisturbed(device), contextlib.suppress(EndForward):
+    with undisturbed(device, differentiable=differentiable), contextlib.suppress(EndForward):
         hidden: Tensor = body(
             input_ids=ids,
             attention_mask=mask,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, Protocol, TypedDict, runtime_checkable
 
 import torch
 from typing_extensions import Unpack
@@ -28,6 +28,20 @@ MOST_TOKENS = 65_535
 SHARE_OF_MEMORY = 0.5
 
 
+@runtime_checkable
+class Phased(Protocol):
+    """Progress that also takes what is being done."""
+
+    def phase(self, name: str) -> None:
+        """From now on this is what is being done."""
+
+
+def begin(progress: Progress | None, phase: str) -> None:
+    """Say what is being done from now on, where somebody is told."""
+    if isinstance(progress, Phased):
+        progress.phase(phase)
+
+
 class Running(TypedDict, total=False):
     """How prompts are run, which all functions that run any take alike."""
 
@@ -40,7 +54,8 @@ class Running(TypedDict, total=False):
     batch_tokens: int | None
     """About how many padded tokens a forward pass has; None, as unless given, lets the device decide."""
     progress: Progress | None
-    """Called with (tokens done, tokens in all) after every forward pass."""
+    """Called with (tokens done, tokens in all) after every forward pass, anew in each part of the work; where it has a
+    method ``phase``, that is called with what is being done when a part begins."""
 
 
 @dataclass

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_
 import msgspec
 
 from gpt2ln_cli.errors import UsageError
+from gpt2ln_cli.output.pictures import Bars, Boxes, Vectors
 
 if TYPE_CHECKING:
     import numpy as np
@@ -101,6 +102,8 @@ class Look:
     """None follows from the type."""
     key: bool = False
     """Whether it tells what a row is of, and is repeated where a table is too wide for one piece."""
+    rank: int = 0
+    """Where a table is too wide for the terminal, columns of the greatest rank are left out first; of rank 0 never."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +121,7 @@ class Column:
     within: str = ""
     """The field that holds it, where that is a struct within the row's."""
     data: bool = True
-    """Whether data formats have it; not where it only puts other columns into words."""
+    """Whether data formats have it; not where it only puts others into words."""
     place: int = 0
     """Where it stands in data formats, whose order is that of the record's fields however a person's table is laid."""
 
@@ -128,6 +131,11 @@ class Column:
         if self.look is not None and self.look.form is not None:
             return self.look.form
         return {int: "integer", float: "number", str: "text"}.get(self.type, "json")  # type: ignore[return-value]
+
+    @property
+    def is_text(self) -> bool:
+        """Whether its values read as text, which stands on the left, and not as numbers, which stand on the right."""
+        return self.form in ("text", "token", "json")
 
 
 Row = Sequence[Any]
@@ -150,6 +158,8 @@ class Table:
     """Whether a row stands out."""
     totals: Row | None = None
     """A last row for reading alone."""
+    brief: str | None = None
+    """The table that this one shows in brief, which takes its place where nothing is left out."""
 
     def index(self, name: str) -> int:
         """The place of a column."""
@@ -198,35 +208,16 @@ class Grid:
     signed: Collection[str] = ()
     """The quantities that may be negative, and so have no logarithmic scale."""
 
+    vectors: Sequence[Vectors] | None = None
+    """Of some cells what went through the LayerNorm, for a page; None where nobody asked for any."""
+
     @property
     def quantity(self) -> Column:
         """The chosen one."""
         return next(column for column in self.quantities if column.name == self.chosen)
 
 
-@dataclass(frozen=True)
-class Panel:
-    """One plot of ``Boxes``."""
-
-    title: str
-    start: float
-    """Where a line is drawn to compare with."""
-    boxes: Sequence[Sequence[float | None] | None]
-    """Of each label least, lower quartile, median, upper quartile and greatest; None where there are none."""
-
-
-@dataclass(frozen=True)
-class Boxes:
-    """Box plots beside each other, for a page alone: a table next to them has the numbers."""
-
-    title: str
-    labels: Sequence[str]
-    panels: Sequence[Panel]
-    line: str
-    """What the panels' lines stand for."""
-
-
-Block = Heading | Paragraph | Facts | Code | Quotes | Table | Grid | Boxes
+Block = Heading | Paragraph | Facts | Code | Quotes | Table | Grid | Boxes | Bars
 
 
 @dataclass(frozen=True)
@@ -241,6 +232,8 @@ class View:
     """The table that is written where only one is; None is the first."""
     title: str | None = None
     """Of a page; None names the command."""
+    brief: Sequence[Block] | None = None
+    """What a terminal shows unless all is asked for; None is ``blocks``."""
 
     def tables(self) -> dict[str, Table]:
         """All tables by name; ``record`` has one row, with what stands outside of the record's lists."""
@@ -312,10 +305,9 @@ def table_of(
         for column, path in _cells(part.kind, part.prefix)
     ]
     cells += [*also, *((Column(name, str, data=False), text) for name, text in (words or {}).items())]
-    unknown = set(looks) - {column.name for column, _ in cells}
-    assert not unknown, f"{name} has no columns {unknown}"
-    order = [*looks, *(column.name for column, _ in cells if column.name not in looks)]
     names = [column.name for column, _ in cells]
+    assert set(looks) <= set(names), f"{name} has no columns {set(looks) - set(names)}"
+    order = [*looks, *(one for one in names if one not in looks)]
     places = {name: place for place, name in enumerate([*first, *(name for name in names if name not in first)])}
     cells.sort(key=lambda cell: order.index(cell[0].name))
     columns = [replace(column, look=looks.get(column.name), place=places[column.name]) for column, _ in cells]
@@ -385,6 +377,7 @@ def struct_in(hint: Any) -> tuple[type[msgspec.Struct] | None, bool]:
 def _column_type(hint: Any) -> Any:
     if get_origin(hint) is Literal:
         return type(get_args(hint)[0])
-    if get_origin(hint) is list and get_args(hint)[0] not in (str, int, float, bool):
-        return list
+    if get_origin(hint) is list:
+        scalars: dict[Any, Any] = {str: list[str], int: list[int], float: list[float], bool: list[bool]}
+        return scalars.get(_plain(get_args(hint)[0])[0], list)
     return hint if hint in (int, float, str, bool) or get_origin(hint) is list else list

@@ -15,8 +15,8 @@ from rich.cells import cell_len
 from rich.text import Text
 
 from gpt2ln_cli.output.blocks import Column
-from gpt2ln_cli.output.colors import VIRIDIS_256, viridis
-from gpt2ln_cli.output.text import cell, number
+from gpt2ln_cli.output.colors import DIVERGING, DIVERGING_256, VIRIDIS, VIRIDIS_256, colored
+from gpt2ln_cli.output.text import cell, isolated, number
 from gpt2ln_cli.quantities import POSITION
 
 if TYPE_CHECKING:
@@ -30,8 +30,13 @@ if TYPE_CHECKING:
 GAP = 2
 SHADES = "·░▒▓█"
 ASCII_SHADES = ".:-=+*#%@"
+# For what has a 0 in its middle: pointing down below it, up above it.
+SIGNED_SHADES = "▼▽·△▲"
+ASCII_SIGNED_SHADES = "=-.+#"
 NOT_FINITE = "?"
 CELL_WIDTHS = (4, 3, 2, 1)
+# Characters between sequences that share lines.
+BETWEEN = 4
 FIRST_WIDTH = 2
 BAR_WIDTH = 40
 # Token texts are set at multiples of this many columns.
@@ -44,40 +49,54 @@ def lines(console: Console, grid: Grid) -> Iterator[RenderableType]:
     """The grid's chosen quantity, fitted to the console's width and colours.
 
     Args:
-        console: one with 256 colours or more gets viridis, everything else shades.
+        console: one with 256 colours or more gets colours, everything else shades; quantities that may be negative
+            have a scale with 0 in its middle.
         grid: what to draw.
     """
     label_width = max(map(len, [*grid.rows, POSITION])) + GAP
     fitted = [_fit(values, console.width - label_width) for values in grid.values(grid.chosen, None)]
-    first = _scale([drawn.first for drawn in fitted])
-    later = _scale([drawn.later for drawn in fitted])
-    ink = _ink(console)
+    signed = grid.chosen in grid.signed
+    first = _scale([drawn.first for drawn in fitted], signed=signed)
+    later = _scale([drawn.later for drawn in fitted], signed=signed)
+    ink = _ink(console, signed=signed)
     yield Text(grid.title, style="bold")
-    for strip, drawn in zip(grid.strips, fitted, strict=True):
+    widths = [max(drawn.width, len(strip.title)) for drawn, strip in zip(fitted, grid.strips, strict=True)]
+    for group in _groups(fitted, widths, console.width - label_width):
+        strips = [(grid.strips[place], fitted[place], widths[place]) for place in group]
         yield ""
         if len(fitted) > 1:
-            yield Text(strip.title, style="bold cyan")
+            titles = (strip.title.ljust(width) for strip, _, width in strips)
+            indent = label_width if len(group) > 1 else 0
+            yield Text(" " * indent + (" " * BETWEEN).join(titles).rstrip(), style="bold cyan")
         for index, name in enumerate(grid.rows):
             line = Text(name.ljust(label_width))
-            _paint(line, drawn.first[index], drawn.first_width, first, ink)
-            line.append(" " * GAP if drawn.later.size else "")
-            _paint(line, drawn.later[index], drawn.cell_width, later, ink)
+            for strip, drawn, width in strips:
+                line.append(" " * BETWEEN if len(line) > label_width else "")
+                _paint(line, drawn.first[index], drawn.first_width, first, ink)
+                line.append(" " * GAP if drawn.later.size else "")
+                _paint(line, drawn.later[index], drawn.cell_width, later, ink)
+                line.append(" " * (width - drawn.width) if strip is not strips[-1][0] else "")
             yield line
-        yield Text(POSITION.ljust(label_width) + _axis(drawn), style="dim")
-        if drawn.bin_size > 1:
-            yield Text(_bins(len(strip.ids) - 1, drawn))
-        else:
-            yield ""
-            yield from _tokens(strip, console.width)
+        axes = (_axis(drawn).ljust(width) for _, drawn, width in strips)
+        yield Text(POSITION.ljust(label_width) + (" " * BETWEEN).join(axes).rstrip(), style="dim")
+        for strip, drawn, _ in strips:
+            if drawn.bin_size > 1:
+                yield Text(_bins(len(strip.ids) - 1, drawn))
+            else:
+                yield Text(strip.title, style="cyan") if len(group) > 1 else ""
+                yield from _tokens(strip, console.width)
     yield ""
-    scales = [("position 0", first)]
+    scales = [("first", first)]
     if any(drawn.later.size for drawn in fitted):
-        scales.append(("later", later))
+        scales.append(("rest", later))
     yield from _legend(scales, grid.quantity, ink, console.width)
     if any(np.isnan(drawn.first).any() or np.isnan(drawn.later).any() for drawn in fitted):
         yield Text(f"{NOT_FINITE} stands where there is no finite number.")
     yield ""
-    yield Text(f"{grid.chosen}: {grid.quantity.description} Each scale is linear; position 0 has its own.")
+    middle = ", 0 in its middle" if signed else ""
+    yield Text(
+        f"{grid.chosen}: {grid.quantity.description} Each scale is linear{middle}; position 0, the first, has its own."
+    )
 
 
 @dataclass(frozen=True)
@@ -100,6 +119,26 @@ class Drawn:
     def first_width(self) -> int:
         """Characters of position 0's column."""
         return max(self.cell_width, FIRST_WIDTH)
+
+    @property
+    def width(self) -> int:
+        """Characters of a line."""
+        return self.first_width + (GAP + self.later.shape[1] * self.cell_width if self.later.size else 0)
+
+
+def _groups(fitted: Sequence[Drawn], widths: Sequence[int], room: int) -> list[list[int]]:
+    """Which sequences, by number, share lines: neighbours whose widest cells have room beside each other."""
+    groups: list[list[int]] = []
+    used = 0
+    for place, (drawn, width) in enumerate(zip(fitted, widths, strict=True)):
+        widest = drawn.cell_width == fitted[place - 1].cell_width == CELL_WIDTHS[0]
+        if groups and widest and used + BETWEEN + width <= room:
+            groups[-1].append(place)
+            used += BETWEEN + width
+        else:
+            groups.append([place])
+            used = width
+    return groups
 
 
 def _fit(values: Numbers, room: int) -> Drawn:
@@ -132,24 +171,30 @@ class Scale:
         return 0.0 if self.flat else (value - self.low) / (self.high - self.low)
 
 
-def _scale(arrays: Sequence[Numbers]) -> Scale | None:
-    """The common scale of all sequences; None where there is no finite number."""
+def _scale(arrays: Sequence[Numbers], *, signed: bool) -> Scale | None:
+    """The common scale of all sequences, as far below 0 as above it if signed; None where no number is finite."""
     finite = np.concatenate([grid[np.isfinite(grid)] for grid in arrays])
+    if signed and finite.size:
+        reach = float(np.abs(finite).max())
+        return Scale(-reach, reach)
     return Scale(float(finite.min()), float(finite.max())) if finite.size else None
 
 
-def _ink(console: Console) -> Ink:
+def _ink(console: Console, *, signed: bool) -> Ink:
     """What a cell at a share of its scale is filled with, as (character, style)."""
     system = None if console.no_color else console.color_system
     if system == "truecolor":
-        return lambda share: (" ", "on rgb({},{},{})".format(*viridis(share)))
+        colors = DIVERGING if signed else VIRIDIS
+        return lambda share: (" ", "on rgb({},{},{})".format(*colored(share, colors)))
     if system == "256":
-        return lambda share: (" ", f"on color({_step(share, VIRIDIS_256)})")
+        numbers = DIVERGING_256 if signed else VIRIDIS_256
+        return lambda share: (" ", f"on color({_step(share, numbers)})")
+    shades = SIGNED_SHADES if signed else SHADES
     try:
-        SHADES.encode(console.encoding)
+        shades.encode(console.encoding)
     except UnicodeError:
-        return lambda share: (_step(share, ASCII_SHADES), "")
-    return lambda share: (_step(share, SHADES), "")
+        shades = ASCII_SIGNED_SHADES if signed else ASCII_SHADES
+    return lambda share: (_step(share, shades), "")
 
 
 def _step(share: float, steps: Sequence[StepT]) -> StepT:
@@ -201,7 +246,7 @@ def _tokens(strip: Strip, width: int) -> Iterator[Text]:
     digits = len(str(len(strip.ids) - 1))
     line = Text()
     for position, text in enumerate(strip.columns):
-        entry = Text.assemble((str(position).rjust(digits), "dim"), " ", text)
+        entry = Text.assemble((str(position).rjust(digits), "dim"), " ", isolated(text))
         start = -(-(cell_len(line.plain) + GAP) // TAB) * TAB if line else 0
         if line and start + cell_len(entry.plain) > width:
             yield line

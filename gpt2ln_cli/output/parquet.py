@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from gpt2ln_cli.output.blocks import Row, Table, View
 
-# Rows that are held in memory at a time.
+# Rows that are held in memory at a time; of a table with vectors, numbers.
 ROWS_AT_ONCE = 16_384
 
 
@@ -55,5 +55,9 @@ def _arrow(kind: Any) -> pyarrow.DataType:
 
 
 def _in_groups(rows: Iterator[Row]) -> Iterator[list[Row]]:
-    while group := list(islice(rows, ROWS_AT_ONCE)):
+    group = list(islice(rows, 1))
+    longest = max((len(value) for row in group for value in row if isinstance(value, list)), default=0)
+    while group:
+        group += islice(rows, max(0, ROWS_AT_ONCE // max(1, longest) - len(group)))
         yield group
+        group = list(islice(rows, 1))

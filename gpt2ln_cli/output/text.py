@@ -4,16 +4,28 @@ from __future__ import annotations
 
 import math
 from typing import TYPE_CHECKING, Any
+from unicodedata import bidirectional
 
 if TYPE_CHECKING:
     from gpt2ln_cli.output.blocks import Column
 
 MISSING = "-"
+# Unicode's own marks, which `visible` leaves in nobody else's text.
+ISOLATE, END_ISOLATE = "\u2068", "\u2069"
+RIGHT_TO_LEFT = ("R", "AL")
 
 
 def visible(text: str) -> str:
     """The text with everything that is not printable (control characters, bidirectional marks) written as an escape."""
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
+def isolated(text: str) -> str:
+    """The text, kept apart from what stands beside it where it has letters that are written from right to left.
+
+    Else a terminal that knows of the direction would set the numbers of the next column before it.
+    """
+    return f"{ISOLATE}{text}{END_ISOLATE}" if any(bidirectional(char) in RIGHT_TO_LEFT for char in text) else text
 
 
 def number(value: float | None) -> str:

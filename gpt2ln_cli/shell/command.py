@@ -12,6 +12,7 @@ import click
 from gpt2ln_cli.errors import UsageError, did_you_mean
 from gpt2ln_cli.shell.notes import QUIET, VERBOSE
 from gpt2ln_cli.shell.options import Choice
+from gpt2ln_cli.shell.pager import NO_PAGER
 from gpt2ln_cli.shell.prompts import Given
 
 DEBUG = "gpt2ln.debug"
@@ -19,8 +20,8 @@ DEBUG = "gpt2ln.debug"
 SECTIONS = {
     "Prompts": tuple(Given.__annotations__),
     "Model": tuple(Choice.__annotations__),
-    "Output": ("output_format", "as_json", "table", "everything", "csv_safe", "output", "pager", "no_pager"),
-    "Any command": ("quiet", "verbose", "color", "debug", "version", "help"),
+    "Output": ("output_format", "as_json", "table", "everything", "csv_safe", "output"),
+    "Any command": ("quiet", "verbose", "color", "no_pager", "debug", "version", "help"),
 }
 # For rich, which draws whatever has colours, on either stream.
 COLORS: dict[str | None, dict[str, str | None]] = {
@@ -72,6 +73,11 @@ def _remember_debug(context: click.Context, _: click.Parameter, value: bool) -> 
         context.meta[DEBUG] = True
 
 
+def _remember_no_pager(context: click.Context, _: click.Parameter, value: bool) -> None:
+    if value:
+        context.meta[NO_PAGER] = True
+
+
 class _OneOf(click.Choice[Any]):
     """A choice that tells what may have been meant."""
 
@@ -106,6 +112,14 @@ COMMON: list[click.Parameter] = [
         is_eager=True,
         callback=_color,
         help="Colours: auto is on a terminal, and as NO_COLOR and FORCE_COLOR say.",
+    ),
+    click.Option(
+        ["--no-pager"],
+        is_flag=True,
+        expose_value=False,
+        is_eager=True,
+        callback=_remember_no_pager,
+        help="Don't show through a pager what is longer than the terminal.",
     ),
     click.Option(
         ["--debug"],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -158,6 +158,18 @@ def layer_option(*, required: bool = False) -> Callable[[F], F]:
         help="Layers from 0: 5, or 0-3,11; 'final' is ln_f; may be given again.",
     )
 
+
+def sort_option(keys: Sequence[str]) -> Callable[[F], F]:
+    """The ``--sort`` option of a command that lists sites."""
+    return click.option(
+        "--sort",
+        type=click.Choice(keys),
+        metavar="QUANTITY",
+        help=f"Sites by a number, greatest first: {', '.join(keys)}.",
+    )
+
+
+top_option = click.option("--top", type=click.IntRange(min=1), metavar="N", help="Only the first N sites.")
 
 _reading = (
     click.option(

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from gpt2ln_cli.checkpoint import Config
 
+REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 Overflow = Literal["error", "truncate", "window"]
 
 
@@ -126,17 +127,34 @@ def _end_of_text_id(config: Config, tokenizer: Tokenizer | None) -> int:
 
 
 def token_texts(token_ids: Sequence[int], tokenizer: Tokenizer | None) -> list[str] | None:
-    """The text of each token by itself; a token that is part of a character reads as U+FFFD."""
+    """The text of each token by itself; bytes that are no whole character read as escapes of two hexadecimal digits.
+
+    Only of byte-level BPE, which is GPT-2's, the bytes are known; elsewhere they read as U+FFFD.
+    """
     if tokenizer is None:
         return None
 
-    known = tokenizer
+    known, numbers = tokenizer, _byte_numbers()
+    byte_level = type(known.decoder).__name__ == "ByteLevel"
 
     @cache
     def text(token_id: int) -> str:
-        return str(known.decode([token_id], skip_special_tokens=False))
+        decoded = str(known.decode([token_id], skip_special_tokens=False))
+        if byte_level and REPLACEMENT in decoded:
+            spelled = known.id_to_token(token_id) or ""
+            if all(char in numbers for char in spelled):
+                return bytes(numbers[char] for char in spelled).decode("utf-8", "backslashreplace")
+        return decoded
 
     return guarded(lambda: [text(token_id) for token_id in token_ids], "the checkpoint's tokenizer can't decode")
+
+
+@cache
+def _byte_numbers() -> dict[str, int]:
+    """Which byte each character of GPT-2's vocabulary stands for: printable ones for themselves, others from 256 on."""
+    printable = [*range(ord("!"), ord("~") + 1), *range(ord("\xa1"), ord("\xac") + 1), *range(ord("\xae"), 256)]
+    others = [byte for byte in range(256) if byte not in printable]
+    return {chr(byte): byte for byte in printable} | {chr(256 + place): byte for place, byte in enumerate(others)}
 
 
 def prompt_infos(contexts: Sequence[Context], tokenizer: Tokenizer | None) -> list[PromptInfo]:

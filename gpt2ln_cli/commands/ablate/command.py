@@ -16,7 +16,7 @@ EXAMPLE = """\b
 Examples:
   gpt2ln ablate
   gpt2ln ablate --layer 0-2 --site ln_1
-  gpt2ln ablate --prompts sample_prompts/mixed.txt --json | jq .lower
+  gpt2ln ablate --prompts sample_prompts/mixed.txt --json | jq '.claims[] | {id, verdict}'
 """
 
 

@@ -13,6 +13,7 @@ from typing_extensions import Unpack
 
 from gpt2ln_cli.arguments import checked, layer_list, prompt_list
 from gpt2ln_cli.checkpoint import DEFAULT_MODEL
+from gpt2ln_cli.commands.ablate.claims import Trial, claims
 from gpt2ln_cli.commands.ablate.predictions import Outcome, Predictions, predict
 from gpt2ln_cli.commands.ablate.record import Ablated, Ablation
 from gpt2ln_cli.commands.ablate.replacements import (
@@ -93,14 +94,12 @@ def replace_all(subject: Subject, sites: Sequence[Site]) -> Ablation:
 
     first = np.zeros_like(has_next)
     first[first_tokens(lengths)] = True
+    differences = [(predicted.loss - predictions[0].loss)[has_next] for predicted in predictions]
     real, _, *replaced = (
-        _describe(variant, predicted, predictions[0], has_next, first)
-        for variant, predicted in zip((REAL, *tried), predictions, strict=True)
+        _describe(variant, predicted, difference, has_next, first)
+        for variant, predicted, difference in zip((REAL, *tried), predictions, differences, strict=True)
     )
-    assert real.loss is not None
-    with np.errstate(invalid="ignore"):
-        moved = (predictions[1].loss - predictions[0].loss)[has_next]
-    moved = moved[np.isfinite(moved)]
+    moved = differences[1][np.isfinite(differences[1])]
     resolution = float(STANDARD_ERRORS * np.sqrt(np.sum(moved**2)) / max(1, len(moved)))
     causal = [
         (one.loss_difference, one.name) for one in replaced if not one.looks_ahead and one.loss_difference is not None
@@ -114,6 +113,9 @@ def replace_all(subject: Subject, sites: Sequence[Site]) -> Ablation:
         real=real,
         replaced=replaced,
         resolution=resolution,
+        claims=claims(
+            real, [Trial(one, each, resolution) for one, each in zip(replaced, differences[2:], strict=True)]
+        ),
         lower=[name for difference, name in sorted(causal) if difference < -resolution],
         equal=[name for difference, name in causal if abs(difference) <= resolution],
         warnings=care.flags(),
@@ -166,12 +168,11 @@ def _forward(
 def _describe(
     variant: Variant,
     predicted: Predictions,
-    real: Predictions,
+    difference: Floats,
     has_next: NDArray[np.bool_],
     first: NDArray[np.bool_],
 ) -> Ablated:
     loss = float(predicted.loss[has_next].mean())
-    difference = (predicted.loss - real.loss)[has_next]
     error = difference.std(ddof=1) / np.sqrt(len(difference)) if len(difference) > 1 else np.nan
     return Ablated(
         name=variant.name,

@@ -74,32 +74,32 @@ def _fixed_sigma(x: Floats, lengths: Sequence[int], place: Place, *, pooled: boo
     return y
 
 
-REAL = Variant("real", "gain (x - mu) / sqrt(sigma^2 + eps) + bias: the model as it is", False, None)
+REAL = Variant("real", "gain (x - mu) / sqrt(sigma^2 + eps) + bias", False, None)
 VARIANTS = (
     Variant("identity", "y = x: no LayerNorm, no gain, no bias", False, _identity),
     Variant("RMSNorm", "gain x / sqrt(mean(x^2) + eps) + bias, for each token", False, _as(Axis.NOT_CENTERED)),
     Variant(
         "per feature",
-        "mu and sigma of each feature over the context's tokens; gain and bias",
+        "mu and sigma of each feature over the context's tokens",
         True,
         _as(Axis.FEATURE_OVER_CONTEXT),
     ),
     Variant(
         "whole context",
-        "one mu and one sigma over all features of all the context's tokens; gain and bias",
+        "one mu and one sigma over everything in the context",
         True,
         _as(Axis.WHOLE_CONTEXT),
     ),
-    Variant("per head", "mu and sigma of each token's d / heads features; gain and bias", False, _as(Axis.PER_HEAD)),
+    Variant("per head", "mu and sigma of each token's d / heads features", False, _as(Axis.PER_HEAD)),
     Variant(
         "fixed sigma",
-        "each token's own mu, and for sigma the real model's mean over these prompts, position 0 apart; gain and bias",
+        "its own mu; the real model's mean sigma, position 0 apart",
         False,
         functools.partial(_fixed_sigma, pooled=False),
     ),
     Variant(
         "fixed sigma, pooled",
-        "the same with one mean sigma for all positions",
+        "its own mu; the real model's mean sigma of all positions",
         False,
         functools.partial(_fixed_sigma, pooled=True),
     ),

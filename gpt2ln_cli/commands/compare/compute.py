@@ -26,7 +26,7 @@ from gpt2ln_cli.commands.compare.shared_direction import shared_directions
 from gpt2ln_cli.errors import UsageError
 from gpt2ln_cli.measure.watching import Watch
 from gpt2ln_cli.model import Model, as_model, eps_of
-from gpt2ln_cli.model.subject import Layers, Prompts, Running, Subject, prepare
+from gpt2ln_cli.model.subject import Layers, Prompts, Running, Subject, begin, prepare
 from gpt2ln_cli.records import strictly
 from gpt2ln_cli.sites import Site, select_sites
 
@@ -66,7 +66,7 @@ def compare(
             most of the time; no checkpoint without a tokenizer has one.
         layers: as for :func:`gpt2ln_cli.inspect`.
         sites: as for :func:`gpt2ln_cli.inspect`.
-        **running: see :class:`gpt2ln_cli.model.subject.Running`; the probe's passes are no progress.
+        **running: see :class:`gpt2ln_cli.model.subject.Running`; the probe's passes are no progress but have a phase.
 
     Raises:
         UsageError: as for :func:`gpt2ln_cli.inspect`; or one item alone, a template without one ``{}``, no such
@@ -103,9 +103,13 @@ def compare(
 def _words(subject: Subject, carried: Carried, sites: Sequence[Site], *, probe: bool) -> Comparison:
     model = subject.model
     care = Watch(model)
+    begin(subject.progress, "comparing")
     sample = sample_of(model)
     setting = side_by_side(subject, carried, sites, care, sample.words if sample is not None else [])
-    probed = probe_sigma(model, sample, sites) if probe and sample is not None else None
+    probed = None
+    if probe and sample is not None:
+        begin(subject.progress, "fitting linear probes")
+        probed = probe_sigma(model, sample, sites)
     return Comparison(
         model=model.info,
         bos=subject.bos,
@@ -127,6 +131,7 @@ def _words(subject: Subject, carried: Carried, sites: Sequence[Site], *, probe: 
 @np.errstate(divide="ignore", invalid="ignore", over="ignore")
 def _contexts(subject: Subject, sites: Sequence[Site]) -> Comparison:
     care = Watch(subject.model)
+    begin(subject.progress, "comparing contexts")
     sample = sample_of(subject.model)
     contexts = shared_directions(subject, sites, care, sample)
     return Comparison(

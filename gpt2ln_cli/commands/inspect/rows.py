@@ -24,29 +24,41 @@ class RunRows(Rows[Row]):
         columns: the run's numbers.
         token_ids: of all tokens, in the order of the run.
         tokens: their texts; None where there is no tokenizer.
+        position: which of each sequence's tokens the rows are of; None is all.
         sort: quantity to order each site's rows by, greatest first (NaN last); ``position`` keeps the text's order.
         top: rows to keep of each site; None keeps all.
+        sites: the numbers of the columns' sites whose rows these are; None are all.
     """
 
     def __init__(
-        self, columns: Columns, token_ids: Sequence[int], tokens: Sequence[str] | None, *, sort: str, top: int | None
+        self,
+        columns: Columns,
+        token_ids: Sequence[int],
+        tokens: Sequence[str] | None,
+        *,
+        position: int | None = None,
+        sort: str = POSITION,
+        top: int | None = None,
+        sites: Sequence[int] | None = None,
     ) -> None:
+        self._sites = range(len(columns.sites)) if sites is None else sites
         self._columns, self._token_ids, self._tokens, self._sort = columns, token_ids, tokens, sort
         self._sequence, self._position = columns.sequence, columns.position
-        self._each = len(token_ids) if top is None else min(top, len(token_ids))
+        self._chosen = at_position(self._sequence, position)
+        self._each = len(self._chosen) if top is None else min(top, len(self._chosen))
         # The site that was read last by index: its neighbours are likely to be asked for next.
         self._last = (-1, np.empty(0, dtype=np.int64), np.empty((0, 0)))
-        self.nonfinite = sum(int(np.count_nonzero(~np.isfinite(self._site(n)[1]))) for n in range(len(columns.sites)))
+        self.nonfinite = sum(int(np.count_nonzero(~np.isfinite(self._site(n)[1]))) for n in range(len(self._sites)))
 
     def column(self, site: int, quantity: str) -> Floats:
         """One quantity of all tokens at the numbered site, in the order of the run."""
-        return self._columns.column(site, quantity)
+        return self._columns.column(self._sites[site], quantity)
 
     def __len__(self) -> int:
-        return len(self._columns.sites) * self._each
+        return len(self._sites) * self._each
 
     def __iter__(self) -> Iterator[Row]:
-        for number in range(len(self._columns.sites)):
+        for number in range(len(self._sites)):
             order, values = self._site(number)
             for place in range(self._each):
                 yield self._row(number, order[place], values[:, place])
@@ -66,17 +78,21 @@ class RunRows(Rows[Row]):
         _, order, values = self._last
         return self._row(number, order[place], values[:, place])
 
+    def tokens(self, site: int) -> Integers:
+        """Which tokens the numbered site's rows are of, in their order; of all tokens in the order of the run."""
+        order = self._chosen
+        if self._sort != POSITION:
+            order = order[np.argsort(-self.column(site, self._sort)[order], kind="stable")]
+        return order[: self._each]
+
     def _site(self, number: int) -> tuple[Integers, Floats]:
         """Which tokens the site's rows are of, and their quantities (quantities, rows)."""
-        order = np.arange(len(self._token_ids))
-        if self._sort != POSITION:
-            order = np.argsort(-self.column(number, self._sort), kind="stable")
-        order = order[: self._each]
-        return order, self._columns.site(number)[:, order]
+        order = self.tokens(number)
+        return order, self._columns.site(self._sites[number])[:, order]
 
     def _row(self, number: int, token: int, values: Floats) -> Row:
         return Row(
-            site=self._columns.sites[number].name,
+            site=self._columns.sites[self._sites[number]].name,
             sequence=int(self._sequence[token]),
             position=int(self._position[token]),
             token_id=self._token_ids[token],
@@ -86,3 +102,16 @@ class RunRows(Rows[Row]):
                 for name, value in zip(QUANTITIES, values.tolist(), strict=True)
             },
         )
+
+
+def at_position(sequence: Integers, position: int | None) -> Integers:
+    """Which of all tokens stand at a position of their sequence, negative from its end; every one where it is None.
+
+    Args:
+        sequence: of each token the number of its sequence, in the order of the run.
+        position: in every sequence.
+    """
+    if position is None:
+        return np.arange(len(sequence))
+    _, starts, lengths = np.unique(sequence, return_index=True, return_counts=True)
+    return starts + position + (lengths if position < 0 else 0)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from gpt2ln_cli.commands.ablate.record import Ablation
     from gpt2ln_cli.commands.inspect.record import Inspection
     from gpt2ln_cli.commands.params.record import Parameters
+    from gpt2ln_cli.commands.plot.record import Steps
     from gpt2ln_cli.commands.verify.record import Verification
 
 EXAMPLE = """\b
@@ -32,11 +33,13 @@ Kinds:
   heatmap   inspect --per-token: layers x tokens
   axis      verify: how well every axis that LayerNorm could have fits
   ablation  ablate: what the predictions lose
+  steps     one token of each prompt through one LayerNorm, feature by feature
 
 \b
 Examples:
   gpt2ln plot sigma --output sigma.svg
   gpt2ln plot gain --model gpt2 --site ln_1 --output gain.pdf
+  gpt2ln plot steps "ok" "hatred" --layer 6 --output steps.svg
   gpt2ln plot heatmap "war violence" --quantity post_norm -o heatmap.png
 """
 PROMPTS = (
@@ -52,14 +55,16 @@ PROMPTS = (
     "batch_tokens",
 )
 # What each kind makes no use of.
+STEPS = ("position", "template")
 UNUSED = {
-    "sigma": ("quantity",),
-    "gain": (*PROMPTS, "quantity"),
-    "heatmap": (),
-    "axis": ("layers", "sites", "quantity"),
-    "ablation": ("quantity",),
+    "sigma": ("quantity", *STEPS),
+    "gain": (*PROMPTS, "quantity", *STEPS),
+    "heatmap": STEPS,
+    "axis": ("layers", "sites", "quantity", *STEPS),
+    "ablation": ("quantity", *STEPS),
+    "steps": ("quantity",),
 }
-DEFAULT_PROMPTS = {"axis": VERIFIED, "ablation": ABLATED}
+DEFAULT_PROMPTS = {"axis": VERIFIED, "ablation": ABLATED, "steps": '"ok" and "hatred"'}
 
 
 @click.command("plot", cls=Command, epilog=EXAMPLE)
@@ -74,6 +79,19 @@ DEFAULT_PROMPTS = {"axis": VERIFIED, "ablation": ABLATED}
     default="sigma",
     show_default=True,
     help=f"What the heatmap shows of each token: {', '.join(QUANTITIES)}.",
+)
+@click.option(
+    "--position",
+    type=int,
+    default=-1,
+    show_default=True,
+    metavar="N",
+    help="Whose steps: this one of a prompt's tokens, -1 being the last.",
+)
+@click.option(
+    "--template",
+    metavar="TEXT",
+    help="For steps, a sentence that carries each prompt, {} in its place; '{}' alone is none.",
 )
 @options.model_options
 @click.option(
@@ -92,6 +110,8 @@ def command(
     layers: str | None,
     sites: tuple[str, ...],
     quantity: str,
+    position: int,
+    template: str | None,
     chosen: options.Choice,
     output: str,
 ) -> None:
@@ -104,18 +124,18 @@ def command(
     image_format = _image_format(output)
     output_file.check(output)
     plots.check_matplotlib()
-    record: Inspection | Parameters | Verification | Ablation
+    record: Inspection | Parameters | Verification | Ablation | Steps
     if kind == "gain":
         from gpt2ln_cli.commands.params.compute import params
 
         # Every feature is listed: those far from the others are not always those far from 1 and 0.
-        record = params(model=chosen.load(), layers=layers, sites=sites, top=sys.maxsize)
+        record = params(model=chosen.load(), layers=layers, sites=sites, features=sys.maxsize)
     else:
         prompts = given.gather(default=DEFAULT_PROMPTS.get(kind))
-        if kind == "heatmap":
-            plots.check_room(len(prompts or ()))
+        plots.check_room(kind, len(prompts or ()))
         from gpt2ln_cli.commands.ablate.compute import ablate
         from gpt2ln_cli.commands.inspect.compute import inspect
+        from gpt2ln_cli.commands.plot.compute import steps
         from gpt2ln_cli.commands.verify.compute import verify
 
         with progress_bar(chosen.model) as progress:
@@ -124,6 +144,16 @@ def command(
                 record = verify(prompts, model=model, **running)
             elif kind == "ablation":
                 record = ablate(prompts, model=model, layers=layers, sites=sites, **running)
+            elif kind == "steps":
+                record = steps(
+                    prompts,
+                    model=model,
+                    layers=layers,
+                    sites=sites or None,
+                    position=position,
+                    template=template,
+                    **running,
+                )
             else:
                 per_token = kind == "heatmap"
                 record = inspect(prompts, model=model, layers=layers, sites=sites, per_token=per_token, **running)

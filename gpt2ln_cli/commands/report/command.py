@@ -45,9 +45,16 @@ def command(
     from gpt2ln_cli.commands.report.view import view
 
     with progress_bar(chosen.model) as progress:
-        record = report(prompts, model=chosen.load(), layers=layers, sites=sites, **given.running(progress))
+        record = report(
+            prompts,
+            model=chosen.load(),
+            layers=layers,
+            sites=sites,
+            vectors=out.format == "html",
+            **given.running(progress),
+        )
     note_model(record.inspection.model)
     out.emit(view(record))
     judge(united(record.inspection.warnings, record.verification.warnings), strict=strict)
-    if strict and (why := complaint(record.verification.checks)):
+    if strict and (why := complaint(record.verification.claims)):
         end(why)

@@ -16,6 +16,7 @@ EXAMPLE = """\b
 Examples:
   gpt2ln stats --layer 5
   gpt2ln stats --layer 5 --sort sigma --top 10 --prompts book.txt
+  gpt2ln stats --layer 5 --position -1 --vectors --json "War was over."
 """
 
 
@@ -32,6 +33,8 @@ Examples:
     help=f"Greatest first, at each site: {', '.join(SORT_KEYS)}.",
 )
 @click.option("--top", type=click.IntRange(min=1), metavar="N", help="Only the first N rows of each site.")
+@click.option("--position", type=int, metavar="N", help="Only this token of each prompt; -1 is the last.")
+@click.option("--vectors", is_flag=True, help="Add x, xhat and y of the rows, feature by feature, for data formats.")
 @options.model_options
 @options.strict_option
 @options.output_options
@@ -41,6 +44,8 @@ def command(
     sites: tuple[str, ...],
     sort: str,
     top: int | None,
+    position: int | None,
+    vectors: bool,
     chosen: options.Choice,
     strict: bool,
     out: Output,
@@ -52,11 +57,19 @@ def command(
     """
     prompts = given.gather()
     from gpt2ln_cli.commands.stats.compute import stats
-    from gpt2ln_cli.commands.stats.view import view
+    from gpt2ln_cli.commands.stats.view import VECTORS, view
 
     with progress_bar(chosen.model) as progress:
         record = stats(
-            prompts, model=chosen.load(), layers=layers, sites=sites, sort=sort, top=top, **given.running(progress)
+            prompts,
+            model=chosen.load(),
+            layers=layers,
+            sites=sites,
+            sort=sort,
+            top=top,
+            position=position,
+            vectors=vectors or out.table == VECTORS,
+            **given.running(progress),
         )
     note_model(record.model)
     out.emit(view(record))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
-from gpt2ln_cli.commands.inspect.view import TABLES, view
+from gpt2ln_cli.commands.inspect import view as inspect
+from gpt2ln_cli.commands.inspect.view import VECTORS, view
 
-__all__ = ["TABLES", "view"]
+TABLES = (*inspect.TABLES, VECTORS)
+__all__ = ["TABLES", "VECTORS", "view"]

@@ -1,189 +1,281 @@
-"""A learner's six questions, each answered by an experiment on the loaded checkpoint."""
+"""A learner's questions, each answered by experiments on the loaded checkpoint."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 import msgspec
 
+from gpt2ln_cli.arguments import checked, whole_number
 from gpt2ln_cli.checkpoint import DEFAULT_MODEL
-from gpt2ln_cli.commands.ablate.compute import ablate
-from gpt2ln_cli.commands.ablate.record import Ablation
-from gpt2ln_cli.commands.compare.compute import compare
-from gpt2ln_cli.commands.compare.record import Comparison
 from gpt2ln_cli.commands.count.compute import count
-from gpt2ln_cli.commands.count.record import Arithmetic
-from gpt2ln_cli.commands.inspect.compute import inspect
-from gpt2ln_cli.commands.inspect.record import Inspection
-from gpt2ln_cli.commands.params.describe import judge
-from gpt2ln_cli.commands.params.record import Verdict
+from gpt2ln_cli.commands.count.record import HEADS, WIDTH
+from gpt2ln_cli.commands.tour.claims import (
+    direction_tells,
+    gain_and_bias_used,
+    gradients_smaller,
+    one_pair_a_token,
+    one_size,
+)
+from gpt2ln_cli.commands.tour.experiments import Experiments
+from gpt2ln_cli.commands.tour.questions import QUESTIONS
 from gpt2ln_cli.commands.tour.record import Answer, Tour, TourTable
-from gpt2ln_cli.commands.verify.compute import verify
-from gpt2ln_cli.commands.verify.record import Verification
-from gpt2ln_cli.errors import CheckpointError
-from gpt2ln_cli.measure.axes import Axis
+from gpt2ln_cli.errors import CheckpointError, UsageError
+from gpt2ln_cli.measure.axes import Axis, statistics
 from gpt2ln_cli.model import Model, as_model
-from gpt2ln_cli.records import strictly, united
-from gpt2ln_cli.text.prompts import LONG_SAMPLE, long_sample
+from gpt2ln_cli.model.subject import Progress
+from gpt2ln_cli.output.text import quoted
+from gpt2ln_cli.records import Claim, strictly
 
+# What the asker has in mind: GPT-2 small and a full context.
+ASKED = 1024
 WITHOUT = ("no gain", "no bias", "neither")
+# Rows of a table that has one for some of the layers.
+LAYERS_SHOWN = 5
+ASKING_STEPS, ASKING_GRADIENTS = 4, 7
+# Of a share: float64's.
+ROUNDING = 2.0**-52
+Cells = list[str | int | float | None]
+Answered = tuple[Answer, list[Claim]]
 
 
-def count_of_pairs(run: Inspection, arithmetic: Arithmetic) -> Answer:
+def count_of_pairs(made: Experiments) -> Answered:
     """Question 1, from a run of one context and the same count by arithmetic."""
-    counts = run.counts
-    agrees = "That is what the formula says" if counts.formula_agrees else "The formula says otherwise"
-    return Answer(
-        question="For one layer, how many (mean, standard deviation) pairs are computed?",
-        answer=(
-            f"One for each token at each LayerNorm: of {counts.tokens:,} tokens the kernel returned "
-            f"{counts.per_site:,} pairs at each site, {counts.per_block or 0:,} in a block, which has two, and "
-            f"{counts.total:,} at all {counts.sites} sites. {agrees}; for {arithmetic.tokens:,} tokens in "
-            f"{arithmetic.n_layer} layers it gives {arithmetic.per_site:,}, {arithmetic.per_block:,} and "
-            f"{arithmetic.total:,}."
-        ),
-        table=TourTable(
-            headings=["", "tokens", "one site", "one block", "all sites"],
-            rows=[
-                ["measured", counts.tokens, counts.per_site, counts.per_block, counts.total],
-                ["by the formula", arithmetic.tokens, arithmetic.per_site, arithmetic.per_block, arithmetic.total],
-            ],
-        ),
-        more="gpt2ln inspect",
+    counts = made.run.counts
+    asked = count(tokens=ASKED)
+    return _answer(
+        1,
+        [one_pair_a_token(made.run)],
+        ["", "tokens", "one site", "one block", "all sites"],
+        [
+            ["counted in this run", counts.tokens, counts.per_site, counts.per_block, counts.total],
+            ["GPT-2 small, by formula", asked.tokens, asked.per_site, asked.per_block, asked.total],
+        ],
+        "gpt2ln inspect",
     )
 
 
-def which_axis(trial: Verification) -> Answer:
+def which_axis(made: Experiments) -> Answered:
     """Question 2, from the axis trial."""
-    statements = {check.name: check.statement for check in trial.checks}
-    return Answer(
-        question=(
-            "Is it one normalization per token, one per feature across tokens, or one for everything together? What do "
-            "the heads have to do with it?"
-        ),
-        answer=f"Axis: {statements['axis']} Heads: {statements['heads']}",
-        table=TourTable(
-            headings=["if it normalized ...", "pairs", "rms error", "reproduced", "sites that fit"],
-            rows=[[fit.reading, fit.statistics, fit.rms, fit.reproduced, fit.fits] for fit in trial.readings],
-        ),
-        more="gpt2ln verify",
+    asked = {axis.value: statistics(axis, tokens=ASKED, sequences=1, features=WIDTH, heads=HEADS) for axis in Axis}
+    return _answer(
+        2,
+        _chosen(made.trial.claims, "verify.axis", "verify.heads_play_no_part"),
+        ["if it normalized ...", "pairs", "given right", "sites that fit"],
+        [[fit.reading, asked[fit.reading], fit.reproduced, fit.fits] for fit in made.trial.readings],
+        "gpt2ln verify",
+        shares=["given right"],
     )
 
 
-def each_context(trial: Verification) -> Answer:
+def each_context(made: Experiments) -> Answered:
     """Question 3, from batch independence and causality."""
-    checks = [check for check in trial.checks if check.name in ("batch independence", "causality")]
-    own = next(fit for fit in trial.readings if fit.reading == Axis.PER_TOKEN.value)
-    outcomes: dict[bool | None, str] = {True: "as in GPT-2", False: "otherwise", None: "undecided"}
-    passed = all(check.passed for check in checks)
-    verdict = "Yes, and even for each token" if passed and own.fits == len(trial.sites) else "Not as in GPT-2"
-    return Answer(
-        question="Is it done separately for each context in the minibatch?",
-        answer=f"{verdict}: " + " ".join(check.statement[:1].upper() + check.statement[1:] for check in checks),
-        table=TourTable(
-            headings=["check", "came out"], rows=[[check.name, outcomes[check.passed]] for check in checks]
-        ),
-        more="gpt2ln verify --json | jq '.checks'",
+    company, causal = claims = _chosen(made.trial.claims, "verify.batch_independent", "verify.causal")
+    return _answer(
+        3,
+        claims,
+        ["what is changed", "y that stay the same"],
+        [
+            ["the context beside it, and its padding", company.figures.get("beside_another")],
+            ["its row, or whether it is alone (of tokens whose x stays)", company.figures.get("in_another_shape")],
+            ["the last token (of all earlier tokens)", causal.statistic],
+        ],
+        "gpt2ln verify",
+        shares=["y that stay the same"],
     )
 
 
-def what_is_thrown_away(comparison: Comparison, layer: int) -> Answer:
+def what_is_thrown_away(made: Experiments) -> Answered:
     """Question 4, from two words side by side."""
-    setting = comparison.settings[-1]
-    site = f"h.{layer}.ln_1"
-    rows: list[list[str | int | float | None]] = []
-    for token in setting.tokens:
+    site = made.steps.steps[0].vectors.site
+    rows: list[Cells] = []
+    stand_ins: list[str] = []
+    for token in made.words.settings[-1].tokens:
         at = next(one for one in token.sites if one.site == site)
-        rows.append([token.text, at.mean, at.pre.sigma, at.normalized.sigma, at.pre.excess_kurtosis, at.post.sigma])
-    findings = {finding.name: finding.statement for finding in comparison.findings}
-    return Answer(
-        question=(
-            'Why force a bland word ("ok") to be as spiky as a loaded one ("hatred")? What exactly is thrown away, and '
-            "is it really gone from the network?"
+        stages = (at.pre, at.normalized, at.post)
+        sigmas, kurtoses = [one.sigma for one in stages], [one.excess_kurtosis for one in stages]
+        rows.append([quoted(token.token or ""), at.mean, *sigmas, *kurtoses])
+        if token.stands_for is not None:
+            stand_ins.append(f"{quoted(token.text or '')} stands for {quoted(token.stands_for)}")
+    of = ("x", "xhat", "y")
+    about = f"({' and '.join(stand_ins)}, which is several tokens to this model.)" if stand_ins else None
+    return _answer(
+        4,
+        _chosen(
+            made.words.claims,
+            "compare.two_numbers_discarded",
+            "compare.scale_equalized",
+            "compare.shape_kept",
+            "compare.stream_keeps_sigma",
+            "compare.greater_sigma",
+            "compare.greater_kurtosis",
         ),
-        answer=(
-            f"What is taken: {findings['discarded']} Scale: {findings['scale']} Shape: {findings['shape']} "
-            f"Gone? {findings['not gone']}"
-        ),
-        table=TourTable(
-            headings=[f"at {site}", "mu", "sigma of x", "of xhat", "excess kurtosis", "sigma of y"], rows=rows
-        ),
-        more='gpt2ln compare "ok" "hatred"',
+        [f"at {site}", "mu: x", *(f"sigma: {one}" for one in of), *(f"kurtosis: {one}" for one in of)],
+        rows,
+        'gpt2ln compare "ok" "hatred"; what it is good for: gpt2ln tour 7',
+        about=about,
     )
 
 
-def across_tokens(comparison: Comparison, layers: Sequence[int]) -> Answer:
-    """Question 5, from the direction that a context's tokens share."""
-    wanted = {f"h.{layer}.ln_1" for layer in layers} | {"ln_f"}
-    shared = comparison.contexts[0]
-    return Answer(
-        question='If one normalized across tokens instead, what would be lost in "war violence hate fear"?',
-        answer=" ".join(finding.statement for finding in comparison.findings),
-        table=TourTable(
-            headings=["site", "shared, real LayerNorm", "shared, across tokens"],
-            rows=[[one.site, one.real, one.across_tokens] for one in shared.sites if one.site in wanted],
-        ),
-        more='gpt2ln compare --context "war violence hate fear"',
+def across_tokens(made: Experiments) -> Answered:
+    """Question 5, from the direction that a context's tokens share, and from controls."""
+    shared, _, _, own = claims = _chosen(
+        made.context.claims,
+        "compare.tokens_share_direction",
+        "compare.lost_across_tokens",
+        "compare.more_than_random_tokens",
+        "compare.more_of_their_own",
+    )
+    rows: list[Cells] = [["these words", shared.statistic, own.statistic]]
+    control = made.context.contexts[0].control
+    if control is not None:
+        for name, reach, remaining in (
+            ("function words (the, of, ...)", control.function_words, control.function_words_remaining),
+            ("random tokens", control.random, control.random_remaining),
+        ):
+            rows.append([name, *(None if one is None else one.median for one in (reach, remaining))])
+    left = [one.across_tokens for one in made.context.contexts[0].sites]
+    across = max((one for one in left if one is not None), default=None)
+    rows.append(["these words, normalized across tokens", _beyond(across, ROUNDING), None])
+    return _answer(
+        5,
+        claims,
+        ["tokens", "shared", "beyond all text"],
+        rows,
+        'gpt2ln compare --context "war violence hate fear"',
+        shares=["shared", "beyond all text"],
     )
 
 
-def gain_and_bias(verdict: Verdict, ablation: Ablation, trial: Verification) -> Answer:
+def gain_and_bias(made: Experiments) -> Answered:
     """Question 6, from the learned values and from what the model does without them."""
-    check = next(check for check in trial.checks if check.name == "gain and bias")
-    rows: list[list[str | int | float | None]] = [
-        [one.name, one.loss, one.loss_difference]
-        for one in (ablation.real, *ablation.replaced)
-        if one is ablation.real or one.name in WITHOUT
-    ]
-    learned = (
-        f"The gain is other than 1 at {verdict.learned_gain} and the bias other than 0 at {verdict.learned_bias} of "
-        f"{verdict.sites} sites"
-    )
-    return Answer(
-        question="Does GPT-2 use a learned gain and bias, or does it keep mean 0 and standard deviation 1?",
-        answer=(
-            f"{learned}; {check.statement} The table has the next-token loss, in nats, of this model with and without "
-            "them, on text that came with gpt2ln; the weights were trained with both."
-        ),
-        table=TourTable(headings=["LayerNorm", "loss", "more than real"], rows=rows),
-        more="gpt2ln params; gpt2ln ablate",
+    ablation = made.ablation
+    return _answer(
+        6,
+        [
+            gain_and_bias_used(made.run),
+            *_chosen(made.trial.claims, "verify.gain_and_bias"),
+            *_chosen(ablation.claims, "ablate.gain_needed", "ablate.bias_needed"),
+        ],
+        ["LayerNorm", "loss", "more than real"],
+        [
+            [one.name, one.loss, _beyond(one.loss_difference, ablation.resolution)]
+            for one in (ablation.real, *ablation.replaced)
+            if one is ablation.real or one.name in WITHOUT
+        ],
+        "gpt2ln params; gpt2ln ablate",
     )
 
 
-def tour(*, model: str | Path | Model = DEFAULT_MODEL) -> Tour:
-    """Answer a learner's six questions by experiments on the checkpoint; ``gpt2ln tour``.
+def what_for(made: Experiments) -> Answered:
+    """Question 7: what each block is given, what the model is without LayerNorm, and what it does to gradients."""
+    sites = {site.name: site for site in made.run.sites}
+    width = made.run.counts.features
+    rows: list[Cells] = []
+    layers = len(made.gradients.blocks)
+    shown = {*range(0, layers, max(1, layers // (LAYERS_SHOWN - 1))), layers - 1}
+    for block in (made.gradients.blocks[layer] for layer in sorted(shown)):
+        at = sites[block.site].rest
+        sigma, norm = (None, None) if at is None else (at.sigma.mean, at.normalized_norm.mean)
+        rows.append([block.site, sigma, None if norm is None else norm / width**0.5, block.real, block.fixed_sigma])
+    return _answer(
+        7,
+        [
+            one_size(made.run),
+            *_chosen(made.ablation.claims, "ablate.scale_needed", "ablate.own_scale_needed"),
+            direction_tells(made.gradients, made.model.checkpoint.config.vocab_size),
+            gradients_smaller(made.gradients),
+        ],
+        ["block's first site", "sigma of x", "of xhat", "gradient", "with a fixed sigma"],
+        rows,
+        "gpt2ln ablate; of OpenAI's GPT-2: gpt2ln help why",
+    )
+
+
+ANSWERS: tuple[Callable[[Experiments], Answered], ...] = (
+    count_of_pairs,
+    which_axis,
+    each_context,
+    what_is_thrown_away,
+    across_tokens,
+    gain_and_bias,
+    what_for,
+)
+
+
+def _answer(
+    number: int,
+    claims: Sequence[Claim],
+    headings: list[str],
+    rows: list[Cells],
+    more: str,
+    *,
+    shares: Sequence[str] = (),
+    about: str | None = None,
+) -> Answered:
+    answer = Answer(
+        number=number,
+        question=QUESTIONS[number - 1],
+        claims=[claim.id for claim in claims],
+        about=about,
+        table=TourTable(headings=headings, shares=list(shares), rows=rows),
+        more=more,
+    )
+    return answer, list(claims)
+
+
+def _beyond(value: float | None, rounding: float) -> float | None:
+    """The value, or 0 where it is no more than rounding makes."""
+    return 0.0 if value is not None and abs(value) <= rounding else value
+
+
+def _chosen(claims: Sequence[Claim], *names: str) -> list[Claim]:
+    by_id = {claim.id: claim for claim in claims}
+    return [by_id[name] for name in names]
+
+
+@checked
+def tour(
+    *,
+    model: str | Path | Model = DEFAULT_MODEL,
+    questions: Collection[int] | None = None,
+    progress: Progress | None = None,
+) -> Tour:
+    """Answer a learner's questions by experiments on the checkpoint; ``gpt2ln tour``.
 
     Args:
         model: as for :func:`gpt2ln_cli.inspect`; it needs a tokenizer.
+        questions: which of them, by number from 1; None is all. Only the experiments that these need are made.
+        progress: as in :class:`gpt2ln_cli.model.subject.Running`; each experiment is a phase.
 
     Raises:
-        UsageError: no such device.
-        CheckpointError: as for :func:`gpt2ln_cli.inspect`, or the checkpoint has no tokenizer.
+        UsageError: no such device, or no such question.
+        CheckpointError: as for :func:`gpt2ln_cli.inspect`, or the checkpoint has no tokenizer or no LM head.
     """
+    asked = sorted({_number(one) for one in (range(1, len(ANSWERS) + 1) if questions is None else questions)})
     source = as_model(model)
     if source.tokenizer is None:
         raise CheckpointError(f"'{source.info.name}' has no tokenizer, and the tour is made of words.")
-    config = source.checkpoint.config
-    run = inspect(long_sample(LONG_SAMPLE), model=source, overflow="truncate")
-    trial = verify(model=source)
-    learners = count(tokens=1024, layers=config.n_layer, width=config.n_embd, heads=config.n_head)
-    some_layers = range(0, config.n_layer, max(1, config.n_layer // 4))
-    words, shared, ablation = compare(model=source), compare(model=source, context=True), ablate(model=source)
+    made = Experiments(source, progress)
+    answered = [ANSWERS[number - 1](made) for number in asked]
     record = strictly(
         Tour(
             model=source.info,
-            answers=[
-                count_of_pairs(run, learners),
-                which_axis(trial),
-                each_context(trial),
-                what_is_thrown_away(words, config.n_layer // 2),
-                across_tokens(shared, some_layers),
-                gain_and_bias(judge(run.sites), ablation, trial),
-            ],
-            warnings=united(*(record.warnings for record in (run, trial, words, shared, ablation))),
+            answers=[answer for answer, _ in answered],
+            claims=[claim for _, claims in answered for claim in claims],
+            steps=made.steps if ASKING_STEPS in asked else None,
+            gradients=made.gradients if ASKING_GRADIENTS in asked else None,
+            warnings=made.warnings(),
         )
     )
     # The figures are of records in which what is not finite is null already.
     cells = [cell for answer in record.answers for row in answer.table.rows for cell in row]
     return msgspec.structs.replace(record, nonfinite=cells.count(None))
+
+
+def _number(question: object) -> int:
+    number = whole_number("questions", question, least=1)
+    if number > len(ANSWERS):
+        raise UsageError(f"question {number}: there are {len(ANSWERS)}; 'gpt2ln tour --list' shows them.")
+    return number

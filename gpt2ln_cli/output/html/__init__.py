@@ -29,12 +29,15 @@ import jinja2
 import numpy as np
 from markupsafe import Markup
 
-from gpt2ln_cli.output.blocks import Boxes, Facts, Grid, Heading, Paragraph, Quotes
-from gpt2ln_cli.output.colors import VIRIDIS
+from gpt2ln_cli.output.blocks import Facts, Grid, Heading, Paragraph, Quotes
+from gpt2ln_cli.output.colors import DIVERGING, VIRIDIS
 from gpt2ln_cli.output.layout import sheets
-from gpt2ln_cli.output.text import integer, visible
+from gpt2ln_cli.output.pictures import Boxes
+from gpt2ln_cli.output.text import integer, isolated, number, visible
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from gpt2ln_cli.output.blocks import Block, View
 
 # Cells (sites x tokens) of a page's heatmaps, each of all quantities: 140 kB for each of these. The 25 sites of GPT-2
@@ -62,7 +65,7 @@ def write(view: View, stream: TextIO, *, everything: bool = False) -> None:
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"visible": _visible, "integer": integer}
+    environment.filters |= {"visible": _visible, "integer": integer, "number": number, "isolated": _isolated}
     parts = environment.from_string(_read("page.html")).generate(
         policy=_policy(style, scripts),
         style=Markup(style),
@@ -75,6 +78,7 @@ def write(view: View, stream: TextIO, *, everything: bool = False) -> None:
         kind=lambda block: type(block).__name__,
         sheets=lambda table: sheets(table, everything=everything),
         shown=pictures.shown,
+        bar_path=_bar_path,
         long=LONG,
     )
     for part in parts:
@@ -101,12 +105,12 @@ def _sections(blocks: Sequence[Block]) -> list[Section]:
     heads = next((place for place, block in enumerate(blocks) if not _is_head(block)), len(blocks))
     starts = [place for place in range(heads, len(blocks)) if place == heads or _begins(blocks[place])]
     sections = [Section("head", None, blocks[:heads])]
-    for number, (start, stop) in enumerate(pairwise([*starts, len(blocks)]), 1):
+    for count, (start, stop) in enumerate(pairwise([*starts, len(blocks)]), 1):
         first = blocks[start]
         titled = isinstance(first, Heading) and _begins(first)
         sections.append(
             Section(
-                f"section-{number}",
+                f"section-{count}",
                 first.text if isinstance(first, Heading) and titled else None,
                 blocks[start + titled : stop],
             )
@@ -126,8 +130,20 @@ def _begins(block: Block) -> bool:
     return isinstance(block, Heading) and block.level == 2
 
 
+def _isolated(text: str) -> Markup:
+    """The text as an element of its own direction, where it has letters that are written from right to left."""
+    shown = _visible(text)
+    return Markup("<bdi>{}</bdi>").format(shown) if isolated(shown) != shown else Markup.escape(shown)
+
+
 def _visible(text: str) -> str:
     return "\n".join(map(visible, text.split("\n")))
+
+
+def _bar_path(values: Sequence[float | None], reach: float) -> str:
+    """A vector as one path of SVG, a line for each feature from 0 on: 1 across, and as long up or down as its share."""
+    shares = ((place, value / reach) for place, value in enumerate(values) if value is not None)
+    return "".join(f"M{place}.5 0V{-share:.3f}" for place, share in shares)
 
 
 def _read(name: str) -> str:
@@ -178,6 +194,7 @@ class _Pictures:
     def data(self) -> dict[str, Any]:
         return {
             "colors": [f"rgb({red},{green},{blue})" for red, green, blue in VIRIDIS],
+            "diverging": [f"rgb({red},{green},{blue})" for red, green, blue in DIVERGING],
             "digits": DIGITS,
             "grids": [_grid(grid, self.shown(grid)) for grid in self.grids],
             "steps": STEPS,
@@ -213,11 +230,45 @@ def _grid(grid: Grid, shown: int) -> dict[str, Any]:
             }
             for column in grid.quantities
         ],
+        "mean": next((place for place, column in enumerate(grid.quantities) if column.name == "mean"), None),
         "quantity": [column.name for column in grid.quantities].index(grid.chosen),
         "sites": list(grid.rows),
         "sequences": sequences,
         "values": _packed(grid, shown),
+        "vectors": _vectors(grid, shown),
     }
+
+
+def _vectors(grid: Grid, shown: int) -> dict[str, Any] | None:
+    """The cells that have them: x and y, a byte a number, and what turns these into numbers again.
+
+    ``scales`` are of each cell what a byte of x stands for, what x - mu is divided by, and what a byte of y stands for;
+    a number that is not finite is the byte that no other is.
+    """
+    cells = [cell for cell in grid.vectors or () if cell.column < shown]
+    if not cells:
+        return None
+    scales, numbers = [], []
+    for cell in cells:
+        (x, by_x), (y, by_y) = _in_bytes(cell.x), _in_bytes(cell.y)
+        pairs = [(a, b) for a, b in zip(cell.x, cell.xhat, strict=True) if a is not None and b is not None]
+        spread, spread_after = (float(np.ptp(part)) for part in zip(*pairs, strict=True)) if pairs else (1.0, 1.0)
+        scales.append([by_x, spread / spread_after if spread_after else 1.0, by_y])
+        numbers += [x, y]
+    return {
+        "places": [[cell.row, cell.column] for cell in cells],
+        "features": len(cells[0].x),
+        "scales": base64.b64encode(np.array(scales, dtype="<f4").tobytes()).decode(),
+        "bytes": base64.b64encode(np.concatenate(numbers).tobytes()).decode(),
+    }
+
+
+def _in_bytes(values: Sequence[float | None]) -> tuple[NDArray[np.int8], float]:
+    """The numbers in steps of a 127th of the greatest, which is finer than a bar is drawn; and that step."""
+    numbers = np.array([np.nan if value is None else value for value in values])
+    step = float(np.nanmax(np.abs(numbers))) / 127 if np.isfinite(numbers).any() else 0.0
+    steps = np.rint(numbers / (step or 1.0))
+    return np.where(np.isfinite(steps), steps, -128).astype(np.int8), step
 
 
 def _packed(grid: Grid, shown: int) -> str:

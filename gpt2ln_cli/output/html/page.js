@@ -8,6 +8,8 @@
   const WIDEST = 72; // of a column, in pixels
   const APART = 6; // pixels at most that set position 0 apart
   const PRINT_WIDTH = 980;
+  const FINGERS = matchMedia("(hover: none) and (pointer: coarse)");
+  const STAGES = ["x, what enters", "x - mu, centred", "xhat = (x - mu) / sqrt(sigma^2 + eps)", "y = gain * xhat + bias"];
 
   const page = JSON.parse(document.getElementById("data").textContent);
 
@@ -53,6 +55,44 @@
     return Float32Array.from({ length: bytes.length / 4 }, (_, index) => view.getFloat32(4 * index, true));
   }
 
+  // Numbers as bars, a line for each from 0 on.
+
+  function svg(tag, attributes) {
+    const made = document.createElementNS("http://www.w3.org/2000/svg", tag);
+    for (const [name, text] of Object.entries(attributes)) made.setAttribute(name, text);
+    return made;
+  }
+
+  function barsOf(numbers, reach, label) {
+    const box = { viewBox: `0 -1 ${numbers.length} 2`, preserveAspectRatio: "none", role: "img", "aria-label": label };
+    const drawn = svg("svg", box);
+    const lines = numbers.map((number, place) =>
+      Number.isFinite(number) ? `M${place}.5 0V${(-number / reach).toFixed(3)}` : "",
+    );
+    drawn.append(svg("path", { class: "zero", d: `M0 0H${numbers.length}` }), svg("path", { d: lines.join("") }));
+    return drawn;
+  }
+
+  function stepsFigure({ name, mean: mu, stages }, reaches) {
+    const figure = element("figure");
+    const head = element("figcaption", undefined, "strong");
+    head.append(element("bdi", name));
+    figure.append(head);
+    stages.forEach((numbers, stage) => {
+      const sum = (of) => numbers.reduce((total, number) => total + of(number), 0);
+      const mean = [mu, 0, 0][stage] ?? sum((number) => number) / numbers.length;
+      const sigma = Math.sqrt(sum((number) => (number - mean) ** 2) / numbers.length);
+      const norm = Math.sqrt(sum((number) => number ** 2));
+      // A byte a feature leaves two digits.
+      const figures = `${stage ? "mean" : "mu"} ${shown(mean, 2)}, sigma ${shown(sigma, 2)}, norm ${shown(norm, 2)}`;
+      const said = `from ${shown(-reaches[stage], 2)} to ${shown(reaches[stage], 2)}; ${figures}`;
+      const band = element("p", `${STAGES[stage]} `, "band");
+      band.append(element("span", said, "note"));
+      figure.append(band, barsOf(numbers, reaches[stage], `${STAGES[stage]}: ${said}`));
+    });
+    return figure;
+  }
+
   // A heatmap with its controls, whose elements' ids end in `end`.
 
   function drawGrid(data, end) {
@@ -69,7 +109,7 @@
       first += sequence.ids.length;
     }
 
-    const state = { quantity: data.quantity, sequence: 0, zero: true, log: false, site: 0, position: null };
+    const state = { quantity: data.quantity, sequence: 0, zero: true, log: false, site: 0, position: null, chosen: null, kept: null };
     let heatmap = null;
     let columns = []; // position of each column
     let shownIndex = null; // data index of the highlighted cell
@@ -110,7 +150,11 @@
     function scale() {
       const later = positions().filter((position) => position > 0);
       const found = extremes(later.length ? later : [0]);
-      return found ? [found.least.number, found.greatest.number] : [0, 1];
+      if (!found) return [0, 1];
+      const ends = [found.least.number, found.greatest.number];
+      if (logAllowed()) return ends;
+      const reach = Math.max(...ends.map(Math.abs)); // 0 in the middle
+      return [-reach, reach];
     }
 
     function onScale(number, least) {
@@ -218,7 +262,7 @@
             itemHeight: Math.min(220, plotWidth() - 150),
             text: [shown(greatest, 4), shown(least, 4)],
             textStyle: { color: color("text") },
-            inRange: { color: page.colors },
+            inRange: { color: logAllowed() ? page.colors : page.diverging },
           },
           dataZoom: zoomable
             ? [
@@ -296,10 +340,10 @@
       const many = sequence.ids.length > 1;
       const found = extremes(many ? positions().filter((position) => position > 0) : [0]);
       const parts = [`${quantity.label}: ${quantity.description}`];
-      if (!logAllowed()) parts.push("It can be negative, so that its scale is linear.");
+      if (!logAllowed()) parts.push("It can be negative: its scale is linear, blue below 0 and red above.");
       parts.push(
         `The colours go from ${shown(least, 4)} to ${shown(greatest, 4)} on a ${state.log ? "logarithmic" : "linear"} scale` +
-          (many ? ", the range of positions 1 and later." : "."),
+          (many ? `, ${logAllowed() ? "the range" : "the reach"} of positions 1 and later.` : "."),
       );
       if (many && state.zero) parts.push("Position 0 stands apart; beyond that range it has the colour of its end.");
       const missing = data.sites.some((_, site) =>
@@ -323,7 +367,9 @@
 
     function readCell() {
       if (state.position === null) {
-        byId("cell").textContent = "Point at a cell, or move to it with the arrow keys, to read its values.";
+        byId("cell").textContent = FINGERS.matches
+          ? "Touch a cell to read its values."
+          : "Point at a cell, or move to it with the arrow keys, to read its values.";
         byId("others").textContent = "";
         return;
       }
@@ -343,10 +389,75 @@
       readCell();
     }
 
+    // The token that was clicked through the LayerNorm that was clicked, and one that was kept beside it.
+
+    const carried = data.vectors && unpackedVectors(data.vectors);
+
+    function unpackedVectors({ places, features, scales, bytes }) {
+      const steps = Int8Array.from(atob(bytes), (char) => char.charCodeAt(0));
+      return {
+        cells: new Map(places.map(([site, column], index) => [`${site} ${column}`, index])),
+        sites: new Set(places.map(([site]) => site)).size,
+        tokens: new Set(places.map(([, column]) => column)).size,
+        scales: unpacked(scales),
+        read(index, part, by) {
+          const start = (2 * index + part) * features;
+          return Array.from(steps.subarray(start, start + features), (step) => (step === -128 ? NaN : step * by));
+        },
+      };
+    }
+
+    function stepsOf({ site, position, sequence }) {
+      const index = carried.cells.get(`${site} ${sequence.first + position}`);
+      if (index === undefined) return null;
+      const [byX, divisor, byY] = carried.scales.subarray(3 * index, 3 * index + 3);
+      const x = carried.read(index, 0, byX);
+      const mean = value(data.mean, site, position, sequence);
+      const centred = x.map((number) => number - mean);
+      return {
+        name: `${data.sites[site]}, position ${position} ${sequence.tokens[position]}`,
+        mean,
+        stages: [x, centred, centred.map((number) => number / divisor), carried.read(index, 1, byY)],
+      };
+    }
+
+    function choose(site, position) {
+      if (!carried) return;
+      state.chosen = { site, position, sequence: data.sequences[state.sequence] };
+      drawSteps();
+    }
+
+    function drawSteps() {
+      const drawn = [state.kept, state.chosen].map((cell) => cell && stepsOf(cell)).filter(Boolean);
+      const missing = state.chosen && !stepsOf(state.chosen);
+      byId("keep").hidden = !state.kept && !drawn.length;
+      byId("keep").textContent = state.kept ? "Show one token alone" : "Keep this one beside the next";
+      const parts = [];
+      if (!state.chosen) parts.push(`${FINGERS.matches ? "Touch" : "Click"} a cell to see its token's features.`);
+      if (missing) {
+        const [, layer, kind] = data.sites[state.chosen.site].split(".");
+        const where = layer ? `--layer ${layer} --site ${kind}` : "--layer final";
+        const words = `${where} --template {} --position ${state.chosen.position} -o steps.svg`;
+        parts.push(`The page does not hold the features of this cell; to draw them: gpt2ln plot steps PROMPT ${words}`);
+      }
+      if (drawn.length) parts.push("Each bar is a feature. Tokens beside each other have one scale, and so have x and x - mu.");
+      const tokens = carried.tokens === tokenCount ? `all ${tokenCount} tokens` : `the first ${carried.tokens} of ${tokenCount} tokens`;
+      const sites = carried.sites === siteCount ? `all ${siteCount}` : `${carried.sites} of ${siteCount}`;
+      parts.push(`This page holds those of ${tokens} at ${sites} LayerNorms.`);
+      byId("steps-note").textContent = parts.join(" ");
+      const reach = (...stages) => {
+        const numbers = drawn.flatMap((one) => stages.flatMap((stage) => one.stages[stage])).filter(Number.isFinite);
+        return numbers.reduce((most, number) => Math.max(most, Math.abs(number)), 0) || 1;
+      };
+      const reaches = [reach(0, 1), reach(0, 1), reach(2), reach(3)];
+      byId("steps").replaceChildren(...drawn.map((one) => stepsFigure(one, reaches)));
+    }
+
     // The keyboard.
 
     function moveTo(site, position) {
       point(site, position);
+      choose(site, position);
       const column = columns.indexOf(position);
       const [start, end] = zoom();
       if (column < start || column > end) {
@@ -425,11 +536,13 @@
     }
 
     function redraw(change, how) {
+      if (change.sequence !== undefined) state.chosen = null;
       Object.assign(state, change);
       syncControls();
       if (!positions().includes(state.position)) state.position = null;
       drawHeatmap(how);
       readCell();
+      if (carried) drawSteps();
     }
 
     function setUpControls() {
@@ -487,7 +600,9 @@
         const row = element("tr");
         const name = element("th", String(position));
         name.scope = "row";
-        row.append(name, element("td", tokenText(position)));
+        const token = element("td");
+        token.append(element("bdi", tokenText(position)));
+        row.append(name, token);
         data.quantities.forEach((_, quantity) => {
           row.append(element("td", shown(value(quantity, site, position), page.digits)));
         });
@@ -504,6 +619,14 @@
     readCell();
     for (const kind of ["mouseover", "click"]) {
       heatmap.on(kind, { seriesIndex: 0 }, ({ data: [column, site] }) => point(site, columns[column]));
+    }
+    heatmap.on("click", { seriesIndex: 0 }, ({ data: [column, site] }) => choose(site, columns[column]));
+    if (carried) {
+      byId("keep").addEventListener("click", () => {
+        state.kept = state.kept ? null : state.chosen;
+        drawSteps();
+      });
+      drawSteps();
     }
     heatmap.on("datazoom", () => {
       heatmap.setOption({ xAxis: { axisLabel: labelAngle(zoom()) } });

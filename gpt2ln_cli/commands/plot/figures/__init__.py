@@ -33,6 +33,7 @@ KINDS = {
     "heatmap": "gpt2ln_cli.commands.plot.figures.heatmap",
     "axis": "gpt2ln_cli.commands.plot.figures.axis",
     "ablation": "gpt2ln_cli.commands.plot.figures.ablation",
+    "steps": "gpt2ln_cli.commands.plot.figures.steps",
 }
 # What each format is told about the file: a title, and no date, which would change the bytes.
 METADATA: dict[str, dict[str, str | None]] = {
@@ -41,7 +42,8 @@ METADATA: dict[str, dict[str, str | None]] = {
     "pdf": {"Creator": "gpt2ln", "CreationDate": None},
 }
 FORMATS = tuple(METADATA)
-HEATMAP_PANELS = 6
+# Sequences that fit.
+ROOM = {"heatmap": 6, "steps": 4}
 DOTS_PER_INCH = {"png": 300, "svg": 600, "pdf": 600}
 
 
@@ -57,16 +59,15 @@ def check_matplotlib() -> None:
         raise UsageError('plots need matplotlib: pip install ".[plot]".') from error
 
 
-def check_room(sequences: int) -> None:
-    """Find out whether a heatmap has room for so many sequences.
+def check_room(kind: str, sequences: int) -> None:
+    """Find out whether a figure has room for so many sequences.
 
     Raises:
         UsageError: it has not.
     """
-    if sequences > HEATMAP_PANELS:
-        raise UsageError(
-            f"{sequences} sequences: a heatmap has room for {HEATMAP_PANELS}; give fewer, or --overflow truncate."
-        )
+    room = ROOM.get(kind, sequences)
+    if sequences > room:
+        raise UsageError(f"{sequences} sequences: plot {kind} has room for {room}; give fewer, or --overflow truncate.")
 
 
 def draw(kind: str, record: Record, *, quantity: str | None = None) -> Figure:
@@ -74,8 +75,9 @@ def draw(kind: str, record: Record, *, quantity: str | None = None) -> Figure:
 
     Args:
         kind: one of ``KINDS``.
-        record: what ``inspect`` (for ``heatmap`` with ``per_token=True``), ``params``, ``verify`` or ``ablate``
-            returned; ``gain`` names outliers among the features that ``params(top=...)`` listed.
+        record: what ``inspect`` (for ``heatmap`` with ``per_token=True``), ``params``, ``verify``, ``ablate`` or
+            :func:`gpt2ln_cli.commands.plot.compute.steps` returned; ``gain`` names outliers among the features that
+            ``params(features=...)`` listed.
         quantity: for ``heatmap``, what is shown of each token: one of :data:`gpt2ln_cli.quantities.QUANTITIES`, sigma
             where it is None.
 

@@ -39,6 +39,8 @@ FAR_OUT = 3.0
 NAMED = 8
 POINT: dict[str, Any] = {"marker": "x", "markeredgecolor": "black", "markersize": 2.2, "markeredgewidth": 0.5}
 BOX = 0.36
+# Boxes of more sites than this are drawn with finer lines.
+BOLD_SITES = 60
 
 
 @dataclass(frozen=True)
@@ -56,8 +58,8 @@ class Outlier:
 def draw(record: Parameters) -> Figure:
     """Boxes from quartile to quartile with the median's marker, whiskers to the least and greatest feature.
 
-    The features that the record lists (``params(top=...)``) are looked through for outliers: all are drawn as points,
-    and those farthest out named by their index, as far as there is room.
+    The features that the record lists (``params(features=...)``) are looked through for outliers: all are drawn as
+    points, and those farthest out named by their index, as far as there is room.
     """
     sites, n_layer = record.sites, record.model.n_layer
     wide = len(sites) > SITES_IN_COLUMN
@@ -92,6 +94,7 @@ def _panel(
 ) -> list[Outlier]:
     """Draw one vector of every site, and return the outliers."""
     axes.axhline(start, color=GREY, linewidth=0.6, linestyle=":")
+    fine = min(1.0, BOLD_SITES / max(1, len(places)))
     there = [(x, kind, vector) for x, kind, vector in zip(places, kinds, vectors, strict=True) if vector is not None]
     for kind in MARKERS:
         chosen = [(x, vector) for x, one, vector in there if one == kind]
@@ -103,11 +106,19 @@ def _panel(
             for name in ("min", "lower_quartile", "median", "upper_quartile", "max")
         )
         color = COLORS[kind]
-        axes.vlines(x, low, high, color=color, linewidth=0.6, label=f"{kind} range")
+        axes.vlines(x, low, high, color=color, linewidth=0.6 * fine, label=f"{kind} range")
         axes.bar(
-            x, upper - lower, BOX, bottom=lower, facecolor="white", edgecolor=color, linewidth=0.8, label=f"{kind} box"
+            x,
+            upper - lower,
+            BOX,
+            bottom=lower,
+            facecolor="white",
+            edgecolor=color,
+            linewidth=0.8 * fine,
+            label=f"{kind} box",
         )
-        axes.plot(x, median, linestyle="none", label=f"{kind} median", **{**marker(kind, color), "markersize": 2.4})
+        style = {**marker(kind, color), "markersize": 2.4 * fine, "markeredgewidth": 0.8 * fine}
+        axes.plot(x, median, linestyle="none", label=f"{kind} median", **style)
     outliers = [outlier for x, _, vector in there for outlier in _outliers(x, vector)]
     axes.plot([one.x for one in outliers], [one.value for one in outliers], linestyle="none", label="outliers", **POINT)
     axes.margins(y=0.12)

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from gpt2ln_cli.commands.plot.figures.style import Floats
 
 RECORD = Inspection
-COLORS = "viridis"
+# For what has one end, and for what has a 0 in its middle.
+COLORS, SIGNED_COLORS = "viridis", "RdBu_r"
 WHERE = ("position 0", "later positions")
 COLUMN_TOKENS, NAMED_TOKENS = 18, 48
 LONGEST_TOKEN = 14
@@ -52,7 +53,7 @@ def draw(record: Inspection, *, quantity: str = "sigma") -> Figure:
         raise UsageError(f"no quantity '{quantity}': it is none of {', '.join(QUANTITIES)}.")
     if record.rows is None:
         raise UsageError("a heatmap needs every token's numbers: inspect(..., per_token=True).")
-    check_room(len(record.prompts))
+    check_room("heatmap", len(record.prompts))
     values = grid(record, quantity).values(quantity, None)
     longest = max(prompt.length for prompt in record.prompts)
     named = longest <= NAMED_TOKENS
@@ -64,19 +65,22 @@ def draw(record: Inspection, *, quantity: str = "sigma") -> Figure:
     # The width of one cell, or more where that would be a hair's.
     first_width = (across - LEFT - RIGHT - GAP) * max(1 / max(longest, 2), 1 / 24)
     rest_left = LEFT + first_width + GAP
-    scales = [_scale([one[:, :1] for one in values]), _scale([one[:, 1:] for one in values])]
+    signed = QUANTITIES[quantity].signed
+    colors = SIGNED_COLORS if signed else COLORS
+    scales = [_scale([one[:, part] for one in values], signed=signed) for part in (slice(1), slice(1, None))]
     as_picture = sum(array.size for array in values) > VECTOR_CELLS
     for panel, (prompt, array) in enumerate(zip(record.prompts, values, strict=True)):
         place = top + panel * height + sum(below[:panel])
         first = _axes(figure, LEFT, place, first_width, height)
         rest = _axes(figure, rest_left, place, across - RIGHT - rest_left, height)
-        _cells(first, array[:, :1], 0, scales[0], as_picture)
-        _cells(rest, array[:, 1:], 1, scales[1], as_picture)
+        _cells(first, array[:, :1], 0, scales[0], colors, as_picture)
+        _cells(rest, array[:, 1:], 1, scales[1], colors, as_picture)
         rest.set_xlim(0.5, max(longest, 2) - 0.5)
         _site_axis(first, record)
         rest.set_yticks([])
         _token_axes(first, rest, prompt, named=named, several=len(values) > 1)
-    _color_bars(figure, scales if longest > 1 else scales[:1], _named(QUANTITIES[quantity]))
+    shown_scales = [ScalarMappable(scale, colors) for scale in (scales if longest > 1 else scales[:1])]
+    _color_bars(figure, shown_scales, _named(QUANTITIES[quantity]))
     return figure
 
 
@@ -102,13 +106,16 @@ def _below(prompt: PromptInfo) -> float:
     return LABEL + CHARACTER * max(map(len, _names(prompt)))
 
 
-def _scale(arrays: Sequence[Floats]) -> Normalize:
-    """From the least to the greatest finite value of all panels."""
+def _scale(arrays: Sequence[Floats], *, signed: bool) -> Normalize:
+    """From the least to the greatest finite value of all panels; if signed, as far below 0 as above it."""
     finite = np.concatenate([array[np.isfinite(array)] for array in arrays])
+    if signed and finite.size:
+        reach = float(np.abs(finite).max())
+        return Normalize(-reach, reach)
     return Normalize(float(finite.min()), float(finite.max())) if finite.size else Normalize(0.0, 1.0)
 
 
-def _cells(axes: Axes, array: Floats, start: int, scale: Normalize, as_picture: bool) -> None:
+def _cells(axes: Axes, array: Floats, start: int, scale: Normalize, colors: str, as_picture: bool) -> None:
     """Cells of equal size, the first column centred on position ``start``."""
     sites, tokens = array.shape
     for spine in axes.spines.values():
@@ -122,7 +129,7 @@ def _cells(axes: Axes, array: Floats, start: int, scale: Normalize, as_picture: 
         np.arange(sites + 1) - 0.5,
         np.ma.masked_invalid(array),
         norm=scale,
-        cmap=matplotlib.colormaps[COLORS].with_extremes(bad=PALE),
+        cmap=matplotlib.colormaps[colors].with_extremes(bad=PALE),
         # Edges of the cells' own colours: else viewers of SVG and PDF let the background shine through the seams.
         edgecolors="face",
         linewidth=0.3,
@@ -149,7 +156,9 @@ def _site_axis(axes: Axes, record: Inspection) -> None:
     for row, site in enumerate(record.sites):
         rows.setdefault(site.layer, []).append(row)
     step = -(-len(rows) // NUMBERED_LAYERS)
-    labelled = [layer for layer in rows if layer is None or layer % step == 0]
+    # Next to ln_f there is no room for another label, where not every layer has one.
+    last = len(rows) - (step if None in rows else 0)
+    labelled = [layer for place, layer in enumerate(rows) if layer is None or (layer % step == 0 and place < last)]
     axes.set_yticks(
         [float(np.mean(rows[layer])) for layer in labelled],
         ["ln_f" if layer is None else str(layer) for layer in labelled],
@@ -159,16 +168,15 @@ def _site_axis(axes: Axes, record: Inspection) -> None:
     axes.tick_params(axis="y", length=0)
 
 
-def _color_bars(figure: Figure, scales: Sequence[Normalize], name: str) -> None:
+def _color_bars(figure: Figure, scales: Sequence[ScalarMappable], name: str) -> None:
     """A bar for position 0 and one for the later positions, if there are any, side by side above the panels."""
     quantity, _, unit = name.partition(" (")
     across = figure.get_figwidth()
     length = (across - LEFT - RIGHT - BETWEEN_BARS) / 2
-    for left, scale, where in zip((LEFT, LEFT + length + BETWEEN_BARS), scales, WHERE, strict=False):
+    for left, colors, where in zip((LEFT, LEFT + length + BETWEEN_BARS), scales, WHERE, strict=False):
         axes = _axes(figure, left, ABOVE_BAR, length, BAR)
         # Three numbers of six digits fit above a bar in a column.
         ticks = MaxNLocator(4 if across == PAGE else 2)
-        colors = ScalarMappable(scale, COLORS)
         bar = figure.colorbar(colors, cax=axes, orientation="horizontal", ticklocation="top", ticks=ticks)
         bar.outline.set_visible(False)
         bar.formatter = ScalarFormatter(useOffset=False)

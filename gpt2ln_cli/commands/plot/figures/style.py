@@ -141,8 +141,10 @@ def depth(site: Placed, n_layer: int) -> float:
 def layer_axis(axes: Axes, sites: Sequence[Placed], n_layer: int, *, most: int) -> None:
     """Label the horizontal axis with the sites' layers and ln_f; no more than ``most`` layers are numbered."""
     layers = sorted({site.layer for site in sites if site.layer is not None})
-    layers = layers[:: -(-len(layers) // most) or 1]
+    step = -(-len(layers) // most) or 1
     final = [n_layer] if any(site.layer is None for site in sites) else []
+    # Next to ln_f there is no room for another label, where not every layer has one.
+    layers = [layer for layer in layers[::step] if step == 1 or not final or layer <= n_layer - step]
     axes.set_xticks([*layers, *final], [*map(str, layers), *("ln_f" for _ in final)])
     places = [depth(site, n_layer) for site in sites]
     axes.set_xlim(min(places) - 0.5, max(places) + 0.5)
