@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import io
 import os
 import threading
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -27,7 +25,8 @@ if TYPE_CHECKING:
 VERSION = 1
 # All of it together; what was not asked for the longest goes first.
 MOST_BYTES = 2**29
-PARTS: tuple[Literal["gain", "bias"], ...] = ("gain", "bias")
+DIGEST_BYTES = 32
+Part = Literal["gain", "bias"]
 
 
 @dataclass(frozen=True)
@@ -39,16 +38,21 @@ class Learned:
     """By site name."""
 
 
-class _About(msgspec.Struct, frozen=True):
+class _Entry(msgspec.Struct, frozen=True):
     key: list[str]
     info: ModelInfo
-    rows: list[tuple[str, Literal["gain", "bias"]]]
-    """What each row of the numbers is."""
     sites: list[str]
+    rows: list[tuple[str, Part]]
+    """What each row of the numbers is."""
+    dtype: Literal["<f4", "<f8"]
+    numbers: bytes
 
 
 class Kept:
-    """The cache; whatever is damaged in it is as if it were not there, and what can't be written is not."""
+    """The cache; whatever is damaged in it is as if it were not there, and what can't be written is not.
+
+    An entry is a file that begins with a checksum of all that follows.
+    """
 
     def __init__(self) -> None:
         self._folder = cache_folder() / "learned"
@@ -59,46 +63,51 @@ class Kept:
 
         path = self._path(key)
         try:
-            # A zip file: each of its parts has a checksum, which is checked.
-            with np.load(path, allow_pickle=False) as file:
-                about = msgspec.json.decode(file["about"].tobytes(), type=_About)
-                numbers = file["numbers"].astype(np.float64)
-            if about.key != [*key] or numbers.shape != (len(about.rows), about.info.n_embd):
+            data = path.read_bytes()
+            if data[:DIGEST_BYTES] != hashlib.sha256(data[DIGEST_BYTES:]).digest():
                 return None
+            entry = msgspec.msgpack.decode(data[DIGEST_BYTES:], type=_Entry)
             os.utime(path)
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, msgspec.MsgspecError):
+        except (OSError, msgspec.MsgspecError):
             return None
-        rows = dict(zip(about.rows, numbers, strict=True))
-        return Learned(
-            about.info,
-            {site: LayerNormParameters(**{part: rows.get((site, part)) for part in PARTS}) for site in about.sites},
-        )
+        numbers = np.frombuffer(entry.numbers, entry.dtype).astype(np.float64).reshape(len(entry.rows), -1)
+        rows = dict(zip(entry.rows, numbers, strict=True))
+        vectors = {
+            site: LayerNormParameters(gain=rows.get((site, "gain")), bias=rows.get((site, "bias")))
+            for site in entry.sites
+        }
+        return Learned(entry.info, vectors)
 
     def put(self, key: Sequence[str], learned: Learned) -> None:
         """Keep something, whole or not at all."""
         import numpy as np
 
-        rows: dict[tuple[str, Literal["gain", "bias"]], NDArray[np.float64]] = {}
+        rows: dict[tuple[str, Part], NDArray[np.float64]] = {}
         for site, parameters in learned.vectors.items():
-            for part in PARTS:
-                vector = getattr(parameters, part)
-                if vector is not None:
-                    rows[site, part] = vector
-        numbers = np.array([*rows.values()]).reshape(len(rows), learned.info.n_embd)
+            if parameters.gain is not None:
+                rows[site, "gain"] = parameters.gain
+            if parameters.bias is not None:
+                rows[site, "bias"] = parameters.bias
+        numbers = np.array([*rows.values()], dtype="<f8")
         with np.errstate(over="ignore"):
-            narrow = numbers.astype(np.float32)
-        if np.array_equal(narrow, numbers, equal_nan=True):
-            numbers = narrow
-        about = msgspec.json.encode(_About([*key], learned.info, [*rows], [*learned.vectors]))
-        data = io.BytesIO()
-        np.savez(data, about=np.frombuffer(about, np.uint8), numbers=numbers)
+            narrow = numbers.astype("<f4")
+        exact = np.array_equal(narrow, numbers, equal_nan=True)
+        entry = _Entry(
+            key=[*key],
+            info=learned.info,
+            sites=[*learned.vectors],
+            rows=[*rows],
+            dtype="<f4" if exact else "<f8",
+            numbers=(narrow if exact else numbers).tobytes(),
+        )
+        data = msgspec.msgpack.encode(entry)
         path = self._path(key)
         with contextlib.suppress(OSError):
             self._folder.mkdir(parents=True, exist_ok=True)
-            # One that dies here leaves a file that `trim` takes for any other.
+            # What is left of one that was killed here is in time removed as any other.
             unfinished = self._folder / f"{path.name}.{os.getpid()}.{threading.get_ident()}"
             try:
-                unfinished.write_bytes(data.getbuffer())
+                unfinished.write_bytes(hashlib.sha256(data).digest() + data)
                 unfinished.replace(path)
             finally:
                 unfinished.unlink(missing_ok=True)
@@ -114,5 +123,4 @@ class Kept:
                     file.unlink(missing_ok=True)
 
     def _path(self, key: Sequence[str]) -> Path:
-        name = hashlib.sha256(msgspec.json.encode([VERSION, *key])).hexdigest()
-        return self._folder / f"{name}.npz"
+        return self._folder / hashlib.sha256(msgspec.json.encode([VERSION, *key])).hexdigest()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-from gpt2ln_cli.commands.params.describe import UNTRAINED
 from gpt2ln_cli.commands.track.record import MassiveFeature, TrackedCheckpoint, TrackedSite
 from gpt2ln_cli.records import Claim, Verdict
 
@@ -33,7 +32,7 @@ def _gain_left_1(read: Sequence[TrackedCheckpoint]) -> Claim:
         distances = [_number(site.gain.rms_distance) if site.gain else 0.0 for site in _through(read, name)]
         unknown += any(map(math.isnan, distances))
         farthest = max([farthest, *(one for one in distances if not math.isnan(one))])
-        first = next((place for place, distance in enumerate(distances) if distance > UNTRAINED), None)
+        first = next((place for place, distance in enumerate(distances) if distance > 0), None)
         if first is not None:
             left[name] = first
     verdict: Verdict = "yes" if left else "can't tell" if unknown or not names else "no"
@@ -51,7 +50,7 @@ def _gain_left_1(read: Sequence[TrackedCheckpoint]) -> Claim:
         if left[earliest] != left[latest]:
             when = f"{earliest} first, {when}, and {latest} last, {_when(steps, left[latest])}"
         figures |= {"when": when, **_halfway(read, steps)}
-    return Claim(id="track.gain_left_1", verdict=verdict, statistic=farthest, threshold=UNTRAINED, figures=figures)
+    return Claim(id="track.gain_left_1", verdict=verdict, statistic=farthest, threshold=0.0, figures=figures)
 
 
 def _halfway(read: Sequence[TrackedCheckpoint], steps: Sequence[int]) -> dict[str, str | int | float | None]:

@@ -32,7 +32,7 @@ Examples:
 @options.site_option
 @options.revisions_option
 @click.option(
-    "--top",
+    "--features",
     type=click.IntRange(min=1),
     default=3,
     show_default=True,
@@ -51,7 +51,7 @@ def command(
     layers: str | None,
     sites: tuple[str, ...],
     revisions: tuple[str, ...],
-    top: int,
+    features: int,
     no_cache: bool,
     heads: int | None,
     prefix: str | None,
@@ -81,7 +81,7 @@ def command(
             revisions=revisions or None,
             layers=layers,
             sites=sites,
-            top=top,
+            features=features,
             heads=heads,
             prefix=prefix,
             device=device,

@@ -43,7 +43,7 @@ def track(
     revisions: str | Sequence[str] | None = None,
     layers: Layers | None = None,
     sites: Collection[str] | None = None,
-    top: int = 3,
+    features: int = 3,
     heads: int | None = None,
     prefix: str | None = None,
     device: Device = "auto",
@@ -60,7 +60,7 @@ def track(
         revisions: globs over the branches and tags of a Hub id, such as ``checkpoint-*``.
         layers: as for :func:`gpt2ln_cli.inspect`.
         sites: as for :func:`gpt2ln_cli.inspect`.
-        top: how many of each vector's features that are farthest from the rest to list.
+        features: how many of each vector's features that are farthest from the rest to list.
         heads: as for :func:`gpt2ln_cli.load`, as are the next three, of what is not loaded yet.
         prefix: see there.
         device: see there.
@@ -92,7 +92,7 @@ def track(
         from gpt2ln_cli.commands.track.running import Runs  # which needs torch
 
         runs = Runs(loading, prompt_list(prompts), layer_list(layers), sites, running, len(places))
-        return _Following(layer_list(layers), sites, top).through(places, runs.run, 1)
+        return _Following(layer_list(layers), sites, features).through(places, runs.run, 1)
     kept = Kept() if cache else None
     counted = _Counted(progress, len(places))
 
@@ -103,7 +103,7 @@ def track(
             counted.add()
 
     at_a_time = AT_A_TIME if any(place.remote for place in places) else 1
-    record = _Following(layer_list(layers), sites, top).through(places, read_one, at_a_time)
+    record = _Following(layer_list(layers), sites, features).through(places, read_one, at_a_time)
     if kept is not None:
         kept.trim()
     return record
@@ -131,7 +131,7 @@ class _Following:
 
     layers: Sequence[int | str] | None
     kinds: Collection[str] | None
-    top: int
+    features: int
     flags: dict[tuple[str, str | None, str], tuple[Flag, list[str]]] = field(default_factory=dict)
 
     def through(
@@ -161,7 +161,7 @@ class _Following:
                 continue
             learned, seen_here = outcome
             self._flag(place, learned, seen_here)
-            tracked = [_site(site, learned, before, last, seen_here, self.top) for site in chosen]
+            tracked = [_site(site, learned, before, last, seen_here, self.features) for site in chosen]
             followed.append(_row(place, loss=None if seen_here is None else seen_here.loss, sites=tracked))
             before = learned
         return strictly(
@@ -219,7 +219,7 @@ def _row(
 
 
 def _site(
-    site: Site, learned: Learned, before: Learned | None, last: Learned, seen: Seen | None, top: int
+    site: Site, learned: Learned, before: Learned | None, last: Learned, seen: Seen | None, features: int
 ) -> TrackedSite:
     mine, ends = learned.vectors.get(site.name, NONE), last.vectors.get(site.name, NONE)
     previous = NONE if before is None else before.vectors.get(site.name, NONE)
@@ -234,8 +234,8 @@ def _site(
         gain_cosine_previous=_cosine(mine.gain, previous.gain),
         bias_cosine_last=_cosine(mine.bias, ends.bias),
         bias_cosine_previous=_cosine(mine.bias, previous.bias),
-        gain_farthest=_farthest(mine.gain, top),
-        bias_farthest=_farthest(mine.bias, top),
+        gain_farthest=_farthest(mine.gain, features),
+        bias_farthest=_farthest(mine.bias, features),
         **({} if seen is None else seen.sites[site.name]),
     )
 
@@ -248,11 +248,11 @@ def _cosine(a: Floats | None, b: Floats | None) -> float | None:
         return float(np.clip(a @ b / norms, -1.0, 1.0)) if norms else None
 
 
-def _farthest(values: Floats | None, top: int) -> list[Feature]:
+def _farthest(values: Floats | None, features: int) -> list[Feature]:
     if values is None:
         return []
     with np.errstate(invalid="ignore"):
         distance = np.abs(values - np.sort(values)[(len(values) - 1) // 2])
     # What is not finite is farther than anything.
-    order = np.argsort(-np.where(np.isfinite(distance), distance, np.inf), kind="stable")[:top]
+    order = np.argsort(-np.where(np.isfinite(distance), distance, np.inf), kind="stable")[:features]
     return [Feature(index=int(index), value=float(values[index])) for index in order]

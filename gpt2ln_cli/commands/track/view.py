@@ -37,8 +37,8 @@ SAYS = {
             "distance of {distance}; it was half as far {half}."
         ),
         no=(
-            "No gain left 1: at none of {checkpoints} checkpoints, steps {first_step:,} to {last_step:,}, is one of "
-            "{sites} farther from it than {statistic} (rms); {threshold} is rounding."
+            "No gain left 1: at {checkpoints} checkpoints, steps {first_step:,} to {last_step:,}, none of "
+            "{sites} other than 1 throughout."
         ),
         unsure="Whether a gain left 1 can't be told: {why}.",
     ),
