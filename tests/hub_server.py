@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import re
 import time
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -14,6 +16,7 @@ from threading import Lock, Thread
 from typing import Literal
 from urllib.parse import unquote, urlsplit
 
+REFS = re.compile(r"/api/models/(?P<repo>[^/]+(?:/[^/]+)?)/refs")
 RESOLVE = re.compile(r"/(?P<repo>[^/]+(?:/[^/]+)?)/resolve/(?P<revision>[^/]+)/(?P<file>.+)")
 PIECE = 65_536
 RANGE = re.compile(r"bytes=(\d+)-(\d*)")
@@ -26,6 +29,7 @@ class Repository:
     Attributes:
         folder: the files of branch ``main``.
         branches: the folders of other branches.
+        tags: the folders of tags.
         gated: whether the terms were never accepted.
         token: what it takes to see it; None lets everybody.
         ranges: whether range requests are honoured.
@@ -41,6 +45,7 @@ class Repository:
 
     folder: Path
     branches: dict[str, Path] = field(default_factory=dict)
+    tags: dict[str, Path] = field(default_factory=dict)
     gated: bool = False
     token: str | None = None
     ranges: bool = True
@@ -54,12 +59,24 @@ class Repository:
     endless: frozenset[str] = frozenset()
 
     def commit(self, branch: str = "main") -> str:
-        """The commit that a branch stands for."""
+        """The commit that a branch or tag stands for."""
         return hashlib.sha1(f"{branch} {self.folder}".encode()).hexdigest()
 
+    def refs(self) -> dict[str, list[dict[str, str]]]:
+        """What the Hub says of branches and tags."""
+
+        def listed(kind: str, names: Iterable[str]) -> list[dict[str, str]]:
+            return [{"name": one, "ref": f"refs/{kind}/{one}", "targetCommit": self.commit(one)} for one in names]
+
+        return {
+            "branches": listed("heads", ["main", *self.branches]),
+            "converts": [],
+            "tags": listed("tags", self.tags),
+        }
+
     def checkout(self, revision: str) -> tuple[Path, str] | None:
-        """The folder and commit of a branch or commit; None where there is none."""
-        for branch, folder in {"main": self.folder, **self.branches}.items():
+        """The folder and commit of a branch, tag or commit; None where there is none."""
+        for branch, folder in {"main": self.folder, **self.branches, **self.tags}.items():
             if revision in (branch, self.commit(branch)):
                 return folder, self.commit(branch)
         return None
@@ -119,6 +136,8 @@ class HubServer:
 class _Handler(BaseHTTPRequestHandler):
     server_hub: HubServer
     protocol_version = "HTTP/1.1"
+    # Or each answer waits 40 ms for the acknowledgement of its headers.
+    disable_nagle_algorithm = True
 
     def log_message(self, *_: object) -> None:
         """Keep standard error clean."""
@@ -130,7 +149,8 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer()
 
     def _answer(self) -> None:
-        found = RESOLVE.fullmatch(urlsplit(self.path).path)
+        path = urlsplit(self.path).path
+        found = RESOLVE.fullmatch(path) or REFS.fullmatch(path)
         if found is None:
             return self._refuse(404, "")
         parts = {name: unquote(value) for name, value in found.groupdict().items()}
@@ -141,6 +161,11 @@ class _Handler(BaseHTTPRequestHandler):
             return self._send(307, {"Location": self.path.replace(parts["repo"], repository.renamed, 1)})
         if repository.token is not None and self.headers.get("Authorization") != f"Bearer {repository.token}":
             return self._refuse(401, "GatedRepo" if repository.gated else "RepoNotFound")
+        if "file" not in parts:
+            self.server_hub.count(self.command, "refs", 0)
+            if (status := repository.status.get("refs")) is not None:
+                return self._refuse(status, "")
+            return self._send(200, {"Content-Type": "application/json"}, json.dumps(repository.refs()).encode())
         checkout = repository.checkout(parts["revision"])
         if checkout is None:
             return self._refuse(404, "RevisionNotFound")

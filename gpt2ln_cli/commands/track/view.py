@@ -49,8 +49,8 @@ SAYS = {
             "{end} at step {last_step:,}, the last."
         ),
         no=(
-            "No feature became massive at any of {checkpoints} checkpoints: nearest comes {feature} at {site}, step "
-            "{step:,}, with {statistic:.2%} of what it takes."
+            "No feature became massive at any of {checkpoints} checkpoints: nearest comes feature {feature} at {site}, "
+            "step {step:,}, with {statistic:.2%} of what it takes."
         ),
         unsure="Whether a feature became massive can't be told: x is not finite in {unknown} cases.",
     ),
