@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import csv
+import gc
 import os
 import re
 import shutil
 import subprocess
 import sys
 import time
+import weakref
 
 import msgspec
 import numpy as np
 import pytest
 import torch
+from conftest import DEMO, raw_states
 from runs import nameless, train
 from safetensors.torch import load_file, save_file
+from transformers import GPT2LMHeadModel
 
 import gpt2ln_cli
 from gpt2ln_cli.app import main
@@ -300,3 +304,103 @@ def test_a_cache_that_can_not_be_written_stops_nothing(run, tmp_path, monkeypatc
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     assert len(gpt2ln_cli.track(run).checkpoints) == 4
+
+
+# With prompts.
+
+
+@pytest.fixture(scope="module")
+def ran(run):
+    return gpt2ln_cli.track(run, IDS)
+
+
+def test_the_statistics_of_each_step_are_those_of_inspect(run, ran):
+    for one in ran.checkpoints:
+        of_one = gpt2ln_cli.inspect(IDS, model=folder_of(run, one.step))
+        assert [(site.name, site.first, site.rest, site.gain, site.bias) for site in one.sites] == [
+            (site.name, site.first, site.rest, site.gain, site.bias) for site in of_one.sites
+        ]
+        assert ran.prompts == of_one.prompts
+
+
+def test_the_loss_is_that_of_plain_transformers(run, ran):
+    for one in ran.checkpoints:
+        model = GPT2LMHeadModel.from_pretrained(folder_of(run, one.step)).eval()
+        losses = []
+        for ids in IDS:
+            with torch.no_grad():
+                logits = model(torch.tensor([ids])).logits[0].double()
+            losses += [float(-logits[at].log_softmax(-1)[ids[at + 1]]) for at in range(len(ids) - 1)]
+        # float32 of another order of sums, through logits of a few units.
+        assert one.loss == pytest.approx(np.mean(losses), rel=1e-5)
+
+
+def test_without_a_next_token_there_is_no_loss(run):
+    record = gpt2ln_cli.track(folder_of(run, 40), [[5]])
+    assert [one.loss for one in record.checkpoints] == [None]
+    assert record.checkpoints[0].sites[0].rest is None
+
+
+def test_massive_features_are_those_of_the_definition(run, tmp_path):
+    """One is written by an MLP from layer 1 on, at every token; another by the position embedding, at position 0."""
+    shutil.copytree(folder_of(run, 0), tmp_path / "checkpoint-0")
+    folder = shutil.copytree(folder_of(run, 0), tmp_path / "checkpoint-7")
+    model = GPT2LMHeadModel.from_pretrained(folder)
+    with torch.no_grad():
+        model.transformer.h[0].mlp.c_proj.bias[7] = -3000.0
+        model.transformer.wpe.weight[0, 3] = 500.0
+    model.save_pretrained(folder)
+    record = gpt2ln_cli.track(tmp_path, IDS)
+    found = [{site.name: site.massive for site in one.sites} for one in record.checkpoints]
+    assert not any(found[0].values())
+    states = [raw_states(model.transformer.eval(), ids) for ids in IDS]
+    for site in record.checkpoints[1].sites:
+        counts = {}
+        for state in states:
+            x = np.abs(state[site.name][0])
+            for token, feature in np.argwhere((x > 100) & (x > 1000 * np.median(x, axis=1, keepdims=True))):
+                counts.setdefault(int(feature), [0, 0])[int(token > 0)] += 1
+        assert {one.index: [one.first, one.rest] for one in site.massive} == counts
+        for one in site.massive:
+            values = np.concatenate([state[site.name][0][:, one.index] for state in states])
+            assert one.value == pytest.approx(values[np.abs(values).argmax()], rel=1e-6)
+    assert {one.index for one in found[1]["h.0.ln_1"]} == {3}
+    assert {one.index for one in found[1]["h.1.ln_1"]} >= {7}
+    became = {one.figures["feature"]: one for one in record.claims if one.id == "track.feature_became_massive"}
+    assert became[7].figures["when"] == "between steps 0 and 7"
+    assert became[7].figures["site"] in ("h.1.ln_1", "h.1.ln_2", "ln_f")
+
+
+def test_one_model_is_in_memory_at_a_time(run, monkeypatch):
+    alive, most = weakref.WeakSet(), []
+    plain = gpt2ln_cli.model.build_body
+
+    def build(*args, **options):
+        gc.collect()
+        most.append(len(alive))
+        body = plain(*args, **options)
+        alive.add(body)
+        return body
+
+    monkeypatch.setattr("gpt2ln_cli.model.build_body", build)
+    gpt2ln_cli.track(run, IDS)
+    assert most == [0, 0, 0, 0]
+
+
+def test_progress_counts_tokens_of_all_passes(run):
+    told = []
+    gpt2ln_cli.track(run, IDS, progress=lambda *one: told.append(one))
+    assert [done for done, _ in told] == sorted(done for done, _ in told)
+    assert told[-1] == (4 * 2 * 8, 4 * 2 * 8)
+
+
+def test_prompts_by_the_command_line(own, gpt2ln):
+    shutil.copytree(DEMO, own / "checkpoint-50")
+    for step in STEPS:
+        shutil.rmtree(folder_of(own, step))
+    code, out, _ = gpt2ln("track", own, "--prompt", "the war", "--json")
+    record = msgspec.json.decode(out, type=Track)
+    assert code == 0
+    assert [prompt.text for prompt in record.prompts] == ["the war"]
+    assert record == gpt2ln_cli.track(own, ["the war"])
+    assert "massive feature" in gpt2ln("track", own, "--prompt", "the war")[1]
