@@ -24,7 +24,7 @@ from gpt2ln_cli.commands.track.record import Track, TrackedCheckpoint, TrackedSi
 from gpt2ln_cli.errors import CheckpointError, UsageError
 from gpt2ln_cli.measure.flags import eps_flags, parameter_flags
 from gpt2ln_cli.model import Device, Dtype, Model
-from gpt2ln_cli.records import Feature, Flag, strict, strictly
+from gpt2ln_cli.records import Feature, Flag, strict
 from gpt2ln_cli.sites import Site, select_sites
 
 if TYPE_CHECKING:
@@ -164,14 +164,14 @@ class _Following:
             tracked = [_site(site, learned, before, last, seen_here, self.features) for site in chosen]
             followed.append(_row(place, loss=None if seen_here is None else seen_here.loss, sites=tracked))
             before = learned
-        return strictly(
-            Track(
-                model=last.info,
-                prompts=None if seen is None else seen.prompts,
-                checkpoints=followed,
-                claims=claims(strict(followed)[0], ran=seen is not None),
-                warnings=self._warnings(),
-            )
+        read, nonfinite = strict(followed)
+        return Track(
+            model=last.info,
+            prompts=None if seen is None else seen.prompts,
+            checkpoints=read,
+            claims=claims(read, ran=seen is not None),
+            warnings=self._warnings(),
+            nonfinite=nonfinite,
         )
 
     def _flag(self, place: Place, learned: Learned, seen: Seen | None) -> None:

@@ -34,6 +34,7 @@ KINDS = {
     "axis": "gpt2ln_cli.commands.plot.figures.axis",
     "ablation": "gpt2ln_cli.commands.plot.figures.ablation",
     "steps": "gpt2ln_cli.commands.plot.figures.steps",
+    "track": "gpt2ln_cli.commands.plot.figures.track",
 }
 # What each format is told about the file: a title, and no date, which would change the bytes.
 METADATA: dict[str, dict[str, str | None]] = {
