@@ -58,11 +58,15 @@ def _halfway(read: Sequence[TrackedCheckpoint], steps: Sequence[int]) -> dict[st
     ends = {site.name: _number(site.gain.rms_distance) for site in read[-1].sites if site.gain is not None}
     known = {name: distance for name, distance in ends.items() if not math.isnan(distance)}
     if not known:
-        return {"site": None, "distance": None, "half": "no one knows when"}
+        return {"site": None, "distance": None, "half": ""}
     name = max(known, key=lambda one: known[one])
     distances = [_number(site.gain.rms_distance) if site.gain else 0.0 for site in _through(read, name)]
     half = next(place for place, distance in enumerate(distances) if distance >= known[name] / 2)
-    return {"site": name, "distance": known[name], "half": _when(steps, half)}
+    return {
+        "site": name,
+        "distance": known[name],
+        "half": f"; it was half as far {_when(steps, half)}" if len(steps) > 1 else "",
+    }
 
 
 def _became_massive(read: Sequence[TrackedCheckpoint]) -> Iterator[Claim]:
@@ -116,6 +120,8 @@ def _through(read: Sequence[TrackedCheckpoint], name: str) -> list[TrackedSite]:
 
 
 def _when(steps: Sequence[int], place: int) -> str:
+    if len(steps) == 1:
+        return f"at step {steps[0]:,}, the only one"
     if not place:
         return f"by step {steps[0]:,}, the first that is here"
     return f"between steps {steps[place - 1]:,} and {steps[place]:,}"

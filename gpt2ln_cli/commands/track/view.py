@@ -34,7 +34,7 @@ SAYS = {
         "gains",
         yes=(
             "{left} of {sites} learned gains left 1: {when}. That of {site} is farthest from it in the end, at an rms "
-            "distance of {distance}; it was half as far {half}."
+            "distance of {distance}{half}."
         ),
         no=(
             "No gain left 1: at {checkpoints} checkpoints, steps {first_step:,} to {last_step:,}, none of "
@@ -49,8 +49,8 @@ SAYS = {
             "{end} at step {last_step:,}, the last."
         ),
         no=(
-            "No feature became massive at any of {checkpoints} checkpoints: nearest comes feature {feature} at {site}, "
-            "step {step:,}, with {statistic:.2%} of what it takes."
+            "No feature is massive at any step: nearest comes feature {feature} at {site}, step {step:,}, with "
+            "{statistic:.2%} of what it takes."
         ),
         unsure="Whether a feature became massive can't be told: x is not finite in {unknown} cases.",
     ),
