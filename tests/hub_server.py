@@ -16,6 +16,7 @@ from threading import Lock, Thread
 from typing import Literal
 from urllib.parse import unquote, urlsplit
 
+CDN = "/elsewhere"
 REFS = re.compile(r"/api/models/(?P<repo>[^/]+(?:/[^/]+)?)/refs")
 RESOLVE = re.compile(r"/(?P<repo>[^/]+(?:/[^/]+)?)/resolve/(?P<revision>[^/]+)/(?P<file>.+)")
 PIECE = 65_536
@@ -41,6 +42,8 @@ class Repository:
         etags: what to answer as ETag in place of the true one, by file: one after the other, the last for ever.
         drips: what of the answer comes byte by byte, by (method, file).
         endless: files whose content never ends.
+        elsewhere: files that another server has, to which requests are redirected.
+        throttles: how many requests are too many, by (method, file); after a second one may ask again.
     """
 
     folder: Path
@@ -57,6 +60,8 @@ class Repository:
     etags: dict[str, list[str]] = field(default_factory=dict)
     drips: dict[tuple[str, str], Literal["headers", "content"]] = field(default_factory=dict)
     endless: frozenset[str] = frozenset()
+    elsewhere: frozenset[str] = frozenset()
+    throttles: dict[tuple[str, str], int] = field(default_factory=dict)
 
     def commit(self, branch: str = "main") -> str:
         """The commit that a branch or tag stands for."""
@@ -89,12 +94,14 @@ class HubServer:
         repositories: by id; may be changed while it runs.
         requests: how many requests came, by (method, file).
         sent: bytes of content sent, by file.
+        tokens: what was shown to the other server as Authorization.
     """
 
     def __init__(self) -> None:
         self.repositories: dict[str, Repository] = {}
         self.requests: Counter[tuple[str, str]] = Counter()
         self.sent: Counter[str] = Counter()
+        self.tokens: set[str | None] = set()
         self.closing = False
         self._lock = Lock()
         hub = self
@@ -150,6 +157,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self) -> None:
         path = urlsplit(self.path).path
+        elsewhere = path.startswith(CDN)
+        path = path.removeprefix(CDN)
         found = RESOLVE.fullmatch(path) or REFS.fullmatch(path)
         if found is None:
             return self._refuse(404, "")
@@ -159,7 +168,9 @@ class _Handler(BaseHTTPRequestHandler):
             return self._refuse(401, "RepoNotFound")
         if repository.renamed is not None:
             return self._send(307, {"Location": self.path.replace(parts["repo"], repository.renamed, 1)})
-        if repository.token is not None and self.headers.get("Authorization") != f"Bearer {repository.token}":
+        if elsewhere:
+            self.server_hub.tokens.add(self.headers.get("Authorization"))
+        elif repository.token is not None and self.headers.get("Authorization") != f"Bearer {repository.token}":
             return self._refuse(401, "GatedRepo" if repository.gated else "RepoNotFound")
         if "file" not in parts:
             self.server_hub.count(self.command, "refs", 0)
@@ -169,7 +180,19 @@ class _Handler(BaseHTTPRequestHandler):
         checkout = repository.checkout(parts["revision"])
         if checkout is None:
             return self._refuse(404, "RevisionNotFound")
+        if parts["file"] in repository.elsewhere and not elsewhere:
+            return self._redirect(*checkout, parts["file"])
         return self._file(repository, *checkout, parts["file"])
+
+    def _redirect(self, folder: Path, commit: str, file: str) -> None:
+        status = (folder / file).stat()
+        headers = {
+            "Location": f"http://localhost:{self.server.server_port}{CDN}{self.path}",  # type: ignore[attr-defined]
+            "X-Repo-Commit": commit,
+            "X-Linked-Size": str(status.st_size),
+            "X-Linked-ETag": f'"{hashlib.sha1(f"{folder} {file} {status.st_mtime_ns}".encode()).hexdigest()}"',
+        }
+        self._send(302, headers, file=f"redirected {file}")
 
     def _file(self, repository: Repository, folder: Path, commit: str, file: str) -> None:
         if file in repository.mute:
@@ -182,6 +205,9 @@ class _Handler(BaseHTTPRequestHandler):
         if (status := repository.status.get(file, repository.status.get("*"))) is not None:
             self.server_hub.count(self.command, file, 0)
             return self._refuse(status, "")
+        if repository.throttles.get((self.command, file)):
+            repository.throttles[self.command, file] -= 1
+            return self._refuse(429, "", {"RateLimit": '"resolvers";r=0;t=1'})
         path = folder / file
         if not path.is_file():
             self.server_hub.count(self.command, file, 0)

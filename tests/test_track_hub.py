@@ -144,3 +144,19 @@ def test_prompts_are_run_at_every_revision(gpt2ln, folders):
         assert [site["rest"]["sigma"]["mean"] for site in one["sites"]] == pytest.approx(
             [site.rest.sigma.mean for site in of_one.sites], rel=1e-6
         )
+
+
+def test_large_files_are_asked_of_the_server_that_has_them_without_the_token(hub, gpt2ln, run, folders):
+    """The Hub itself answers once for each file: it counts what is asked of it, and has a quota."""
+    run.elsewhere, run.token = frozenset({WEIGHTS}), "hf_secret"
+    got = record(gpt2ln("org/run", "--revisions", "checkpoint-*", "--json", HF_TOKEN="hf_secret", NO_PROXY="*"))
+    assert_is_the_run(got, folders)
+    assert hub.requests["HEAD", f"redirected {WEIGHTS}"] == 3
+    assert hub.requests["GET", f"redirected {WEIGHTS}"] == 0
+    assert hub.requests["GET", WEIGHTS] >= 6
+    assert hub.tokens == {None}
+
+
+def test_one_who_asks_too_often_waits(gpt2ln, run, folders):
+    run.throttles = {("HEAD", WEIGHTS): 1, ("GET", WEIGHTS): 1}
+    assert_is_the_run(record(gpt2ln("org/run", "--revisions", "checkpoint-*", "--json")), folders)

@@ -154,12 +154,6 @@ class Snapshot:
         """The error to raise where the file is needed and could not be had."""
         return self.unreachable or CheckpointError(f"'{self.name}' has no {file} on the Hub.")
 
-    def url(self, file: str) -> str:
-        """Where the Hub has the file."""
-        from huggingface_hub import hf_hub_url
-
-        return hf_hub_url(self.name, file, revision=self.commit)
-
 
 class Weights(Mapping[str, StoredTensor]):
     """The tensors of a snapshot, of which as little is fetched as what is asked of them needs.
@@ -217,7 +211,7 @@ class Weights(Mapping[str, StoredTensor]):
                     raise self._snapshot.lacks(file)
                 if metadata.size is None:
                     return None
-                remote = RemoteFile(f"{self._snapshot.name}/{file}", self._snapshot.url(file), metadata.size)
+                remote = RemoteFile(f"{self._snapshot.name}/{file}", metadata.location, metadata.size)
                 found |= {name: (remote, place) for name, place in remote.tensors().items()}
         except RangesRefusedError:
             return None
