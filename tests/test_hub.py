@@ -555,7 +555,9 @@ def test_damaged_safetensors_on_the_hub(hub, small, tmp_path, monkeypatch, damag
     folder = copy(small, tmp_path)
     (folder / WEIGHTS).write_bytes(damage((small / WEIGHTS).read_bytes()))
     hub.repositories["org/m"] = Repository(folder)
-    remote = RemoteFile("org/m", f"{hub.url}/org/m/resolve/main/{WEIGHTS}", (folder / WEIGHTS).stat().st_size)
+    remote = RemoteFile(
+        f"org/m/{WEIGHTS}", f"{hub.url}/org/m/resolve/main/{WEIGHTS}", (folder / WEIGHTS).stat().st_size
+    )
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     with pytest.raises(CheckpointError, match="damaged or not a safetensors file") as caught:
         remote.tensors()
