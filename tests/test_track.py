@@ -10,7 +10,9 @@ import shutil
 import subprocess
 import sys
 import time
+import warnings
 import weakref
+from functools import partial
 
 import msgspec
 import numpy as np
@@ -24,6 +26,7 @@ from transformers import GPT2LMHeadModel
 import gpt2ln_cli
 from gpt2ln_cli.app import main
 from gpt2ln_cli.checkpoint.kept import Kept
+from gpt2ln_cli.commands.track import places, reading
 from gpt2ln_cli.commands.track.record import Track
 from gpt2ln_cli.errors import CheckpointError, UsageError
 
@@ -215,6 +218,22 @@ def test_data_has_every_step_and_reading_some(tmp_path, run, gpt2ln):
         assert gpt2ln("track", run, "--table", table, "--format", "ndjson")[0] == 0
 
 
+def test_zip_archives_beside_each_other_are_read_as_alone(run, tmp_path):
+    """And what is done with warnings stays as it was."""
+    tensors = load_file(folder_of(run, 0) / WEIGHTS)
+    for step in range(32):
+        folder = tmp_path / f"checkpoint-{step}"
+        folder.mkdir()
+        shutil.copy(folder_of(run, 0) / "config.json", folder)
+        tensors["transformer.ln_f.weight"].fill_(step)
+        torch.save(tensors, folder / "pytorch_model.bin")
+    before = list(warnings.filters)
+    read_one = partial(reading.read, loading=reading.Loading(), kept=None)
+    found = list(reading.read_all(read_one, places.find(tmp_path, None), 8))
+    assert [one.vectors["ln_f"].gain.tolist() for one in found] == [[step] * 24 for step in range(32)]
+    assert warnings.filters == before
+
+
 # The cache.
 
 
@@ -225,8 +244,6 @@ def kept_files():
 @pytest.fixture
 def opened(monkeypatch):
     """Which checkpoints were opened."""
-    from gpt2ln_cli.commands.track import reading
-
     names = []
     plain = reading.Loading.load
     monkeypatch.setattr(reading.Loading, "load", lambda self, place: names.append(place.name) or plain(self, place))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -80,11 +81,13 @@ def read_all(read_one: Callable[[Place], T], places: Sequence[Place], at_a_time:
         yield from (attempt(read_one, place) for place in places)
         return
     pool = ThreadPoolExecutor(at_a_time)
-    try:
-        yield from pool.map(partial(attempt, read_one), places)
-    finally:
-        # What is under way ends by itself, and nobody waits for it.
-        pool.shutdown(wait=False, cancel_futures=True)
+    # Who reads a pickle silences warnings and puts back what was before, which beside others is not what it should be.
+    with warnings.catch_warnings():
+        try:
+            yield from pool.map(partial(attempt, read_one), places)
+        finally:
+            # What is under way ends by itself, and nobody waits for it.
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _key(place: Place, loading: Loading) -> list[str] | None:
