@@ -116,8 +116,9 @@ def test_steps_from_names_states_and_order(own, tmp_path):
     final = nameless(folder_of(own, 40), "final", 41)
     assert steps(own)[-1] == ("final", 41, "trainer_state")
     (final / "trainer_state.json").write_text("{}")
-    assert [one[1:] for one in steps(own)] == [(number, "order") for number in range(4)]
-    assert steps(own)[-1][0] == "final"
+    assert steps(own) == [*((f"checkpoint-{step}", step, "name") for step in STEPS[:3]), ("final", 10, "order")]
+    nameless_too = [own / "final", own / "final"]
+    assert [one[1:] for one in steps(*nameless_too)] == [(0, "order"), (1, "order")]
     assert steps("demo") == [("demo", 0, "order")]
     (tmp_path / "files").mkdir()
     for number, step in enumerate((100, 20)):
@@ -213,7 +214,7 @@ def test_data_has_every_step_and_reading_some(tmp_path, run, gpt2ln):
     ]
     out = gpt2ln("track", tmp_path)[1]
     assert len(re.findall(r"^\d+ +checkpoint-", out, re.MULTILINE)) == 20
-    assert "10 more checkpoints with --all" in out
+    assert "10 more with --all" in out
     for table in ("checkpoints", "farthest", "claims"):
         assert gpt2ln("track", run, "--table", table, "--format", "ndjson")[0] == 0
 

@@ -70,9 +70,14 @@ def find(
         raise UsageError("no checkpoint: give the folder of a training run, checkpoints, or a Hub id and --revisions.")
     if revisions is not None and not any(place.revision for place in found):
         raise UsageError(f"--revisions {' '.join(revisions)} is for a Hub id; these are on this disk.")
-    if any(place.step is None for place in found):
-        return [replace(place, step=number, step_from="order") for number, place in enumerate(found)]
-    return sorted(found, key=lambda place: place.step or 0)
+    known = [place.step for place in found if place.step is not None]
+    if not known:
+        return [replace(place, step=number) for number, place in enumerate(found)]
+    # What tells no step, as "final" does, stands after the last that does.
+    return [
+        replace(place, step=max(known)) if place.step is None else place
+        for place in sorted(found, key=lambda place: (place.step is None, place.step))
+    ]
 
 
 def _places(one: str | Path | Model, revisions: Sequence[str] | None) -> Iterator[Place]:

@@ -75,7 +75,12 @@ class TrackedCheckpoint(msgspec.Struct, frozen=True, kw_only=True):
     step: Annotated[int, Meta(description="By which the checkpoints are in order.")]
     step_from: Annotated[
         Literal["name", "trainer_state", "order"],
-        Meta(description="What told the step; ``order`` counts the checkpoints from 0, where one of them tells none."),
+        Meta(
+            description=(
+                "What told the step. ``order``: nothing did, so that it stands after the last that is told and has its "
+                "step; where none is told, they are counted from 0."
+            )
+        ),
     ]
     revision: Annotated[str | None, Meta(description="The commit of a Hub checkpoint; null elsewhere.")]
     error: Annotated[str | None, Meta(description="Why it could not be read; null where it could.")]

@@ -93,8 +93,7 @@ def _blocks(record: Track) -> Iterator[Block]:
     lost = [one for one in record.checkpoints if one.error is not None]
     steps = f"{len(read):,} read, steps {read[0].step:,} to {read[-1].step:,}" if read[1:] else f"step {read[0].step:,}"
     unread = f"; {len(lost):,} could not be" if lost else ""
-    told = {"name": "", "trainer_state": " (by trainer_state.json)", "order": " (counted from 0: no name tells one)"}
-    fact = Fact("checkpoints", f"{steps}{told[read[-1].step_from]}{unread}; the last is the one above")
+    fact = Fact("checkpoints", f"{steps}{_told(read)}{unread}; the last is the one above")
     yield header(record.model, record.prompts, more=[fact])
     if record.prompts is not None:
         yield quotes(record.prompts)
@@ -111,6 +110,14 @@ def _blocks(record: Track) -> Iterator[Block]:
         "note",
     )
     yield from nonfinite(record.nonfinite)
+
+
+def _told(read: Sequence[TrackedCheckpoint]) -> str:
+    """How the steps are known, where it is not by the names."""
+    ways = {one.step_from for one in read}
+    if ways == {"order"}:
+        return " (counted from 0: no name tells one)"
+    return " (some by trainer_state.json)" if "trainer_state" in ways else ""
 
 
 def _by_step(record: Track) -> Table:
@@ -136,7 +143,7 @@ def _by_step(record: Track) -> Table:
             (_column("later", float, "sigma, greatest"), lambda one: max(_sigma(one, "rest"), default=None)),
             (_column("massive", int, "features", "plain"), _massive),
         ]
-    title = f"By step; {left:,} more checkpoints with --all" if left else "By step"
+    title = f"By step; {left:,} more with --all" if left else "By step"
     columns = [column for column, _ in cells]
     return Table(
         "by_step",
