@@ -32,6 +32,7 @@ __all__ = [
     "schema",
     "stats",
     "tour",
+    "track",
     "verify",
     "view",
 ]
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from gpt2ln_cli.commands.schema.compute import schema
     from gpt2ln_cli.commands.stats.compute import stats
     from gpt2ln_cli.commands.tour.compute import tour
+    from gpt2ln_cli.commands.track.compute import track
     from gpt2ln_cli.commands.verify.compute import verify
     from gpt2ln_cli.model import Model, load
 

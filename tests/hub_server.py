@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import re
 import time
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -14,6 +16,8 @@ from threading import Lock, Thread
 from typing import Literal
 from urllib.parse import unquote, urlsplit
 
+CDN = "/elsewhere"
+REFS = re.compile(r"/api/models/(?P<repo>[^/]+(?:/[^/]+)?)/refs")
 RESOLVE = re.compile(r"/(?P<repo>[^/]+(?:/[^/]+)?)/resolve/(?P<revision>[^/]+)/(?P<file>.+)")
 PIECE = 65_536
 RANGE = re.compile(r"bytes=(\d+)-(\d*)")
@@ -26,6 +30,7 @@ class Repository:
     Attributes:
         folder: the files of branch ``main``.
         branches: the folders of other branches.
+        tags: the folders of tags.
         gated: whether the terms were never accepted.
         token: what it takes to see it; None lets everybody.
         ranges: whether range requests are honoured.
@@ -37,10 +42,13 @@ class Repository:
         etags: what to answer as ETag in place of the true one, by file: one after the other, the last for ever.
         drips: what of the answer comes byte by byte, by (method, file).
         endless: files whose content never ends.
+        elsewhere: files that another server has, to which requests are redirected.
+        throttles: how many requests are too many, by (method, file); after a second one may ask again.
     """
 
     folder: Path
     branches: dict[str, Path] = field(default_factory=dict)
+    tags: dict[str, Path] = field(default_factory=dict)
     gated: bool = False
     token: str | None = None
     ranges: bool = True
@@ -52,14 +60,28 @@ class Repository:
     etags: dict[str, list[str]] = field(default_factory=dict)
     drips: dict[tuple[str, str], Literal["headers", "content"]] = field(default_factory=dict)
     endless: frozenset[str] = frozenset()
+    elsewhere: frozenset[str] = frozenset()
+    throttles: dict[tuple[str, str], int] = field(default_factory=dict)
 
     def commit(self, branch: str = "main") -> str:
-        """The commit that a branch stands for."""
+        """The commit that a branch or tag stands for."""
         return hashlib.sha1(f"{branch} {self.folder}".encode()).hexdigest()
 
+    def refs(self) -> dict[str, list[dict[str, str]]]:
+        """What the Hub says of branches and tags."""
+
+        def listed(kind: str, names: Iterable[str]) -> list[dict[str, str]]:
+            return [{"name": one, "ref": f"refs/{kind}/{one}", "targetCommit": self.commit(one)} for one in names]
+
+        return {
+            "branches": listed("heads", ["main", *self.branches]),
+            "converts": [],
+            "tags": listed("tags", self.tags),
+        }
+
     def checkout(self, revision: str) -> tuple[Path, str] | None:
-        """The folder and commit of a branch or commit; None where there is none."""
-        for branch, folder in {"main": self.folder, **self.branches}.items():
+        """The folder and commit of a branch, tag or commit; None where there is none."""
+        for branch, folder in {"main": self.folder, **self.branches, **self.tags}.items():
             if revision in (branch, self.commit(branch)):
                 return folder, self.commit(branch)
         return None
@@ -72,12 +94,14 @@ class HubServer:
         repositories: by id; may be changed while it runs.
         requests: how many requests came, by (method, file).
         sent: bytes of content sent, by file.
+        tokens: what was shown to the other server as Authorization.
     """
 
     def __init__(self) -> None:
         self.repositories: dict[str, Repository] = {}
         self.requests: Counter[tuple[str, str]] = Counter()
         self.sent: Counter[str] = Counter()
+        self.tokens: set[str | None] = set()
         self.closing = False
         self._lock = Lock()
         hub = self
@@ -119,6 +143,8 @@ class HubServer:
 class _Handler(BaseHTTPRequestHandler):
     server_hub: HubServer
     protocol_version = "HTTP/1.1"
+    # Or each answer waits 40 ms for the acknowledgement of its headers.
+    disable_nagle_algorithm = True
 
     def log_message(self, *_: object) -> None:
         """Keep standard error clean."""
@@ -130,7 +156,10 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer()
 
     def _answer(self) -> None:
-        found = RESOLVE.fullmatch(urlsplit(self.path).path)
+        path = urlsplit(self.path).path
+        elsewhere = path.startswith(CDN)
+        path = path.removeprefix(CDN)
+        found = RESOLVE.fullmatch(path) or REFS.fullmatch(path)
         if found is None:
             return self._refuse(404, "")
         parts = {name: unquote(value) for name, value in found.groupdict().items()}
@@ -139,12 +168,31 @@ class _Handler(BaseHTTPRequestHandler):
             return self._refuse(401, "RepoNotFound")
         if repository.renamed is not None:
             return self._send(307, {"Location": self.path.replace(parts["repo"], repository.renamed, 1)})
-        if repository.token is not None and self.headers.get("Authorization") != f"Bearer {repository.token}":
+        if elsewhere:
+            self.server_hub.tokens.add(self.headers.get("Authorization"))
+        elif repository.token is not None and self.headers.get("Authorization") != f"Bearer {repository.token}":
             return self._refuse(401, "GatedRepo" if repository.gated else "RepoNotFound")
+        if "file" not in parts:
+            self.server_hub.count(self.command, "refs", 0)
+            if (status := repository.status.get("refs")) is not None:
+                return self._refuse(status, "")
+            return self._send(200, {"Content-Type": "application/json"}, json.dumps(repository.refs()).encode())
         checkout = repository.checkout(parts["revision"])
         if checkout is None:
             return self._refuse(404, "RevisionNotFound")
+        if parts["file"] in repository.elsewhere and not elsewhere:
+            return self._redirect(*checkout, parts["file"])
         return self._file(repository, *checkout, parts["file"])
+
+    def _redirect(self, folder: Path, commit: str, file: str) -> None:
+        status = (folder / file).stat()
+        headers = {
+            "Location": f"http://localhost:{self.server.server_port}{CDN}{self.path}",  # type: ignore[attr-defined]
+            "X-Repo-Commit": commit,
+            "X-Linked-Size": str(status.st_size),
+            "X-Linked-ETag": f'"{hashlib.sha1(f"{folder} {file} {status.st_mtime_ns}".encode()).hexdigest()}"',
+        }
+        self._send(302, headers, file=f"redirected {file}")
 
     def _file(self, repository: Repository, folder: Path, commit: str, file: str) -> None:
         if file in repository.mute:
@@ -157,6 +205,9 @@ class _Handler(BaseHTTPRequestHandler):
         if (status := repository.status.get(file, repository.status.get("*"))) is not None:
             self.server_hub.count(self.command, file, 0)
             return self._refuse(status, "")
+        if repository.throttles.get((self.command, file)):
+            repository.throttles[self.command, file] -= 1
+            return self._refuse(429, "", {"RateLimit": '"resolvers";r=0;t=1'})
         path = folder / file
         if not path.is_file():
             self.server_hub.count(self.command, file, 0)

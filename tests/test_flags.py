@@ -242,8 +242,10 @@ COMMANDS = [
     ["plot", "heatmap", "IDS", "MODEL", "--output", "a.svg"],
     ["plot", "axis", "IDS", "MODEL", "--output", "a.svg"],
     ["plot", "ablation", "IDS", "MODEL", "--output", "a.svg"],
+    ["plot", "track", "PATH", "--output", "a.svg"],
     ["diff", "PATH", "PATH", "IDS"],
     ["diff", "PATH", "OTHER", "IDS"],
+    ["track", "PATH", "OTHER", "IDS"],
 ]
 HOSTILE = {
     "nan": lambda body: body.h[1].ln_1.weight[3:5].fill_(NAN),

@@ -40,6 +40,12 @@ HOSTILE = 'a,"b"\nc\rd |e| <script> \x1b[31m = 日本'
 FEW = [0, "final"]
 ONE_TABLE = [name for name, known in FORMATS.items() if known.one_table]
 DOCUMENTS = [name for name, known in FORMATS.items() if known.document]
+
+
+def grow_massive(body):
+    body.h[0].mlp.c_proj.bias.data[7] = 2000.0
+
+
 # A record of each command, and of each shape that it may take.
 SHAPES = {
     "inspect": lambda demo, _: gpt2ln_cli.inspect(["the war was over", HOSTILE], model=demo, layers=FEW),
@@ -78,6 +84,8 @@ SHAPES = {
         make(), make(lambda body: body.h[1].ln_2.weight.data.mul_(1.25)), [[3, 1, 4], [9, 2]]
     ),
     "diff of parameters": lambda demo, _: gpt2ln_cli.diff(demo, demo, layers=FEW),
+    "track": lambda _, make: gpt2ln_cli.track([make(), "./none", make(grow_massive)], [[3, 1, 4], [9, 2]]),
+    "track of parameters": lambda demo, _: gpt2ln_cli.track(demo, layers=FEW),
     "tour": lambda demo, _: gpt2ln_cli.tour(model=demo),
     "profile": lambda demo, make: gpt2ln_cli.profile(
         ["the war", HOSTILE], model=with_tokenizer(make(vocab_size=demo.checkpoint.config.vocab_size)), top=2, threads=1
@@ -280,6 +288,7 @@ COMMANDS = {
     "attribute": ("the war", "--layer", "0"),
     "diff": ("demo", "demo", "--layer", "0", "--all"),
     "report": ("the war", "--layer", "0"),
+    "track": ("demo", "--prompt", "the war", "--layer", "0"),
     "tour": (),
     "models": (),
     "profile": ("--threads", "1"),

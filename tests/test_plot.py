@@ -15,6 +15,7 @@ import matplotlib
 import msgspec
 import numpy as np
 import pytest
+from altered import altered, layer_norms, untrained
 from matplotlib.text import Text
 
 import gpt2ln_cli
@@ -65,7 +66,13 @@ def two(demo):
 
 
 @pytest.fixture(scope="module")
-def records(demo, inspection, parameters, verification, ablation, two):
+def tracked():
+    grown = altered(lambda body: [one.weight.mul_(3).sub_(1) for one in layer_norms(body)], untrained(12))
+    return gpt2ln_cli.track([untrained(12), grown], [[1, 2, 3], [4, 5]])
+
+
+@pytest.fixture(scope="module")
+def records(demo, inspection, parameters, verification, ablation, two, tracked):
     return {
         "sigma": inspection,
         "gain": parameters,
@@ -75,6 +82,7 @@ def records(demo, inspection, parameters, verification, ablation, two):
         "steps": two,
         "features": gpt2ln_cli.features(PROMPTS, model=demo),
         "attribute": gpt2ln_cli.attribute(PROMPTS, model=demo),
+        "track": tracked,
     }
 
 
@@ -259,6 +267,39 @@ def test_the_ablation_ladder_is_sorted_with_errors_and_nothing_presses_it_togeth
         markers[one.looks_ahead].add(mark.get_marker())
     assert not markers[True] & markers[False]
     assert "nats" in axes.get_xlabel()
+
+
+def test_a_training_run_draws_every_site_at_every_step(tracked):
+    figure = plots.draw("track", tracked)
+    panels = [axes for axes in figure.axes if axes.lines]
+    quantities = (
+        lambda site: site.gain.rms_distance,
+        lambda site: site.bias.rms_distance,
+        lambda site: site.first.sigma.mean,
+        lambda site: site.rest.sigma.mean,
+    )
+    assert [axes.get_title() for axes in panels[:2]] == ["ln_1", "ln_2 and ln_f"]
+    for of, left, right in zip(quantities, panels[::2], panels[1::2], strict=True):
+        lines = {one.get_label(): one for one in (*left.lines, *right.lines)}
+        assert {one.get_label() for one in left.lines} == {f"h.{layer}.ln_1" for layer in range(12)}
+        assert list(lines["ln_f"].get_xdata()) == [0, 1]
+        for place, site in enumerate(tracked.checkpoints[0].sites):
+            expected = [of(one.sites[place]) for one in tracked.checkpoints]
+            assert list(lines[site.name].get_ydata()) == expected
+    assert panels[4].get_yscale() == "log"
+    damaged = changed(tracked.checkpoints[0], error="it is damaged", sites=[])
+    alone = plots.draw("track", changed(tracked, prompts=None, checkpoints=[damaged, tracked.checkpoints[1]]))
+    assert [list(one.get_xdata()) for axes in alone.axes for one in axes.lines] == [[1]] * 50
+
+
+def test_a_training_run_is_drawn_by_the_command(tmp_path, capsys):
+    assert main(["plot", "track", "-o", str(tmp_path / "a.svg")]) == 2
+    assert "needs a CHECKPOINT" in capsys.readouterr().err
+    for words in (["--model", "demo"], ["--quantity", "sigma"]):
+        assert main(["plot", "track", "demo", *words, "-o", str(tmp_path / "a.svg")]) == 2
+    assert main(["plot", "sigma", "--revisions", "*", "-o", str(tmp_path / "a.svg")]) == 2
+    assert main(["plot", "track", "demo", "--token-ids", "1,2", "-o", str(tmp_path / "a.svg")]) == 0
+    assert (tmp_path / "a.svg").stat().st_size
 
 
 @pytest.mark.parametrize("kind", plots.KINDS)

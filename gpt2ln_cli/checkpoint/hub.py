@@ -76,17 +76,18 @@ class Snapshot:
         if isinstance(cached, Path) and COMMIT.fullmatch(asked):
             return cls(name, asked)
         try:
-            commit = ask(name, CONFIG, asked, patient=cached is None).commit_hash
+            known = COMMIT.fullmatch(asked) is not None
+            commit = asked if known else ask(name, CONFIG, asked, patient=cached is None).commit_hash
             if not isinstance(cached, Path) or cached.parent.name != commit:
                 cached = download(name, CONFIG, asked)
             return cls(name, cached.parent.name)
         except (EntryNotFoundError, RevisionNotFoundError) as error:
-            raise _refusal(name, asked, error) from error
+            raise refusal(name, asked, error) from error
         except Exception as error:
-            refusal = _refusal(name, asked, error)
+            why = refusal(name, asked, error)
             if not isinstance(cached, Path):
-                raise refusal from error
-            return cls(name, cached.parent.name, refusal)
+                raise why from error
+            return cls(name, cached.parent.name, why)
 
     def fetch(self, file: str) -> Path | None:
         """The file's place in the cache, fetched if it is not yet there; None where the repository has no such file.
@@ -101,7 +102,7 @@ class Snapshot:
         try:
             return download(self.name, file, self.commit)
         except Exception as error:
-            raise _refusal(self.name, self.commit, error) from error
+            raise refusal(self.name, self.commit, error) from error
 
     def cached(self, file: str) -> Path | None:
         """The file's place in the cache, or None where it is not there."""
@@ -123,7 +124,7 @@ class Snapshot:
             except EntryNotFoundError:
                 self._answers[file] = None
             except Exception as error:
-                raise _refusal(self.name, self.commit, error) from error
+                raise refusal(self.name, self.commit, error) from error
         return self._answers[file]
 
     def weights(self) -> tuple[str, ...]:
@@ -152,12 +153,6 @@ class Snapshot:
     def lacks(self, file: str) -> CheckpointError:
         """The error to raise where the file is needed and could not be had."""
         return self.unreachable or CheckpointError(f"'{self.name}' has no {file} on the Hub.")
-
-    def url(self, file: str) -> str:
-        """Where the Hub has the file."""
-        from huggingface_hub import hf_hub_url
-
-        return hf_hub_url(self.name, file, revision=self.commit)
 
 
 class Weights(Mapping[str, StoredTensor]):
@@ -216,12 +211,12 @@ class Weights(Mapping[str, StoredTensor]):
                     raise self._snapshot.lacks(file)
                 if metadata.size is None:
                     return None
-                remote = RemoteFile(f"{self._snapshot.name}/{file}", self._snapshot.url(file), metadata.size)
+                remote = RemoteFile(f"{self._snapshot.name}/{file}", metadata.location, metadata.size)
                 found |= {name: (remote, place) for name, place in remote.tensors().items()}
         except RangesRefusedError:
             return None
         except Exception as error:
-            raise _refusal(self._snapshot.name, self._snapshot.commit, error) from error
+            raise refusal(self._snapshot.name, self._snapshot.commit, error) from error
         return {name: found[stored] for name, stored in body_names(self._folder, found, self._prefix).items()}
 
     def _remote(self, name: str) -> StoredTensor:
@@ -251,7 +246,7 @@ class Weights(Mapping[str, StoredTensor]):
         except RangesRefusedError:
             return {}
         except Exception as error:
-            raise _refusal(self._snapshot.name, self._snapshot.commit, error) from error
+            raise refusal(self._snapshot.name, self._snapshot.commit, error) from error
         return vectors
 
 
@@ -332,13 +327,13 @@ def _in_cache(name: str, file: str, revision: str) -> Path | bool | None:
     try:
         known = try_to_load_from_cache(name, file, revision=revision)
     except Exception as error:
-        raise _refusal(name, revision, error) from error
+        raise refusal(name, revision, error) from error
     if known is None:
         return None
     return Path(known) if isinstance(known, str) else False
 
 
-def _refusal(name: str, revision: str, error: Exception) -> CheckpointError:
+def refusal(name: str, revision: str, error: Exception) -> CheckpointError:
     """What went wrong on the way to the Hub, in one line."""
     from huggingface_hub import constants
     from huggingface_hub.errors import (

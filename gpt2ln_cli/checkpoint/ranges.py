@@ -8,11 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from gpt2ln_cli.checkpoint.pickled import read_archive
 from gpt2ln_cli.checkpoint.safetensors_file import read_header
 from gpt2ln_cli.checkpoint.tensors import Place
-from gpt2ln_cli.checkpoint.transfers import request
+from gpt2ln_cli.checkpoint.transfers import TOO_MANY, request, until_reset
 from gpt2ln_cli.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ class RemoteFile:
 
     Attributes:
         name: what messages call it.
-        url: where it is.
+        url: where it is, which for large files is another server than the Hub.
         size: its length in bytes.
     """
 
@@ -83,16 +84,19 @@ class RemoteFile:
 
         if start == stop:
             return b""
-        for attempt in range(ATTEMPTS):
-            if attempt:
-                time.sleep(PAUSE_S)
+        pause = 0.0
+        for _ in range(ATTEMPTS):
+            time.sleep(pause)
+            pause = PAUSE_S
             try:
                 return request(f"'{self.name}'", partial(self._request, start, stop))
             except HfHubHTTPError as error:
                 failure: Exception = error
                 if error.response.status_code == 416:
                     raise RangesRefusedError from error
-                if error.response.status_code < 500:
+                if error.response.status_code == TOO_MANY:
+                    pause = until_reset(error.response.headers)
+                elif error.response.status_code < 500:
                     break
             except (CheckpointError, RangesRefusedError):
                 raise
@@ -104,7 +108,9 @@ class RemoteFile:
         from huggingface_hub import constants, get_session
         from huggingface_hub.utils import build_hf_headers, hf_raise_for_status  # type: ignore[attr-defined]
 
-        headers = {**build_hf_headers(), "Range": f"bytes={start}-{stop - 1}", "Accept-Encoding": "identity"}
+        # Whoever keeps the Hub's large files has no business with the token.
+        token = None if urlsplit(self.url).netloc == urlsplit(constants.ENDPOINT).netloc else False
+        headers = {**build_hf_headers(token=token), "Range": f"bytes={start}-{stop - 1}", "Accept-Encoding": "identity"}
         timeout = constants.HF_HUB_DOWNLOAD_TIMEOUT
         # Streamed, so that a server which answers with the whole file is left before it has sent it.
         with get_session().stream("GET", self.url, headers=headers, timeout=timeout) as response:

@@ -7,9 +7,10 @@ hooks on huggingface_hub's own client that see to nothing but these transfers.
 
 from __future__ import annotations
 
+import re
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -31,6 +32,10 @@ STEP_BYTES = 2**20
 POLL_S = 0.1
 LEAVE_S = 2.0
 PAUSE_S = 1.0
+# The status of an answer to one who asks too often. The Hub's quotas are for five minutes.
+TOO_MANY = 429
+MOST_WAIT_S = 300.0
+RESET = re.compile(r";\s*t=(\d{1,6})")
 # A file's name takes 255 bytes at most, and huggingface_hub appends to it.
 MOST_NAME = 200
 
@@ -173,6 +178,12 @@ def _watched(watch: _Watch, work: Callable[[], T]) -> T:
     return results[0]
 
 
+def until_reset(headers: Mapping[str, str]) -> float:
+    """Seconds after which one who asked too often may ask again, as the Hub says it, or any server."""
+    told = RESET.search(headers.get("RateLimit", "")) or re.fullmatch(r"(\d{1,6})", headers.get("Retry-After", ""))
+    return min(MOST_WAIT_S, float(told[1])) if told else PAUSE_S
+
+
 def ask(name: str, file: str, revision: str, *, patient: bool) -> HfFileMetadata:
     """What the Hub says of a file; patient, it is asked twice where it is the Hub that fails.
 
@@ -193,10 +204,11 @@ def ask(name: str, file: str, revision: str, *, patient: bool) -> HfFileMetadata
         try:
             return once()
         except Exception as error:  # a broken connection has other names in httpx and httpx2
-            refused = isinstance(error, HfHubHTTPError) and error.response.status_code < 500
-            if refused or isinstance(error, (OfflineModeIsEnabled, CheckpointError)):
+            status = error.response.status_code if isinstance(error, HfHubHTTPError) else 500
+            if (status < 500 and status != TOO_MANY) or isinstance(error, (OfflineModeIsEnabled, CheckpointError)):
                 raise
-        time.sleep(PAUSE_S)
+            pause = until_reset(error.response.headers) if status == TOO_MANY else PAUSE_S  # type: ignore[attr-defined]
+        time.sleep(pause)
     return once()
 
 

@@ -41,6 +41,7 @@ COMMANDS = (
     Command("ablate", "Compare", "Replace LayerNorms and measure what becomes of predictions.", "ablate.Ablation"),
     Command("diff", "Compare", "Compare the LayerNorms of two checkpoints of one shape.", "diff.Difference"),
     Command("profile", "Scale", "Tell how quantities are distributed over a corpus.", "profile.Profile"),
+    Command("track", "Scale", "Follow LayerNorms over a training run.", "track.Track"),
     Command("plot", "Look", "Draw a figure for a paper: PNG, SVG or PDF.", None),
     Command("report", "Look", "Write one page with everything.", "report.Report"),
     Command("tour", "Learn", "Answer a learner's questions by experiments, and why LayerNorm is there.", "tour.Tour"),

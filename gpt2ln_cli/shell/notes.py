@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from gpt2ln_cli.output.text import visible
+from gpt2ln_cli.paths import cache_folder
 
 if TYPE_CHECKING:
     from gpt2ln_cli.records import Flag, ModelInfo
@@ -71,13 +70,6 @@ def _first_in_a_day(name: str) -> bool:
         stamp.parent.mkdir(parents=True, exist_ok=True)
         stamp.touch()
     return True
-
-
-def cache_folder() -> Path:
-    """Where what may be lost is kept from call to call, after the XDG Base Directory Specification."""
-    told = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    # One that is no whole path is to be ignored.
-    return (told if told.is_absolute() else Path(os.path.expanduser("~/.cache"))) / "gpt2ln"  # noqa: PTH111
 
 
 def judge(flags: Sequence[Flag], *, strict: bool) -> None:

@@ -126,6 +126,13 @@ device_options = _together(
 stored_model_options = _packed("chosen", Choice, *_which)
 model_options = _packed("chosen", Choice, *_which, device_options)
 
+revisions_option = click.option(
+    "--revisions", multiple=True, metavar="GLOB", help="Which branches and tags of a Hub id; may be given again."
+)
+no_cache_option = click.option(
+    "--no-cache", is_flag=True, help="Read anew what was read before, and keep none of it for the next time."
+)
+
 strict_option = click.option("--strict", is_flag=True, help="Exit with code 1 where anything was flagged.")
 
 site_option = click.option(
@@ -164,10 +171,7 @@ def sort_option(keys: Sequence[str]) -> Callable[[F], F]:
 
 top_option = click.option("--top", type=click.IntRange(min=1), metavar="N", help="Only the first N sites.")
 
-prompt_options = _packed(
-    "given",
-    Given,
-    click.argument("prompt", nargs=-1),
+_reading = (
     click.option(
         "--prompts",
         "files",
@@ -193,6 +197,14 @@ prompt_options = _packed(
         metavar="N",
         help="Most tokens in a forward pass: 1,024 on a CPU unless told, on a GPU what its memory takes.",
     ),
+)
+prompt_options = _packed("given", Given, click.argument("prompt", nargs=-1), *_reading)
+# Where the arguments are something else.
+prompt_flags = _packed(
+    "given",
+    Given,
+    click.option("--prompt", multiple=True, metavar="TEXT", help="A prompt; may be given again."),
+    *_reading,
 )
 
 output_option = click.option(

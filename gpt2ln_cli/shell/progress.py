@@ -26,19 +26,20 @@ class Bar:
 
     Args:
         progress: where it is shown.
+        unit: what is counted.
         timed: whether tokens a second and the time that is left are shown, too.
     """
 
-    def __init__(self, progress: Progress, *, timed: bool = False) -> None:
-        self._progress, self._phase = progress, "running"
+    def __init__(self, progress: Progress, unit: str = "tokens", *, timed: bool = False) -> None:
+        self._progress, self._phase, self._unit = progress, "running", unit
         self._timed, self._began = timed, time.monotonic()
         self._task = progress.add_task("loading", total=None, done="")
 
     def __call__(self, done: int, total: int) -> None:
-        """So many of all tokens are done."""
+        """So many of all tokens, or whatever is counted, are done."""
         self._progress.start()
         seconds = time.monotonic() - self._began
-        text = _told(done, total, seconds) if self._timed else f"{done:,} of {total:,} tokens"
+        text = _told(done, total, seconds) if self._timed else f"{done:,} of {total:,} {self._unit}"
         self._progress.update(self._task, description=self._phase, completed=done, total=total, done=text)
 
     def phase(self, name: str) -> None:
@@ -50,12 +51,13 @@ class Bar:
 
 
 @contextlib.contextmanager
-def progress_bar(model: str, *, timed: bool = False) -> Iterator[Bar | None]:
+def progress_bar(model: str, *, unit: str = "tokens", timed: bool = False) -> Iterator[Bar | None]:
     """A progress bar on standard error, only where that is a terminal, for loading the model and running it.
 
     Args:
         model: its name.
-        timed: whether it tells tokens a second and the time that is left.
+        unit: what is counted.
+        timed: whether tokens a second and the time that is left are shown, too.
     """
     if is_quiet() or not sys.stderr or not sys.stderr.isatty():
         yield None
@@ -67,7 +69,7 @@ def progress_bar(model: str, *, timed: bool = False) -> Iterator[Bar | None]:
 
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[done]}"))
     progress = Progress(*columns, console=Console(stderr=True), transient=True)
-    bar = Bar(progress, timed=timed)
+    bar = Bar(progress, unit, timed=timed)
 
     def restore_terminal() -> None:
         # By a signal, in whose midst rich's own lock may be held.

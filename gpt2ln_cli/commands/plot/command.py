@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from gpt2ln_cli.commands.inspect.record import Inspection
     from gpt2ln_cli.commands.params.record import Parameters
     from gpt2ln_cli.commands.plot.record import Steps
+    from gpt2ln_cli.commands.track.record import Track
     from gpt2ln_cli.commands.verify.record import Verification
 
 EXAMPLE = """\b
@@ -38,6 +40,7 @@ Kinds:
   steps     one token of each prompt through one LayerNorm, feature by feature
   features  features: layers x the features that make up sigma
   attribute attribute: who wrote sigma, stacked by layer
+  track     track: gain and bias over a training run, with --prompts sigma too
 
 \b
 Examples:
@@ -59,16 +62,17 @@ PROMPTS = (
     "batch_tokens",
 )
 # What each kind makes no use of.
-STEPS = ("position", "template")
+STEPS, TRACK = ("position", "template"), ("revisions",)
 UNUSED = {
-    "sigma": ("quantity", *STEPS),
-    "gain": (*PROMPTS, "quantity", *STEPS),
-    "heatmap": STEPS,
-    "axis": ("layers", "sites", "quantity", *STEPS),
-    "ablation": ("quantity", *STEPS),
-    "steps": ("quantity",),
-    "features": ("quantity", *STEPS),
-    "attribute": ("quantity", *STEPS),
+    "sigma": ("quantity", *STEPS, *TRACK),
+    "gain": (*PROMPTS, "quantity", *STEPS, *TRACK),
+    "heatmap": (*STEPS, *TRACK),
+    "axis": ("layers", "sites", "quantity", *STEPS, *TRACK),
+    "ablation": ("quantity", *STEPS, *TRACK),
+    "steps": ("quantity", *TRACK),
+    "features": ("quantity", *STEPS, *TRACK),
+    "attribute": ("quantity", *STEPS, *TRACK),
+    "track": ("model", "revision", "quantity", *STEPS),
 }
 DEFAULT_PROMPTS = {"axis": VERIFIED, "ablation": ABLATED, "steps": '"ok" and "hatred"'}
 
@@ -99,6 +103,7 @@ DEFAULT_PROMPTS = {"axis": VERIFIED, "ablation": ABLATED, "steps": '"ok" and "ha
     metavar="TEXT",
     help="For steps, a sentence that carries each prompt, {} in its place; '{}' alone is none.",
 )
+@options.revisions_option
 @options.model_options
 @click.option(
     "-o",
@@ -118,24 +123,28 @@ def command(
     quantity: str,
     position: int,
     template: str | None,
+    revisions: tuple[str, ...],
     chosen: options.Choice,
     output: str,
 ) -> None:
     """Draw a figure for a paper: PNG, SVG or PDF, as the name of the file says.
 
-    PROMPT and the options are those of the command that the KIND is of, and so is what is used without any PROMPT.
+    PROMPT and the options are those of the command that the KIND is of, and so is what is used without any PROMPT; for
+    track, each PROMPT is a CHECKPOINT.
     Needs matplotlib: pip install ".[plot]".
     """
     _check_applies(context, kind)
     image_format = _image_format(output)
     output_file.check(output)
     plots.check_matplotlib()
-    record: Inspection | Parameters | Verification | Ablation | Steps | Features | Attribution
+    record: Inspection | Parameters | Verification | Ablation | Steps | Features | Attribution | Track
     if kind == "gain":
         from gpt2ln_cli.commands.params.compute import params
 
         # Every feature is listed: those far from the others are not always those far from 1 and 0.
         record = params(model=chosen.load(), layers=layers, sites=sites, features=sys.maxsize)
+    elif kind == "track":
+        record = _track(given, revisions, layers, sites, chosen)
     else:
         prompts = given.gather(default=DEFAULT_PROMPTS.get(kind))
         plots.check_room(kind, len(prompts or ()))
@@ -172,6 +181,29 @@ def command(
     note_model(record.model)
     figure = plots.draw(kind, record, quantity=quantity if kind == "heatmap" else None)
     output_file.deliver(lambda stream: plots.save(figure, stream.buffer, image_format), output=output, utf8=True)
+
+
+def _track(
+    given: Given, revisions: tuple[str, ...], layers: str | None, sites: tuple[str, ...], chosen: options.Choice
+) -> Track:
+    from gpt2ln_cli.commands.track.compute import track
+
+    if not given.prompt:
+        raise UsageError("'plot track' needs a CHECKPOINT, such as the folder of a training run.")
+    prompts = replace(given, prompt=()).gather(default="")
+    with progress_bar(given.prompt[0], unit="checkpoints" if prompts is None else "tokens") as progress:
+        return track(
+            given.prompt,
+            prompts,
+            revisions=revisions or None,
+            layers=layers,
+            sites=sites,
+            heads=chosen.heads,
+            prefix=chosen.prefix,
+            device=chosen.device,
+            dtype=chosen.dtype,
+            **given.running(progress),
+        )
 
 
 def _check_applies(context: click.Context, kind: str) -> None:

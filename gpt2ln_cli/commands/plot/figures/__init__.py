@@ -36,6 +36,7 @@ KINDS = {
     "steps": "gpt2ln_cli.commands.plot.figures.steps",
     "features": "gpt2ln_cli.commands.plot.figures.features",
     "attribute": "gpt2ln_cli.commands.plot.figures.attribute",
+    "track": "gpt2ln_cli.commands.plot.figures.track",
 }
 # What each format is told about the file: a title, and no date, which would change the bytes.
 METADATA: dict[str, dict[str, str | None]] = {
