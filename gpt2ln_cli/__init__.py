@@ -18,9 +18,11 @@ __all__ = [
     "Model",
     "__version__",
     "ablate",
+    "attribute",
     "compare",
     "count",
     "diff",
+    "features",
     "inspect",
     "load",
     "models",
@@ -37,9 +39,11 @@ __all__ = [
 if TYPE_CHECKING:
     from gpt2ln_cli.commands import view
     from gpt2ln_cli.commands.ablate.compute import ablate
+    from gpt2ln_cli.commands.attribute.compute import attribute
     from gpt2ln_cli.commands.compare.compute import compare
     from gpt2ln_cli.commands.count.compute import count
     from gpt2ln_cli.commands.diff.compute import diff
+    from gpt2ln_cli.commands.features.compute import features
     from gpt2ln_cli.commands.inspect.compute import inspect
     from gpt2ln_cli.commands.models.compute import models
     from gpt2ln_cli.commands.params.compute import params

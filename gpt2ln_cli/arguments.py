@@ -10,11 +10,10 @@ import functools
 import inspect
 import operator
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, ParamSpec, TypeVar
 
 from gpt2ln_cli.errors import UsageError
-from gpt2ln_cli.quantities import SORT_KEYS
 from gpt2ln_cli.sites import parse_layers
 
 P = ParamSpec("P")
@@ -70,6 +69,35 @@ def layer_list(value: object) -> list[int | str] | None:
 
 def _one_layer(value: object) -> list[int | str]:
     return parse_layers(value) if isinstance(value, str) else [whole_number("layer", value)]
+
+
+def feature_list(value: object, width: int) -> list[int] | None:
+    """The features of x that were asked for; None for none.
+
+    Args:
+        value: a number, a text such as ``"447,138"``, or several numbers.
+        width: how many features there are.
+
+    Raises:
+        UsageError: it is something else, there is no such feature, or fewer than two others are left.
+    """
+    if value is None:
+        return None
+    several = value.split(",") if isinstance(value, str) else _several(value)
+    found = sorted({_feature(one) for one in ([value] if several is None else several)})
+    for one in found:
+        if one >= width:
+            raise UsageError(f"feature {one}: this model has features 0 to {width - 1}.")
+    if not 0 < len(found) <= width - 2:
+        raise UsageError(f"{len(found)} features of {width}: give one or more, and leave two or more.")
+    return found
+
+
+def _feature(value: object) -> int:
+    text = value.strip() if isinstance(value, str) else None
+    if text is not None and not (text.isdecimal() and len(text) < 18):
+        raise UsageError(f"feature '{text}' is not a number; write 447 or 447,138.")
+    return whole_number("feature", value if text is None else int(text), least=0)
 
 
 def prompt_list(value: object) -> list[str | list[int]]:
@@ -137,13 +165,19 @@ def _called(name: str, value: object) -> object:
     return value
 
 
-def _one_of(*allowed: str) -> Callable[[str, object], object]:
-    def check(name: str, value: object) -> object:
-        if value not in allowed:
-            raise UsageError(f"{name} '{value}' is none of {', '.join(allowed)}.")
-        return value
+def one_of(name: str, value: object, allowed: Collection[str]) -> object:
+    """One of the texts that are allowed.
 
-    return check
+    Raises:
+        UsageError: it is none of them.
+    """
+    if value not in allowed:
+        raise UsageError(f"{name} '{value}' is none of {', '.join(allowed)}.")
+    return value
+
+
+def _one_of(*allowed: str) -> Callable[[str, object], object]:
+    return functools.partial(one_of, allowed=allowed)
 
 
 _from_1 = functools.partial(whole_number, least=1)
@@ -156,8 +190,12 @@ _RULES: dict[str, Callable[[str, Any], object]] = {
     "layers": lambda _, value: layer_list(value),
     "sites": _kinds,
     "per_token": _truth,
-    "sort": _one_of(*SORT_KEYS),
+    "by_head": _truth,
+    "feature": functools.partial(whole_number, least=0),
+    "token": functools.partial(whole_number, least=0),
+    "sort": _text,  # of which each command has its own
     "top": _from_1,
+    "features": _from_1,
     "context": _truth,
     "position": whole_number,
     "template": _text,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import math
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal, cast, get_args
+from typing import Literal, TypeVar, cast, get_args
 
 from gpt2ln_cli.errors import UsageError
 
+SiteT = TypeVar("SiteT")
 Kind = Literal["ln_1", "ln_2", "ln_f"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 FINAL = "final"
@@ -94,3 +96,20 @@ def select_sites(
             f"'{FINAL}'; change the layers or the sites."
         )
     return chosen
+
+
+def ranked(sites: Iterable[SiteT], value: Callable[[SiteT], float | None], top: int | None) -> list[SiteT]:
+    """What there is of each site, greatest value first; sites of equal value in their order, those without one last.
+
+    Args:
+        sites: in forward order.
+        value: what they are sorted by.
+        top: how many to keep; None keeps all.
+    """
+
+    def order(site: SiteT) -> tuple[bool, float]:
+        found = value(site)
+        missing = found is None or math.isnan(found)
+        return missing, 0.0 if found is None or missing else -found
+
+    return sorted(sites, key=order)[:top]

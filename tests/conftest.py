@@ -28,6 +28,8 @@ from gpt2ln_cli.output.blocks import View
 # Tests run beside each other: more threads than cores would make all of them wait.
 torch.set_num_threads(1)
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Nobody is there to leave one.
+os.environ["NO_PAGER"] = "1"
 
 DEMO = BUNDLED["demo"]
 NOBODY = 65534

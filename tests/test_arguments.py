@@ -219,7 +219,7 @@ def test_params_of_a_loaded_model_are_its_current_ones(demo, make_folder):
     model = gpt2ln_cli.load(make_folder())
     with torch.no_grad():
         model.body.h[1].ln_2.weight[3] = 7.5
-    stored, current = gpt2ln_cli.params(model=model.info.name, top=1), gpt2ln_cli.params(model=model, top=1)
+    stored, current = gpt2ln_cli.params(model=model.info.name, features=1), gpt2ln_cli.params(model=model, features=1)
     by_name = {site.name: site for site in current.sites}
     assert [(one.index, one.value) for one in by_name["h.1.ln_2"].gain.extremes] == [(3, 7.5)]
     for one in stored.sites:

@@ -226,7 +226,7 @@ def test_params_agree_with_float64_on_transformers_weights(make_folder):
         make_folder(lambda body: body.bfloat16()),
     ):
         modules = dict(GPT2Model.from_pretrained(folder).named_modules())
-        for site in gpt2ln_cli.params(model=folder, top=3).sites:
+        for site in gpt2ln_cli.params(model=folder, features=3).sites:
             for ours, parameter, start in (
                 (site.gain, modules[site.name].weight, 1),
                 (site.bias, modules[site.name].bias, 0),

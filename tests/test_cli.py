@@ -61,8 +61,8 @@ def test_stats_json_is_the_record_of_the_library(gpt2ln):
 
 
 def test_params_json_is_the_record_of_the_library(gpt2ln):
-    words = ("params", "--top", "2", "--layer", "0-1,final")
-    assert parsed(gpt2ln, *words, kind=Parameters) == gpt2ln_cli.params(top=2, layers=[0, 1, "final"])
+    words = ("params", "--features", "2", "--layer", "0-1,final")
+    assert parsed(gpt2ln, *words, kind=Parameters) == gpt2ln_cli.params(features=2, layers=[0, 1, "final"])
 
 
 def test_count_gives_the_learners_figures(gpt2ln):
@@ -142,14 +142,10 @@ def test_bos_is_prepended_and_said(gpt2ln):
     assert record.prompts[0].tokens[0] == "<|endoftext|>"
 
 
-def test_params_last_line_answers_the_question(gpt2ln, make_folder):
+def test_params_answers_the_question_first(gpt2ln, make_folder):
     code, out, _ = gpt2ln("params")
     assert code == 0
-    assert (
-        " ".join(out.split())
-        .rpartition("switched off. ")[2]
-        .startswith("Yes: this checkpoint uses a learned gain at 25 of 25 sites")
-    )
+    assert out.split("\n\n")[1].startswith("Yes: this checkpoint uses a learned gain at 25 of 25 sites")
 
     def untrained(body):
         for name, parameter in body.named_parameters():
@@ -157,7 +153,8 @@ def test_params_last_line_answers_the_question(gpt2ln, make_folder):
                 parameter.fill_(1.0 if name.endswith("weight") else 0.0)
 
     _, out, _ = gpt2ln("params", "--model", str(make_folder(untrained)))
-    assert " ".join(out.split()).rpartition("switched off. ")[2].startswith("No: at all 5 sites the gain is 1")
+    (answer,) = [line for line in out.split("\n") if line.startswith(("Yes", "No"))]
+    assert answer.startswith("No: at all 5 sites the gain is 1")
 
 
 def test_selection_of_layers_and_sites(gpt2ln):

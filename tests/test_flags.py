@@ -231,7 +231,7 @@ COMMANDS = [
     ["inspect", "IDS", "MODEL", "--heatmap", "sigma"],
     ["inspect", "IDS", "MODEL", "--per-token", "--format", "csv"],
     ["stats", "--layer", "0-1,final", "--sort", "sigma", "IDS", "MODEL"],
-    ["params", "--top", "3", "MODEL"],
+    ["params", "--features", "3", "MODEL"],
     ["verify", "IDS", "MODEL"],
     ["compare", "IDS", "MODEL"],
     ["compare", "--context", "IDS", "MODEL"],

@@ -49,9 +49,13 @@ SHAPES = {
     "inspect, flagged": lambda _, make: gpt2ln_cli.inspect(
         [[1, 2, 3]], model=make(lambda body: body.h[1].ln_1.weight.data.fill_(float("nan")))
     ),
+    "inspect --sort": lambda demo, _: gpt2ln_cli.inspect(
+        [[1, 2, 3]], model=demo, sort="excess_kurtosis", top=3, per_token=True
+    ),
     "stats": lambda demo, _: gpt2ln_cli.stats([[1, 2, 3]], model=demo, layers=0, sort="sigma", top=2),
     "params": lambda demo, _: gpt2ln_cli.params(model=demo, layers=FEW),
-    "params --top": lambda demo, _: gpt2ln_cli.params(model=demo, layers=FEW, top=2),
+    "params --sort": lambda demo, _: gpt2ln_cli.params(model=demo, layers=FEW, sort="bias_max", top=2),
+    "params --features": lambda demo, _: gpt2ln_cli.params(model=demo, layers=FEW, features=2),
     "count": lambda _, __: gpt2ln_cli.count(),
     "models": lambda _, __: gpt2ln_cli.models(),
     "verify": lambda demo, _: gpt2ln_cli.verify("the war was over", model=demo),
@@ -61,6 +65,15 @@ SHAPES = {
         [list(range(20))], model=demo, layers=FEW, context=True
     ),
     "ablate": lambda demo, _: gpt2ln_cli.ablate("the war was over", model=demo, layers=FEW),
+    "ablate --feature": lambda _, make: gpt2ln_cli.ablate([[3, 1, 4], [9, 2]], model=make(), ablated_features=[5, 7]),
+    "features": lambda _, make: gpt2ln_cli.features(
+        [[3, 1, 4], [9, 2]], model=make(lambda body: body.h[0].mlp.c_proj.bias.data[5].add_(3000))
+    ),
+    "features, a site": lambda demo, _: gpt2ln_cli.features("the", model=demo, layers=0, sites=["ln_1"]),
+    "attribute": lambda demo, _: gpt2ln_cli.attribute("the war", model=demo, layers=0, feature=37),
+    "attribute --per-token": lambda _, make: gpt2ln_cli.attribute(
+        [[3, 1, 4], [9, 2]], model=make(), by_head=True, per_token=True
+    ),
     "diff": lambda _, make: gpt2ln_cli.diff(
         make(), make(lambda body: body.h[1].ln_2.weight.data.mul_(1.25)), [[3, 1, 4], [9, 2]]
     ),
@@ -100,11 +113,15 @@ def objects_of(record, tmp_path, table):
     return [json.loads(line) for line in written(record, "ndjson", tmp_path, table=table).decode().splitlines()]
 
 
+# Objects whose names are no fields; a cell holds them whole.
+FREE = ("figures",)
+
+
 def flat(value, prefix=""):
     """Everything in a JSON object but its lists of objects, by the names joined with underscores."""
     found = {}
     for name, inner in value.items():
-        if isinstance(inner, dict):
+        if isinstance(inner, dict) and name not in FREE:
             found |= flat(inner, f"{prefix}{name}_")
         elif not (isinstance(inner, list) and inner and isinstance(inner[0], dict)):
             found[prefix + name] = inner
@@ -211,7 +228,7 @@ def test_every_format_of_every_command_has_the_numbers_of_its_json(records, shap
         for column in read.column_names:
             # A list within a cell, but for lists of scalars, is JSON text.
             assert [
-                json.loads(value) if isinstance(value, str) and isinstance(one[column], list) else value
+                json.loads(value) if isinstance(value, str) and isinstance(one[column], list | dict) else value
                 for value, one in zip(read.column(column).to_pylist(), objects, strict=True)
             ] == [one[column] for one in objects]
         text = written(record, "csv", tmp_path, table=name).decode()
@@ -259,6 +276,8 @@ COMMANDS = {
     "verify": ("the war",),
     "compare": ("the war", "--context", "--layer", "0"),
     "ablate": ("the war", "--layer", "0"),
+    "features": ("the war", "--layer", "0"),
+    "attribute": ("the war", "--layer", "0"),
     "diff": ("demo", "demo", "--layer", "0"),
     "report": ("the war", "--layer", "0"),
     "tour": (),
@@ -279,8 +298,8 @@ def test_every_command_makes_a_page_that_loads_nothing(command, capsys):
 
 @pytest.mark.parametrize("output_format", [*ONE_TABLE, *DOCUMENTS])
 def test_the_command_line_writes_the_table_that_is_asked_for_and_no_other(output_format, tmp_path):
-    words = ["params", "--layer", "0", "--site", "ln_1", "--top", "3", "--format", output_format]
-    (site,) = gpt2ln_cli.params(layers=0, sites=["ln_1"], top=3).sites
+    words = ["params", "--layer", "0", "--site", "ln_1", "--features", "3", "--format", output_format]
+    (site,) = gpt2ln_cli.params(layers=0, sites=["ln_1"], features=3).sites
     far, start = site.gain.extremes[2].value, site.gain.rms_distance  # the third is neither least nor greatest
     texts = {}
     for table in table_names("params"):
@@ -292,14 +311,16 @@ def test_the_command_line_writes_the_table_that_is_asked_for_and_no_other(output
             texts[table] = path.read_text(encoding="utf-8")
     shown = number if output_format in DOCUMENTS else str
     assert {table for table, text in texts.items() if shown(far) in text} == {"extremes"}
-    assert {table for table, text in texts.items() if shown(start) in text} == {"sites"}
+    # Of one site, it is the least and the greatest of all as well; a sentence has it to four digits.
+    assert {table for table, text in texts.items() if shown(start) in text} == {"sites", "claims"}
     assert {table for table, text in texts.items() if "learned_gain" in text.replace("\\", "")} == {"record"}
 
 
 def test_the_command_line_writes_the_same_run_in_every_format(tmp_path, capsys):
     words = ["stats", HOSTILE, "--layer", "0,final"]
-    for name in FORMATS:
-        assert main([*words, "--format", name, "-o", str(tmp_path / name)]) == 0
+    for name, known in FORMATS.items():
+        all_columns = ["--all"] if known.document else []
+        assert main([*words, "--format", name, "-o", str(tmp_path / name), *all_columns]) == 0
     rows = json.loads((tmp_path / "json").read_text(encoding="utf-8"))["rows"]
     assert len(rows) == 3 * rows[-1]["position"] + 3
     assert [json.loads(line) for line in (tmp_path / "ndjson").read_text(encoding="utf-8").splitlines()] == rows
@@ -328,7 +349,10 @@ def test_parquet_says_what_its_columns_are_and_which_model_it_was(records, tmp_p
     ("words", "said"),
     [
         (("--format", "csv", "--table", "tokens"), "no table 'tokens' in what params gives; it has sites, extremes, "),
-        (("--table", "tokens"), "no table 'tokens' in what params gives; it has sites, extremes, warnings, record"),
+        (
+            ("--table", "tokens"),
+            "no table 'tokens' in what params gives; it has sites, extremes, claims, warnings, record",
+        ),
         (("--json", "--table", "sites"), "--format json writes everything; --table is for the other formats"),
         (("--all", "--format", "csv"), "--format csv has all columns anyway; leave out --all"),
         (("--format", "xlsx"), "xlsx"),

@@ -49,8 +49,8 @@ def test_an_unknown_page_is_a_wrong_call_with_a_guess(given, message, capsys):
     assert err.startswith(message)
 
 
-def on_a_terminal(words, **environment):
-    """What the program writes to a terminal of 80 columns."""
+def on_a_terminal(words, *, code=0, **environment):
+    """What the program writes to a terminal of 80 columns and 24 lines, where a pager is welcome."""
     reader, writer = pty.openpty()
     try:
         with subprocess.Popen(
@@ -58,7 +58,7 @@ def on_a_terminal(words, **environment):
             stdin=writer,
             stdout=writer,
             stderr=subprocess.PIPE,
-            env={**os.environ, "TERM": "xterm-256color", "COLUMNS": "80", **environment},
+            env={**os.environ, "TERM": "xterm-256color", "COLUMNS": "80", "LINES": "24", "NO_PAGER": "", **environment},
         ) as process:
             os.close(writer)
             seen = b""
@@ -70,7 +70,7 @@ def on_a_terminal(words, **environment):
             err = process.stderr.read().decode()
     finally:
         os.close(reader)
-    assert process.returncode == 0
+    assert process.returncode == code
     return seen.decode().replace("\r\n", "\n"), err
 
 
@@ -111,7 +111,7 @@ def test_without_colours_there_are_none(tmp_path):
 def test_shown_output_keeps_its_lines_at_80_columns(monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     shown = [line.rstrip() for line in rendered((PAGES / "verify.md").read_text(encoding="utf-8")).split("\n")]
-    assert "per token, over its features                        16     7." in "\n".join(shown)
+    assert "per token, over its features                   16 7." in "\n".join(shown)
     assert all(len(line) <= 80 for line in shown)
 
 
@@ -140,3 +140,10 @@ def test_topics_are_completed(capsys, monkeypatch):
         monkeypatch.setenv("COMP_CWORD", "2")
         assert main([]) == 0
         assert [item.partition(",")[2] for item in capsys.readouterr().out.split()] == offered
+
+
+@pytest.mark.parametrize("name", names())
+def test_one_empty_line_parts_what_a_page_has(name):
+    page = (PAGES / f"{name}.md").read_text(encoding="utf-8")
+    if "\n\n\n" not in page:
+        assert not re.search(r"\n *\n *\n", rendered(page).strip("\n"))

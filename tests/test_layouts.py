@@ -41,7 +41,7 @@ def write(writer, model, folder):
 @pytest.mark.parametrize("writer", layouts.LAYOUTS, ids=lambda writer: writer.__name__)
 def test_every_layout_gives_the_bundled_records(model, tmp_path, writer, demo):
     path, heads = write(writer, model, tmp_path)
-    ours, theirs = gpt2ln_cli.params(model=gpt2ln_cli.load(path, **heads), top=3), gpt2ln_cli.params(top=3)
+    ours, theirs = gpt2ln_cli.params(model=gpt2ln_cli.load(path, **heads), features=3), gpt2ln_cli.params(features=3)
     assert ours.sites == theirs.sites
     assert ours.verdict == theirs.verdict
     assert shape(ours.model) == shape(theirs.model)

@@ -33,7 +33,7 @@ import hashlib, io, gpt2ln_cli
 from gpt2ln_cli.commands.plot import figures as plots
 for image_format in plots.FORMATS:
     stream = io.BytesIO()
-    plots.save(plots.draw("gain", gpt2ln_cli.params(top=96, layers=3)), stream, image_format)
+    plots.save(plots.draw("gain", gpt2ln_cli.params(features=96, layers=3)), stream, image_format)
     print(hashlib.sha256(stream.getvalue()).hexdigest())
 """
 
@@ -45,7 +45,7 @@ def inspection(demo):
 
 @pytest.fixture(scope="module")
 def parameters():
-    return gpt2ln_cli.params(top=96)
+    return gpt2ln_cli.params(features=96)
 
 
 @pytest.fixture(scope="module")
@@ -59,13 +59,15 @@ def ablation(demo):
 
 
 @pytest.fixture(scope="module")
-def records(inspection, parameters, verification, ablation):
+def records(demo, inspection, parameters, verification, ablation):
     return {
         "sigma": inspection,
         "gain": parameters,
         "heatmap": inspection,
         "axis": verification,
         "ablation": ablation,
+        "features": gpt2ln_cli.features(PROMPTS, model=demo),
+        "attribute": gpt2ln_cli.attribute(PROMPTS, model=demo),
     }
 
 
@@ -257,7 +259,8 @@ def test_every_kind_fits_a_column_in_legible_type_and_its_svg_needs_nothing_else
     svg = saved(figure, "svg")
     root = ET.fromstring(svg)
     assert root.tag == "{http://www.w3.org/2000/svg}svg"
-    assert root.get("width") == "252pt"  # 3.5 inches
+    # 3.5 inches, and both columns where two panels stand beside each other or many bars in one.
+    assert root.get("width") == ("504pt" if kind in ("features", "attribute") else "252pt")
     links = [value for node in root.iter() for name, value in node.attrib.items() if name.endswith("href")]
     assert all(link.startswith(("#", "data:")) for link in links)
     assert b"@font-face" not in svg
@@ -279,7 +282,7 @@ def test_png_has_300_dots_per_inch_and_pdf_embeds_truetype_without_a_date(inspec
 
 
 def test_bytes_are_the_same_again_whatever_the_users_style_and_in_another_process():
-    parameters = gpt2ln_cli.params(top=96, layers=3)
+    parameters = gpt2ln_cli.params(features=96, layers=3)
     with matplotlib.rc_context({"axes.facecolor": "black", "font.size": 20, "lines.linewidth": 7}):
         before = dict(matplotlib.rcParams)
         images = [saved(plots.draw("gain", parameters), image_format) for image_format in plots.FORMATS]
@@ -362,7 +365,7 @@ def test_the_command_writes_what_the_library_draws(tmp_path, capsys, inspection)
     assert capsys.readouterr().out == ""
     assert path.read_bytes() == saved(plots.draw("heatmap", inspection), "svg")
     assert main(["plot", "gain", "--layer", "0,final", "-o", str(tmp_path / "gain.png")]) == 0
-    every = gpt2ln_cli.params(layers="0,final", top=96)
+    every = gpt2ln_cli.params(layers="0,final", features=96)
     assert (tmp_path / "gain.png").read_bytes() == saved(plots.draw("gain", every), "png")
     assert sorted(one.name for one in tmp_path.iterdir()) == ["figure.SVG", "gain.png"]
 

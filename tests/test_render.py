@@ -13,38 +13,42 @@ from hypothesis import strategies as st
 
 import gpt2ln_cli
 from gpt2ln_cli import output
-from gpt2ln_cli.output.blocks import table_of
+from gpt2ln_cli.commands.diff.view import SAYS as DIFF_SAYS
+from gpt2ln_cli.commands.inspect import view as inspect_view
+from gpt2ln_cli.commands.verify.view import SAYS
+from gpt2ln_cli.output.blocks import Column, Look, Table, table_of
 from gpt2ln_cli.output.text import number, percent, quoted, share, visible
+from gpt2ln_cli.quantities import QUANTITIES
 from gpt2ln_cli.records import Spread, strict
 
 WIDTHS = (60, 80, 120, 200)
 
 
-def table(record, width, monkeypatch):
+def table(record, width, monkeypatch, *, everything=False):
     monkeypatch.setenv("COLUMNS", str(width))
     stream = io.StringIO()
-    output.write(gpt2ln_cli.view(record), "table", stream)
+    output.write(gpt2ln_cli.view(record), "table", stream, everything=everything)
     return stream.getvalue()
 
 
-def words_of_fitting_table(record, width, monkeypatch):
+def words_of_fitting_table(record, width, monkeypatch, *, everything=False):
     """The words of the table, whose lines must keep the width and of which nothing may be cut."""
-    text = table(record, width, monkeypatch)
+    text = table(record, width, monkeypatch, everything=everything)
     assert max(map(len, text.split("\n"))) <= width
     assert "…" not in text
     return set(text.split())
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-def test_inspect_fits_every_width_and_shows_every_figure(demo, monkeypatch, width):
+def test_inspect_fits_every_width_and_shows_every_figure_with_all(demo, monkeypatch, width):
     record = gpt2ln_cli.inspect(["the war was over", "ok"], model=demo)
-    text = table(record, width, monkeypatch)
+    text = table(record, width, monkeypatch, everything=True)
     assert max(map(len, text.split("\n"))) <= width
     assert "…" not in text
     shown = set(re.split(r"\s+", text))
     for site in record.sites:
         for part in (site.first, site.rest):
-            for name in ("sigma", "pre_norm", "normalized_norm", "post_norm"):
+            for name in ("mean", "sigma", "pre_norm", "normalized_norm", "post_norm"):
                 spread = getattr(part, name)
                 assert {number(spread.mean), number(spread.min), number(spread.max)} <= shown
         for name in ("mean", "std", "min", "max"):
@@ -53,35 +57,56 @@ def test_inspect_fits_every_width_and_shows_every_figure(demo, monkeypatch, widt
         assert site.name in shown
 
 
-def test_rows_of_neighbouring_tables_are_level(demo, monkeypatch):
+def lines_of(text, first):
+    """The words of each line that begins with one of the words, without it."""
+    return {words[0]: words[1:] for line in text.split("\n") if (words := line.split()) and words[0] in first}
+
+
+@pytest.mark.parametrize(("width", "columns"), [(60, 4), (80, 5), (140, 9)])
+def test_inspect_has_a_row_a_layer_in_one_table(demo, monkeypatch, width, columns):
     record = gpt2ln_cli.inspect("the war was over", model=demo)
-    lines = table(record, 80, monkeypatch).split("\n")
-    for site in record.sites:
-        (first, *_) = [line for line in lines if line.startswith(f"{site.name} ") and "." in line[12:]]
-        assert first.split()[1:5] == [
-            number(site.first.sigma.mean),
-            number(site.rest.sigma.mean),
-            number(site.rest.sigma.min),
-            number(site.rest.sigma.max),
-        ]
+    text = table(record, width, monkeypatch)
+    assert max(map(len, text.split("\n"))) <= width
+    lines = lines_of(text, {*map(str, range(12)), "ln_f"})
+    sites = {site.name: site for site in record.sites}
+
+    def figures(site):
+        means = [site.first.sigma, site.rest.sigma, site.rest.pre_norm, site.rest.post_norm]
+        learned = [site.gain.mean, site.gain.std, site.bias.norm]
+        first = [site.first.pre_norm.mean, site.first.post_norm.mean]
+        return [number(value) for value in [*(spread.mean for spread in means), *learned, *first][:columns]]
+
+    for layer in range(12):
+        assert lines[str(layer)] == figures(sites[f"h.{layer}.ln_1"]) + figures(sites[f"h.{layer}.ln_2"])
+    assert lines["ln_f"] == figures(sites["ln_f"]) + ["-"] * columns
+    left_out = ["gain mean", "gain std", "bias norm", "||x|| pos 0", "||y|| pos 0"][columns - 4 :]
+    said = " ".join(text.split())
+    assert (f"Left out at this width: {', '.join(left_out)}; --all has them." in said) == bool(left_out)
 
 
 @pytest.mark.parametrize("width", [50, *WIDTHS])
-def test_stats_fits_and_shows_every_figure(demo, monkeypatch, width):
+def test_stats_fits_in_one_table_and_shows_every_figure_with_all(demo, monkeypatch, width):
     record = gpt2ln_cli.stats("the war was over", layers=5, model=demo)
-    text = table(record, width, monkeypatch)
-    assert max(map(len, text.split("\n"))) <= width
-    shown = set(re.split(r"\s+", text))
+    text, everything = (table(record, width, monkeypatch, everything=all_) for all_ in (False, True))
+    for one in (text, everything):
+        assert max(map(len, one.split("\n"))) <= width
+    shown = set(re.split(r"\s+", everything))
     for row in record.rows:
-        for name in ("mean", "sigma", "pre_norm", "normalized_norm", "post_norm", "max_deviation", "excess_kurtosis"):
-            assert number(getattr(row, name)) in shown
-        assert number(100 * row.mean_share) + "%" in shown
+        for name, quantity in QUANTITIES.items():
+            assert (percent if quantity.share else number)(getattr(row, name)) in shown
+    assert len(re.findall('^0 +"the" ', text, re.MULTILINE)) == len(record.sites)
+    for row in record.rows:
+        (line,) = [
+            line for line in text.split("\n") if line.split()[:1] == [str(row.position)] and number(row.sigma) in line
+        ]
+        assert number(row.pre_norm) in line.split()
+    assert ("partic." in text.replace("partic. is", "")) or "Left out at this width: " in text
 
 
 @pytest.mark.parametrize("width", WIDTHS)
 def test_params_and_count_fit_and_show_every_figure(monkeypatch, width):
-    record = gpt2ln_cli.params(top=2)
-    text = table(record, width, monkeypatch)
+    record = gpt2ln_cli.params(features=2)
+    text = table(record, width, monkeypatch, everything=True)
     assert max(map(len, text.split("\n"))) <= width
     shown = set(re.split(r"\s+", text))
     for site in record.sites:
@@ -106,10 +131,9 @@ def verification(demo):
 def test_verify_fits_and_shows_every_figure(verification, monkeypatch, width):
     shown = words_of_fitting_table(verification, width, monkeypatch)
     for reading in verification.readings:
-        assert {f"{reading.statistics:,}", number(reading.rms), number(reading.worst), str(reading.fits)} <= shown
-        assert {share(reading.exact), share(reading.reproduced), number(reading.ulps)} <= shown
-    for check in verification.checks:
-        assert set(check.statement.split()) <= shown
+        assert {f"{reading.statistics:,}", number(reading.rms), str(reading.fits), share(reading.reproduced)} <= shown
+    for claim in verification.claims:
+        assert set(SAYS[claim.id].of(claim).split()) <= shown
 
 
 @pytest.fixture(scope="session")
@@ -125,6 +149,9 @@ def difference(make_folder):
 @pytest.mark.parametrize("width", WIDTHS)
 def test_diff_fits_and_shows_every_figure_of_position_0_and_the_rest(difference, monkeypatch, width):
     shown = words_of_fitting_table(difference, width, monkeypatch)
+    for claim in difference.claims:
+        assert set(DIFF_SAYS[claim.id].of(claim).split()) <= shown
+    shown = words_of_fitting_table(difference, width, monkeypatch, everything=True)
     for site in difference.sites:
         for vector in (site.gain, site.bias):
             most = vector.largest[0]
@@ -232,3 +259,46 @@ def test_a_table_without_looks_is_for_data_alone(demo, output_format):
         stream = io.StringIO()
         output.write(bare, output_format, stream, everything=everything)
         assert ("0.2500" in stream.getvalue()) == everything
+
+
+@pytest.mark.parametrize("everything", [False, True])
+def test_no_line_ends_in_spaces(demo, monkeypatch, everything):
+    monkeypatch.setenv("COLUMNS", "80")
+    for record in (gpt2ln_cli.inspect("the war", model=demo, per_token=True), gpt2ln_cli.models()):
+        stream = io.StringIO()
+        output.write(gpt2ln_cli.view(record), "table", stream, everything=everything)
+        assert not re.search(" $", stream.getvalue(), re.MULTILINE)
+
+
+def test_in_colours_a_space_may_be_a_cell_of_a_picture(demo, monkeypatch):
+    """Which is why nothing is taken from the ends of lines there."""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    record = gpt2ln_cli.inspect("the war", model=demo, per_token=True)
+    stream = io.StringIO()
+    output.write(inspect_view.view(record, heatmap="sigma"), "table", stream)
+    cells = re.findall(r"^h\.0\.ln_1.*$", stream.getvalue(), re.MULTILINE)
+    assert re.search(r"48;5;\d+m +", cells[0])
+
+
+@pytest.mark.parametrize("output_format", ["table", "markdown"])
+def test_text_stands_on_the_left_and_numbers_on_the_right(monkeypatch, output_format):
+    monkeypatch.setenv("COLUMNS", "80")
+    columns = [
+        Column("key", str, look=Look("key", key=True)),
+        Column("words", str),
+        Column("count", int),
+        Column("list", list[str]),
+    ]
+    rows = [["a", "of few letters", 7, ["x"]], ["b", "few", 1234567, ["x", "y"]]]
+    view = replace(gpt2ln_cli.view(gpt2ln_cli.count()), blocks=[Table("t", columns, lambda: iter(rows))])
+    stream = io.StringIO()
+    output.write(view, output_format, stream, table="t")
+    if output_format == "markdown":
+        assert "| --- | --- | ---: | --- |" in stream.getvalue()
+    else:
+        assert stream.getvalue().split("\n")[2:4] == [
+            'a    of few letters          7  ["x"]',
+            'b    few             1,234,567  ["x","y"]',
+        ]

@@ -214,7 +214,7 @@ def test_the_tables_have_the_records_numbers(record, parts):
     for site in gpt2ln_cli.params().sites:
         names = ("mean", "std", "min", "lower_quartile", "median", "upper_quartile", "max", "norm")
         assert learned[site.name] == [number(getattr(one, name)) for one in (site.gain, site.bias) for name in names]
-    readings = parts.tables["Every axis that LayerNorm could have"][2:]
+    readings = parts.tables["Every axis that LayerNorm could have"][1:]
     assert [row[0] for row in readings] == [reading.reading for reading in record.verification.readings]
     total = record.inspection.counts.total
     assert parts.tables["Statistics, as counted in the kernel's own tensors"][-1][-1] == f"{total:,}"
@@ -427,10 +427,9 @@ def test_the_calls_name_the_heads_that_the_file_does_not(make_folder, tmp_path):
 
 def test_strict_minds_the_checks(capsys, make_folder, monkeypatch, tmp_path):
     from gpt2ln_cli.commands.verify import compute as verify
-    from gpt2ln_cli.commands.verify.record import Check
 
-    failed = Check(name="axis", passed=False, statement="otherwise")
-    monkeypatch.setattr(verify, "check_axis", lambda *_: failed)
+    plain = verify.axis
+    monkeypatch.setattr(verify, "axis", lambda *given: msgspec.structs.replace(plain(*given), verdict="no"))
     words = ["report", "--token-ids", "1,2", "--model", str(make_folder()), "-o", str(tmp_path / "page.html")]
     assert main(words) == 0
     assert main([*words, "--strict"]) == 1

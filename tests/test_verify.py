@@ -15,7 +15,8 @@ from torch import nn
 import gpt2ln_cli
 from gpt2ln_cli.app import main
 from gpt2ln_cli.commands.verify import axis_trial
-from gpt2ln_cli.commands.verify.independence import check_batch_independence
+from gpt2ln_cli.commands.verify.independence import batch_independent
+from gpt2ln_cli.commands.verify.view import SAYS
 from gpt2ln_cli.measure.axes import Axis, normalized
 
 SEQUENCES = [[5, 9, 1, 33, 2, 7], [11, 4, 4, 8, 60, 21], [3, 1, 2, 50, 40, 30]]
@@ -95,28 +96,33 @@ def altered(body, how, dtype="float32"):
     return changed
 
 
+def says(so):
+    return "yes" if so else "no"
+
+
 def checked(loaded, body, prompts=SEQUENCES):
     record = gpt2ln_cli.verify(prompts, model=with_body(loaded, body))
-    return record, {check.name: check for check in record.checks}
+    return record, {claim.id.removeprefix("verify."): claim for claim in record.claims}
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("how", [*READINGS, "no gain", "no bias", "scaled"])
 def test_it_tells_what_a_model_does_in_every_dtype(loaded, how, dtype):
-    record, checks = checked(loaded, altered(loaded.body, how, dtype))
+    record, claims = checked(loaded, altered(loaded.body, how, dtype))
     reading = READINGS.get(how, None if how == "scaled" else Axis.PER_TOKEN)
     assert {trial.verdict for trial in record.sites} == {None if reading is None else reading.value}
     assert [fit.reading for fit in record.readings if fit.fits] == ([] if reading is None else [reading.value])
-    assert checks["axis"].passed == (reading is Axis.PER_TOKEN)
-    assert (reading.value if reading else "no axis that was tried") in checks["axis"].statement
-    assert checks["heads"].passed == (how != "heads")
+    assert claims["axis"].verdict == says(reading is Axis.PER_TOKEN)
+    assert (reading.value if reading else "no axis that was tried") in SAYS["verify.axis"].of(claims["axis"])
+    assert claims["heads_play_no_part"].verdict == says(how != "heads")
     affine = {"no gain": "bias alone", "no bias": "gain alone"}.get(how, "gain and bias")
     if reading is not None:
         assert {trial.affine for trial in record.sites} == {affine}
-    assert checks["gain and bias"].passed == (affine == "gain and bias" and how != "scaled")
-    assert checks["batch independence"].passed == (how not in AXES)  # padding is part of a context's statistics
-    assert checks["causality"].passed == (how not in AXES)
+    assert claims["gain_and_bias"].verdict == says(affine == "gain and bias" and how != "scaled")
+    assert claims["batch_independent"].verdict == says(how not in AXES)  # padding is part of a context's statistics
+    assert claims["causal"].verdict == says(how not in AXES)
     assert record.behaves_as_gpt2 == (how == "as it is")
+    assert claims["behaves_as_gpt2"].verdict == says(how == "as it is")
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -147,8 +153,8 @@ def test_what_width_and_precision_hide_is_said_and_is_no_success(make_folder):
                 parameter.zero_()[0] = 2.0**-9
 
     loaded = gpt2ln_cli.load(make_folder(change, n_embd=768, n_layer=1), dtype="bfloat16")
-    record, checks = checked(loaded, loaded.body)
-    assert checks["axis"].passed is None
+    record, claims = checked(loaded, loaded.body)
+    assert claims["axis"].verdict == "can't tell"
     assert not record.behaves_as_gpt2
 
 
@@ -205,34 +211,48 @@ def test_contexts_run_in_the_batches_of_the_subject(random, monkeypatch):
 def test_it_names_a_single_altered_site(random):
     changed = copy.deepcopy(random.body)
     changed.h[1].ln_1 = Altered(changed.h[1].ln_1, "rms", 3)
-    record, checks = checked(random, changed)
+    record, claims = checked(random, changed)
     assert [trial.name for trial in record.sites if trial.verdict != Axis.PER_TOKEN.value] == ["h.1.ln_1"]
-    assert checks["axis"].passed is False
-    assert "h.1.ln_1" in checks["axis"].statement
+    assert claims["axis"].verdict == "no"
+    assert "h.1.ln_1" in SAYS["verify.axis"].of(claims["axis"])
 
 
 @pytest.mark.parametrize("length", [25, 31, 32])
 def test_a_context_may_be_full(body, length):
     ids = [*range(length)]
-    assert check_batch_independence(body, ids).passed
-    assert not check_batch_independence(altered(body, "batch"), ids).passed
+    assert batch_independent(body, ids).verdict == "yes"
+    assert batch_independent(altered(body, "batch"), ids).verdict == "no"
 
 
 def test_what_the_input_cannot_tell_is_undecided_and_no_success(random, capsys, make_folder):
-    record, checks = checked(random, random.body, [[5]])
-    assert checks["axis"].passed is checks["causality"].passed is None
-    assert "undecided" in checks["axis"].statement
+    record, claims = checked(random, random.body, [[5]])
+    assert claims["axis"].verdict == claims["causal"].verdict == claims["behaves_as_gpt2"].verdict == "can't tell"
     assert all(trial.verdict is None and Axis.PER_TOKEN.value in trial.candidates for trial in record.sites)
     assert not record.behaves_as_gpt2
     assert main(["verify", "--token-ids", "5", "--model", str(make_folder())]) == 1
     assert "can't decide" in capsys.readouterr().err
 
 
+def test_gains_of_1_and_biases_of_0_do_not_tell_whether_they_are_applied(make_folder):
+    def untrain(body):
+        for name, parameter in body.named_parameters():
+            if "ln_" in name:
+                parameter.fill_(1.0 if name.endswith("weight") else 0.0)
+
+    loaded = gpt2ln_cli.load(make_folder(untrain))
+    record, claims = checked(loaded, loaded.body)
+    assert record.behaves_as_gpt2
+    assert claims["gain_and_bias"].verdict == "can't tell"
+    for how, verdict in (("no gain", "can't tell"), ("rms", "can't tell"), ("scaled", "no")):
+        _, claims = checked(loaded, altered(loaded.body, how))
+        assert claims["gain_and_bias"].verdict == verdict
+
+
 def test_one_head_is_the_whole_token(make_folder):
     loaded = gpt2ln_cli.load(make_folder(n_head=1))
-    record, checks = checked(loaded, loaded.body)
+    record, claims = checked(loaded, loaded.body)
     assert record.behaves_as_gpt2
-    assert checks["heads"].passed is None
+    assert claims["heads_play_no_part"].verdict == "can't tell"
 
 
 def test_the_differences_are_those_of_float64(body):
@@ -275,7 +295,7 @@ def test_each_reading_averages_over_what_its_name_says():
 def test_the_bundled_model_behaves_as_gpt2(demo):
     record = gpt2ln_cli.verify(model=demo)
     assert record.behaves_as_gpt2
-    assert [check.passed for check in record.checks] == [True] * 5
+    assert [claim.verdict for claim in record.claims] == ["yes"] * 6
     assert all(trial.verdict == Axis.PER_TOKEN.value and trial.orders > 3 for trial in record.sites)
     assert len(record.sites) == 25
 
@@ -291,7 +311,7 @@ def test_the_command_says_what_came_out_otherwise(capsys, make_folder, monkeypat
     monkeypatch.setattr("gpt2ln_cli.model.build_body", lambda *a, **k: altered(build(*a, **k), "rms"))
     assert main(words) == 1
     out, err = capsys.readouterr()
-    assert "OTHERWISE" in out
+    assert "does not behave as GPT-2" in out
     assert Axis.NOT_CENTERED.value in out
     assert "exit code 1" in err
     assert "axis" in err
@@ -304,8 +324,8 @@ def test_a_model_whose_layer_norms_give_nothing_is_no_crash(make_folder):
 
     record = gpt2ln_cli.verify([[1, 2, 3]], model=make_folder(silence))
     assert {reading.rms for reading in record.readings} == {0}
-    passed = {check.name: check.passed for check in record.checks}
-    assert passed["axis"] is passed["heads"] is None
+    verdicts = {claim.id: claim.verdict for claim in record.claims}
+    assert verdicts["verify.axis"] == verdicts["verify.heads_play_no_part"] == "can't tell"
 
 
 def test_the_context_that_is_added_is_not_flagged(make_folder):

@@ -30,6 +30,8 @@ COMMANDS = (
     Command("count", "Count statistics by arithmetic alone.", "count.Arithmetic"),
     Command("verify", "Try every axis that LayerNorm could have on this checkpoint.", "verify.Verification"),
     Command("compare", "Show what LayerNorm takes from tokens and what it leaves.", "compare.Comparison"),
+    Command("features", "Show which features make up sigma.", "features.Features"),
+    Command("attribute", "Show which attentions and MLPs wrote sigma.", "attribute.Attribution"),
     Command("ablate", "Replace LayerNorms and measure what becomes of the predictions.", "ablate.Ablation"),
     Command("diff", "Compare the LayerNorms of two checkpoints of one shape.", "diff.Difference"),
     Command("profile", "Tell how each LayerNorm's quantities are distributed over a corpus.", "profile.Profile"),

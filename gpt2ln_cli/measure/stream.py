@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from typing_extensions import Self
 
+from gpt2ln_cli.measure.feature_sums import Sums, Watcher
 from gpt2ln_cli.model.batch import Batch
 from gpt2ln_cli.model.instrument import Exact, Instrument, Reading
 from gpt2ln_cli.quantities import QUANTITIES, Kernel
@@ -60,6 +61,8 @@ class Block:
     eps: Floats
     """(sites,): each module's own."""
     features: int
+    feature_sums: Sequence[Sequence[Sums | None]] | None = None
+    """What each site's features add up to, at position 0 and later; None where that is not watched."""
 
     def column(self, name: str) -> Floats:
         """One quantity, (sites, tokens)."""
@@ -90,6 +93,7 @@ def stream(
     sites: Sequence[Site],
     *,
     shape: bool = False,
+    watcher: Watcher | None = None,
 ) -> Iterator[Block]:
     """Run batches through the model and yield what the wanted sites computed, one block a batch.
 
@@ -99,15 +103,18 @@ def stream(
             taken when its block is asked for.
         sites: the sites to read, in forward order; each pass stops after the last.
         shape: also the quantities that need another look at x.
+        watcher: also adds up the features, for :class:`gpt2ln_cli.measure.features.Features`.
 
     Raises:
         UsageError: a site can't be read, or is not run.
     """
-    instrument = Instrument(body, sites, shape=shape)
+    instrument = Instrument(body, sites, shape=shape, see=watcher.see if watcher else None)
     names = [name for name, quantity in QUANTITIES.items() if shape or not quantity.shape]
     for numbered in batches:
         lengths = [len(context.token_ids) for _, context in numbered]
         batch = Batch.of([context.token_ids for _, context in numbered])
+        if watcher:
+            watcher.begin(batch, body.device)
         readings = instrument.read(batch)
         real = batch.mask.bool().numpy()
         padding = int((~real).sum())
@@ -127,6 +134,7 @@ def stream(
             padding=padding,
             eps=np.array([reading.eps for reading in one_each]),
             features=body.config.n_embd,
+            feature_sums=[watcher.sums[site] for site in sites] if watcher else None,
         )
 
 

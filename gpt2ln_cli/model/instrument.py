@@ -75,6 +75,7 @@ class Instrument:
         body: the model. Its LayerNorms are ``h[layer].ln_1``, ``h[layer].ln_2`` and ``ln_f``.
         sites: the sites to read, in forward order.
         shape: also read what kurtosis and the largest deviation need; it costs another pass over x at each site.
+        see: shown each site's x and y as they pass, (sequences, tokens, features); it must not change or keep them.
 
     Raises:
         UsageError: a site's forward is not ``nn.LayerNorm``'s own, or the body is compiled.
@@ -84,8 +85,15 @@ class Instrument:
         readings = Instrument(body, all_sites(12)).read(Batch.of([[464, 3290]]))
     """
 
-    def __init__(self, body: GPT2Model, sites: Sequence[Site], *, shape: bool = False) -> None:
-        self._body, self._sites, self._shape = body, sites, shape
+    def __init__(
+        self,
+        body: GPT2Model,
+        sites: Sequence[Site],
+        *,
+        shape: bool = False,
+        see: Callable[[Site, Tensor, Tensor], None] | None = None,
+    ) -> None:
+        self._body, self._sites, self._shape, self._see = body, sites, shape, see
         self._readings: list[Reading] = []
         makes = {site: functools.partial(self._reader, site, last=site == sites[-1]) for site in sites}
         self._stand_in = stand_in(body, makes)
@@ -147,6 +155,8 @@ class Instrument:
             mean, rstd = mean.squeeze(-1), rstd.squeeze(-1)
             post_norm = torch.linalg.vector_norm(y, dim=-1, dtype=rstd.dtype)
             self._readings.append(Reading(site, eps, mean, rstd, post_norm, shape))
+            if self._see is not None:
+                self._see(site, x, y)
             if end:
                 raise EndForward
             return y
@@ -195,7 +205,7 @@ def watch(
         compute = replace.get(site, module)
 
         def forward(x: Tensor) -> Tensor:
-            y = compute(x)
+            y: Tensor = compute(x)
             seen.append(site)
             if site in sites:
                 tokens = real.to(x.device)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import types
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -22,27 +22,30 @@ from gpt2ln_cli.sites import Site
 if TYPE_CHECKING:
     from transformers import GPT2Model
 
-Forward = Callable[[Tensor], Tensor]
+# A LayerNorm's, which takes x and gives y; an attention takes and gives more.
+Forward = Callable[..., Any]
+Make = Callable[[nn.Module], Forward]
 
 
-def stand_in(body: GPT2Model, makes: Mapping[Site, Callable[[nn.Module], Forward]]) -> GPT2Model:
-    """The body in evaluation mode, with other functions in the places of some LayerNorms.
+def stand_in(body: GPT2Model, makes: Mapping[Site, Make] | Mapping[str, Make]) -> GPT2Model:
+    """The body in evaluation mode, with other functions in the places of some LayerNorms, or of any modules.
 
     Args:
         body: the model, which is left alone.
-        makes: for each of the sites, from its module, in evaluation mode, to what is to stand there.
+        makes: for each of the sites, or names of modules, from its module, in evaluation mode, to what is to stand
+            there.
 
     Raises:
         UsageError: the body has no such site, is compiled, or hides it behind a forward that can't be followed.
     """
-    by_name = {site.name: make for site, make in makes.items()}
+    by_name = {place if isinstance(place, str) else place.name: make for place, make in makes.items()}
     made: GPT2Model = _copied(body, "", by_name)  # type: ignore[assignment]
     if by_name:
-        raise UsageError(f"this {class_of(body)} has no LayerNorm {', '.join(by_name)}: it is not a GPT-2's body.")
+        raise UsageError(f"this {class_of(body)} has no {', '.join(by_name)}: it is not a GPT-2's body.")
     return made
 
 
-def _copied(module: nn.Module, name: str, makes: dict[str, Callable[[nn.Module], Forward]]) -> nn.Module:
+def _copied(module: nn.Module, name: str, makes: dict[str, Make]) -> nn.Module:
     """A copy in evaluation mode, or the module itself where nothing in it would differ; takes what it used of makes."""
     if getattr(module, "_compiled_call_impl", None) is not None or type(module).__name__ == "OptimizedModule":
         raise UsageError(

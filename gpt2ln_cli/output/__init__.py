@@ -21,6 +21,8 @@ class Format:
     """Whether it writes a single table."""
     document: bool = False
     """Whether it is read by a person, so that a single table may be asked for, and all columns."""
+    brief: bool = False
+    """Whether it shows a view in brief where that has a brief."""
     file_only: bool = False
     """Whether no terminal can show it."""
     needs: str | None = None
@@ -28,7 +30,7 @@ class Format:
 
 
 FORMATS = {
-    "table": Format("gpt2ln_cli.output.terminal", document=True),
+    "table": Format("gpt2ln_cli.output.terminal", document=True, brief=True),
     "json": Format("gpt2ln_cli.output.json"),
     "ndjson": Format("gpt2ln_cli.output.ndjson", one_table=True),
     "csv": Format("gpt2ln_cli.output.csv", one_table=True),
@@ -71,6 +73,8 @@ def write(
     elif chosen.document:
         from gpt2ln_cli.output.layout import laid_out
 
+        if chosen.brief and view.brief is not None and not everything and table is None:
+            view = replace(view, blocks=view.brief)
         shown = replace(view, blocks=laid_out(view, table=table, everything=everything))
         module.write(shown, stream, everything=everything or table is not None)
     else:

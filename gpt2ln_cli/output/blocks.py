@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_
 import msgspec
 
 from gpt2ln_cli.errors import UsageError
+from gpt2ln_cli.output.matrix import Matrix
 
 if TYPE_CHECKING:
     import numpy as np
@@ -101,6 +102,8 @@ class Look:
     """None follows from the type."""
     key: bool = False
     """Whether it tells what a row is of, and is repeated where a table is too wide for one piece."""
+    rank: int = 0
+    """Where a table is too wide for the terminal, columns of the greatest rank are left out first; of rank 0 never."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +121,7 @@ class Column:
     within: str = ""
     """The field that holds it, where that is a struct within the row's."""
     data: bool = True
-    """Whether data formats have it; not where it only puts other columns into words."""
+    """Whether data formats have it; not where it only puts others into words."""
     place: int = 0
     """Where it stands in data formats, whose order is that of the record's fields however a person's table is laid."""
 
@@ -128,6 +131,11 @@ class Column:
         if self.look is not None and self.look.form is not None:
             return self.look.form
         return {int: "integer", float: "number", str: "text"}.get(self.type, "json")  # type: ignore[return-value]
+
+    @property
+    def is_text(self) -> bool:
+        """Whether its values read as text, which stands on the left, and not as numbers, which stand on the right."""
+        return self.form in ("text", "token", "json")
 
 
 Row = Sequence[Any]
@@ -150,6 +158,8 @@ class Table:
     """Whether a row stands out."""
     totals: Row | None = None
     """A last row for reading alone."""
+    brief: str | None = None
+    """The table that this one shows in brief, which takes its place where nothing is left out."""
 
     def index(self, name: str) -> int:
         """The place of a column."""
@@ -226,7 +236,7 @@ class Boxes:
     """What the panels' lines stand for."""
 
 
-Block = Heading | Paragraph | Facts | Code | Quotes | Table | Grid | Boxes
+Block = Heading | Paragraph | Facts | Code | Quotes | Table | Grid | Boxes | Matrix
 
 
 @dataclass(frozen=True)
@@ -241,6 +251,8 @@ class View:
     """The table that is written where only one is; None is the first."""
     title: str | None = None
     """Of a page; None names the command."""
+    brief: Sequence[Block] | None = None
+    """What a terminal shows unless all is asked for; None is ``blocks``."""
 
     def tables(self) -> dict[str, Table]:
         """All tables by name; ``record`` has one row, with what stands outside of the record's lists."""
@@ -315,10 +327,9 @@ def table_of(
         if path[-1] not in without
     ]
     cells += [*also, *((Column(name, str, data=False), text) for name, text in (words or {}).items())]
-    unknown = set(looks) - {column.name for column, _ in cells}
-    assert not unknown, f"{name} has no columns {unknown}"
-    order = [*looks, *(column.name for column, _ in cells if column.name not in looks)]
     names = [column.name for column, _ in cells]
+    assert set(looks) <= set(names), f"{name} has no columns {set(looks) - set(names)}"
+    order = [*looks, *(one for one in names if one not in looks)]
     places = {name: place for place, name in enumerate([*first, *(name for name in names if name not in first)])}
     cells.sort(key=lambda cell: order.index(cell[0].name))
     columns = [replace(column, look=looks.get(column.name), place=places[column.name]) for column, _ in cells]
@@ -345,16 +356,15 @@ def _cells(
 ) -> list[tuple[Column, tuple[str, ...]]]:
     """What has one value in a struct, and where it stands."""
     found = []
-    for name, hint in ((one.name, one.type) for one in msgspec.structs.fields(kind)):
-        plain, meta = _plain(hint)
+    for one in msgspec.structs.fields(kind):
+        name, (plain, meta) = one.encode_name, _plain(one.type)
         inner, many = struct_in(plain)
         if inner is None:
             described = (meta.description or "") if meta else ""
-            within = path[0] if path else ""
-            column = Column(prefix + name, _column_type(plain), described, _unit(meta), within=within)
-            found.append((column, (*path, name)))
+            column = Column(prefix + name, _column_type(plain), described, _unit(meta), within="".join(path[:1]))
+            found.append((column, (*path, one.name)))
         elif not many:
-            found += _cells(inner, f"{prefix}{name}_", (*path, name))
+            found += _cells(inner, f"{prefix}{name}_", (*path, one.name))
     return found
 
 

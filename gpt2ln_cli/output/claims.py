@@ -8,7 +8,7 @@ from string import Formatter
 from typing import TYPE_CHECKING, Any
 
 from gpt2ln_cli.output.blocks import Column, Fact, Facts, Look, Table, Tone, table_of
-from gpt2ln_cli.output.text import MISSING, number
+from gpt2ln_cli.output.text import MISSING, number, share
 from gpt2ln_cli.records import Claim
 
 if TYPE_CHECKING:
@@ -28,7 +28,8 @@ class Says:
     """How a claim reads, for each verdict.
 
     The sentences are templates over ``statistic``, ``threshold``, ``level`` and the claim's figures: ``{threshold}``
-    has four significant digits, and a format of Python's, as in ``{sites:,}`` and ``{statistic:.1%}``, is obeyed.
+    has four significant digits, and a format of Python's, as in ``{sites:,}`` and ``{statistic:.1%}``, is obeyed;
+    ``{statistic:share}`` is a percentage that is rounded down.
     """
 
     name: str
@@ -50,6 +51,8 @@ class _Words(Formatter):
             return MISSING
         if isinstance(value, float) and not format_spec:
             return number(value)
+        if format_spec == "share":
+            return share(value)
         return str(super().format_field(value, format_spec))
 
 

@@ -11,12 +11,34 @@ from gpt2ln_cli.output.text import cell
 
 
 @dataclass(frozen=True)
+class Head:
+    """What stands above a column, and how the column is laid out."""
+
+    text: str
+    left: bool = False
+    """Whether its values stand on the left."""
+    rank: int = 0
+    """As for :class:`gpt2ln_cli.output.blocks.Look`."""
+
+
+@dataclass(frozen=True)
 class Group:
     """Columns of text that belong together under one title."""
 
     title: str
-    headings: Sequence[str]
+    heads: Sequence[Head]
     rows: Sequence[Sequence[str]]
+
+    @property
+    def headings(self) -> list[str]:
+        """The texts above the columns."""
+        return [head.text for head in self.heads]
+
+    def only(self, places: Sequence[int]) -> Group:
+        """The group with these columns alone."""
+        return Group(
+            self.title, [self.heads[place] for place in places], [[row[place] for place in places] for row in self.rows]
+        )
 
 
 @dataclass(frozen=True)
@@ -31,6 +53,18 @@ class Sheet:
     totals: bool
     """Whether the last row is one of totals."""
 
+    @property
+    def rank(self) -> int:
+        """The greatest of its columns."""
+        return max((head.rank for group in self.groups for head in group.heads), default=0)
+
+    def below(self, rank: int) -> Sheet:
+        """The sheet without the columns of this rank and greater ones."""
+        groups = [
+            group.only([place for place, head in enumerate(group.heads) if head.rank < rank]) for group in self.groups
+        ]
+        return replace(self, groups=[group for group in groups if group.heads])
+
 
 def laid_out(view: View, *, table: str | None = None, everything: bool = False) -> list[Block]:
     """What is read of a view.
@@ -38,7 +72,8 @@ def laid_out(view: View, *, table: str | None = None, everything: bool = False) 
     Args:
         view: the view.
         table: the name of the only table that is; None for all blocks.
-        everything: whether they are followed by each table that is for data alone and has rows, under its name.
+        everything: whether a table stands in the place of another that shows it in brief, and all are followed by each
+            table that is for data alone and has rows, under its name.
 
     Raises:
         UsageError: the view has no such table.
@@ -49,9 +84,15 @@ def laid_out(view: View, *, table: str | None = None, everything: bool = False) 
     data = [one for one in view.blocks if isinstance(one, Table) and not any(column.look for column in one.columns)]
     blocks = [block for block in view.blocks if block not in data]
     if everything:
+        blocks = in_full(view, blocks)
         more = [one for one in [*data, *view.more, view.table(RECORD)] if next(one.rows(), None) is not None]
-        blocks += [block for one in more for block in (Heading(one.name), _one(one))]
+        blocks += [block for one in more if one not in blocks for block in (Heading(one.name), _one(one))]
     return blocks
+
+
+def in_full(view: View, blocks: Sequence[Block]) -> list[Block]:
+    """The blocks, each table that shows another in brief replaced by that."""
+    return [view.table(one.brief) if isinstance(one, Table) and one.brief is not None else one for one in blocks]
 
 
 def _one(table: Table) -> Block:
@@ -69,11 +110,9 @@ def sheets(table: Table, *, everything: bool = False) -> Iterator[Sheet]:
         table: the table.
         everything: whether the columns that are for data alone are shown too, under their names.
     """
-    shown = [
-        column if column.look else replace(column, look=Look(column.name, column.within))
-        for column in table.columns
-        if column.look is not None or everything
-    ]
+    shown = [column for column in table.columns if column.look is not None]
+    if everything:
+        shown = [replace(column, look=_unranked(column)) for column in table.columns]
     places = [table.index(column.name) for column in shown]
     if table.by is None:
         pieces: Iterator[tuple[str, list[Row]]] = iter([("", list(table.rows()))])
@@ -92,6 +131,10 @@ def sheets(table: Table, *, everything: bool = False) -> Iterator[Sheet]:
             picked.append([table.totals[place] for place in places])
             stressed.append(True)
         yield _sheet(title or table.title, columns, picked, stressed, totals=table.totals is not None)
+
+
+def _unranked(column: Column) -> Look:
+    return replace(column.look, rank=0) if column.look else Look(column.name, column.within)
 
 
 def _without(name: str, columns: Sequence[Column], places: Sequence[int]) -> tuple[list[Column], list[int]]:
@@ -113,11 +156,15 @@ def _across(columns: Sequence[Column], rows: Sequence[Row], name: str) -> tuple[
         for number, index in enumerate(values):
             line[len(keys) + number * len(labels) + place] = row[index]
     spread = [
-        Column(column.name, column.type, look=Look(label, _title(column), column.form))
+        Column(column.name, column.type, look=Look(label, _title(column), column.form, rank=_rank(column)))
         for column in (columns[index] for index in values)
         for label in labels
     ]
     return [*(columns[index] for index in keys), *spread], list(found.values())
+
+
+def _rank(column: Column) -> int:
+    return column.look.rank if column.look else 0
 
 
 def _title(column: Column) -> str:
@@ -136,7 +183,7 @@ def _sheet(
     def group(title: str, chosen: Sequence[int]) -> Group:
         return Group(
             title,
-            [looks[index].heading for index in chosen],
+            [Head(looks[index].heading, columns[index].is_text, looks[index].rank) for index in chosen],
             [[cell(columns[index], row[index]) for index in chosen] for row in rows],
         )
 

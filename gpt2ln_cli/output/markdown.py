@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, TextIO
 
 from gpt2ln_cli.output import blocks
-from gpt2ln_cli.output.layout import Sheet, sheets
+from gpt2ln_cli.output.layout import Sheet, in_full, sheets
 from gpt2ln_cli.output.text import visible
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def write(view: View, stream: TextIO, *, everything: bool = True) -> None:  # no
         everything: has no effect; the columns that are for data alone are always shown, too.
     """
     stream.write(f"# gpt2ln {view.record.command}\n")
-    for block in view.blocks:
+    for block in in_full(view, view.blocks):
         for line in _rendered(block):
             stream.write(line)
 
@@ -59,7 +59,8 @@ def _table(sheet: Sheet) -> Iterator[str]:
         yield "\n"
         headings = [*sheet.keys.headings, *group.headings]
         yield _line(headings)
-        yield f"| {' | '.join(['---'] * len(sheet.keys.headings) + ['---:'] * len(group.headings))} |\n"
+        rules = ["---"] * len(sheet.keys.heads) + ["---" if head.left else "---:" for head in group.heads]
+        yield f"| {' | '.join(rules)} |\n"
         for key, row, stressed in zip(sheet.keys.rows, group.rows, sheet.stressed, strict=True):
             yield _line([*key, *row], stressed=stressed)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -13,6 +13,7 @@ from gpt2ln_cli.errors import UsageError
 from gpt2ln_cli.output import FORMATS
 from gpt2ln_cli.shell import completion
 from gpt2ln_cli.shell.output import Output
+from gpt2ln_cli.shell.pager import NO_PAGER
 from gpt2ln_cli.shell.prompts import Given
 
 if TYPE_CHECKING:
@@ -76,6 +77,10 @@ def _standard_output(_: click.Context, __: click.Parameter, value: str | None) -
 
 def _remember_debug(context: click.Context, _: click.Parameter, value: bool) -> None:
     context.meta[DEBUG] = value
+
+
+def _remember_no_pager(context: click.Context, _: click.Parameter, value: bool) -> None:
+    context.meta[NO_PAGER] = value
 
 
 heads_option = click.option(
@@ -146,6 +151,18 @@ def layer_option(*, required: bool = False) -> Callable[[F], F]:
     )
 
 
+def sort_option(keys: Sequence[str]) -> Callable[[F], F]:
+    """The ``--sort`` option of a command that lists sites."""
+    return click.option(
+        "--sort",
+        type=click.Choice(keys),
+        metavar="QUANTITY",
+        help=f"Sites by a number, greatest first: {', '.join(keys)}.",
+    )
+
+
+top_option = click.option("--top", type=click.IntRange(min=1), metavar="N", help="Only the first N sites.")
+
 prompt_options = _packed(
     "given",
     Given,
@@ -184,6 +201,13 @@ debug_option = click.option(
     is_eager=True,
     callback=_remember_debug,
     help="Show the traceback of an error.",
+)
+no_pager_option = click.option(
+    "--no-pager",
+    is_flag=True,
+    expose_value=False,
+    callback=_remember_no_pager,
+    help="Don't show through a pager what is longer than the terminal.",
 )
 output_option = click.option(
     "-o",
@@ -248,6 +272,7 @@ def record_options(default: str, *, file: bool = True) -> Callable[[F], F]:
                 "--csv-safe", is_flag=True, help="Put ' before texts of a csv that a spreadsheet would compute."
             ),
             *([output_option] if file else []),
+            no_pager_option,
             debug_option,
         )(command)  # type: ignore[return-value]
 

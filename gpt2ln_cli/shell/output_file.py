@@ -72,6 +72,8 @@ def check_not_terminal(output: str | None, complaint: str) -> None:
 def deliver(write: Callable[[TextIO], None], *, output: str | None, utf8: bool) -> None:
     """Have ``write`` called with the output file, which is then whole or not there at all, or with standard output.
 
+    On a terminal, what is longer than the screen goes through a pager.
+
     Args:
         write: writes to the stream that it is given; a binary format takes the stream's ``buffer``.
         output: the file; None is standard output. What is there and is no file (a pipe, a device, ``/dev/stdout``) is
@@ -93,7 +95,13 @@ def deliver(write: Callable[[TextIO], None], *, output: str | None, utf8: bool) 
     else:
         sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     with _told("to standard output"):
-        write(sys.stdout)
+        if sys.stdout.isatty():
+            from gpt2ln_cli.shell.pager import paged
+
+            with paged(sys.stdout) as stream:
+                write(stream)
+        else:
+            write(sys.stdout)
         sys.stdout.flush()
 
 

@@ -19,7 +19,10 @@ from safetensors.torch import load_file
 from transformers import GPT2Config, GPT2Model
 
 from gpt2ln_cli.checkpoint import BUNDLED
+from gpt2ln_cli.measure.feature_sums import Watcher
 from gpt2ln_cli.measure.stream import stream
+from gpt2ln_cli.measure.writers import Attribution
+from gpt2ln_cli.model.batch import Batch
 from gpt2ln_cli.sites import all_sites, select_sites
 from gpt2ln_cli.text.batches import in_batches
 from gpt2ln_cli.text.contexts import Context
@@ -115,6 +118,16 @@ def probed(
     return lambda: list(stream(body, in_batches(contexts), sites, shape=shape))
 
 
+def summed(body: GPT2Model, ids: torch.Tensor, *, exact: bool) -> Callable[[], object]:
+    contexts = contexts_of(ids)
+    return lambda: list(stream(body, in_batches(contexts), all_sites(12), watcher=Watcher(peaks=5, exact=exact)))
+
+
+def attributed(body: GPT2Model, ids: torch.Tensor) -> Callable[[], object]:
+    reader, batch = Attribution(body, all_sites(12)), Batch.of(ids.tolist())
+    return lambda: reader.read(batch)
+
+
 def bare(body: GPT2Model, ids: torch.Tensor) -> Callable[[], object]:
     def run() -> None:
         with torch.inference_mode():
@@ -166,6 +179,12 @@ def in_process(body: GPT2Model) -> list[Result]:
                 f"plain hooks, 1 x {tokens:,} tokens", forward, alternate(hooked(body, ids), plain, rounds), "(peer)"
             )
         )
+    for work, run, target in (
+        ("`features`", summed(body, ids, exact=True), ""),
+        ("features of a corpus (float32)", summed(body, ids, exact=False), "1.05"),
+        ("`attribute`", attributed(body, ids), "1.5"),
+    ):
+        results.append(Result(f"{work}, 1 x 1,024 tokens", forward, alternate(run, bare(body, ids), 8), target))
     ids = torch.randint(0, 50257, (4, 1024))
     work = "4 x 1,024 tokens, statistics included"
     results.append(

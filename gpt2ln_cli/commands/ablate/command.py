@@ -15,7 +15,8 @@ EXAMPLE = """\b
 Examples:
   gpt2ln ablate
   gpt2ln ablate --layer 0-2 --site ln_1
-  gpt2ln ablate --prompts sample_prompts/mixed.txt --json | jq .lower
+  gpt2ln ablate --feature 37,34
+  gpt2ln ablate --prompts sample_prompts/mixed.txt --json | jq '.claims[] | {id, verdict}'
 """
 
 
@@ -23,6 +24,12 @@ Examples:
 @options.prompt_options
 @options.layer_option()
 @options.site_option
+@click.option(
+    "--feature",
+    "features",
+    metavar="J[,J]",
+    help="Instead, do without these features of x: in mu, sigma and y, in mu and sigma alone, and in y alone.",
+)
 @options.model_options
 @options.strict_option
 @options.output_options
@@ -30,6 +37,7 @@ def command(
     given: Given,
     layers: str | None,
     sites: tuple[str, ...],
+    features: str | None,
     chosen: options.Choice,
     strict: bool,
     out: Output,
@@ -45,7 +53,14 @@ def command(
     from gpt2ln_cli.commands.ablate.view import view
 
     with progress_bar(chosen.model) as progress:
-        record = ablate(prompts, model=chosen.load(), layers=layers, sites=sites, **given.running(progress))
+        record = ablate(
+            prompts,
+            model=chosen.load(),
+            layers=layers,
+            sites=sites,
+            ablated_features=features,
+            **given.running(progress),
+        )
     note_model(record.model)
     out.emit(view(record))
     judge(record.warnings, strict=strict)

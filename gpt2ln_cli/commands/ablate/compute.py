@@ -11,8 +11,9 @@ import torch
 from numpy.typing import NDArray
 from typing_extensions import Unpack
 
-from gpt2ln_cli.arguments import checked, layer_list, prompt_list
+from gpt2ln_cli.arguments import checked, feature_list, layer_list, prompt_list
 from gpt2ln_cli.checkpoint import DEFAULT_MODEL
+from gpt2ln_cli.commands.ablate.claims import Trial, claims
 from gpt2ln_cli.commands.ablate.predictions import Outcome, Predictions, predict
 from gpt2ln_cli.commands.ablate.record import Ablated, Ablation
 from gpt2ln_cli.commands.ablate.replacements import (
@@ -24,6 +25,7 @@ from gpt2ln_cli.commands.ablate.replacements import (
     first_tokens,
     place_of,
     rounded_again,
+    without_features,
 )
 from gpt2ln_cli.errors import PromptError
 from gpt2ln_cli.measure.ledger import Floats
@@ -46,12 +48,13 @@ STANDARD_ERRORS = 3
 
 # A residual that has overflowed is what the experiment may find.
 @np.errstate(divide="ignore", invalid="ignore", over="ignore")
-def replace_all(subject: Subject, sites: Sequence[Site]) -> Ablation:
+def replace_all(subject: Subject, sites: Sequence[Site], features: Sequence[int] | None = None) -> Ablation:
     """Replace the chosen LayerNorms in every way of ``VARIANTS`` and compare what the model then predicts.
 
     Args:
         subject: the model and the contexts.
         sites: the sites to replace, in forward order.
+        features: replace them by what they are without these instead.
 
     Raises:
         PromptError: no context has a next token.
@@ -65,7 +68,7 @@ def replace_all(subject: Subject, sites: Sequence[Site]) -> Ablation:
     if not has_next.any():
         raise PromptError("every prompt is one token long: there is no next token to predict.")
     head = head_weight(subject.model)
-    tried = (rounded_again(body.dtype), *VARIANTS)
+    tried = (rounded_again(body.dtype), *(VARIANTS if features is None else without_features(features)))
     steps = subject.steps(1 + len(tried))
 
     care = Watch(subject.model)
@@ -93,14 +96,12 @@ def replace_all(subject: Subject, sites: Sequence[Site]) -> Ablation:
 
     first = np.zeros_like(has_next)
     first[first_tokens(lengths)] = True
+    differences = [(predicted.loss - predictions[0].loss)[has_next] for predicted in predictions]
     real, _, *replaced = (
-        _describe(variant, predicted, predictions[0], has_next, first)
-        for variant, predicted in zip((REAL, *tried), predictions, strict=True)
+        _describe(variant, predicted, difference, has_next, first)
+        for variant, predicted, difference in zip((REAL, *tried), predictions, differences, strict=True)
     )
-    assert real.loss is not None
-    with np.errstate(invalid="ignore"):
-        moved = (predictions[1].loss - predictions[0].loss)[has_next]
-    moved = moved[np.isfinite(moved)]
+    moved = differences[1][np.isfinite(differences[1])]
     resolution = float(STANDARD_ERRORS * np.sqrt(np.sum(moved**2)) / max(1, len(moved)))
     causal = [
         (one.loss_difference, one.name) for one in replaced if not one.looks_ahead and one.loss_difference is not None
@@ -110,10 +111,14 @@ def replace_all(subject: Subject, sites: Sequence[Site]) -> Ablation:
         bos=subject.bos,
         prompts=subject.prompts,
         sites=[site.name for site in sites],
+        features=None if features is None else list(features),
         predictions=int(has_next.sum()),
         real=real,
         replaced=replaced,
         resolution=resolution,
+        claims=claims(
+            real, [Trial(one, each, resolution) for one, each in zip(replaced, differences[2:], strict=True)]
+        ),
         lower=[name for difference, name in sorted(causal) if difference < -resolution],
         equal=[name for difference, name in causal if abs(difference) <= resolution],
         warnings=care.flags(),
@@ -166,12 +171,11 @@ def _forward(
 def _describe(
     variant: Variant,
     predicted: Predictions,
-    real: Predictions,
+    difference: Floats,
     has_next: NDArray[np.bool_],
     first: NDArray[np.bool_],
 ) -> Ablated:
     loss = float(predicted.loss[has_next].mean())
-    difference = (predicted.loss - real.loss)[has_next]
     error = difference.std(ddof=1) / np.sqrt(len(difference)) if len(difference) > 1 else np.nan
     return Ablated(
         name=variant.name,
@@ -200,6 +204,7 @@ def ablate(
     model: str | Path | Model = DEFAULT_MODEL,
     layers: Layers | None = None,
     sites: Collection[str] | None = None,
+    ablated_features: int | str | Sequence[int] | None = None,
     **running: Unpack[Running],
 ) -> Ablation:
     """Replace LayerNorms by something else and measure what the model then predicts; ``gpt2ln ablate``.
@@ -212,6 +217,8 @@ def ablate(
         model: as for :func:`gpt2ln_cli.inspect`.
         layers: the layers whose LayerNorms are replaced, as for :func:`gpt2ln_cli.inspect`.
         sites: the kinds that are replaced, as for :func:`gpt2ln_cli.inspect`.
+        ablated_features: features of x, such as 447, or ``"447,138"``, which the LayerNorms are to do without instead:
+            in mu, sigma and y; in mu and sigma alone; and in y alone.
         **running: see :class:`gpt2ln_cli.model.subject.Running`; every replacement's passes count as progress.
 
     Raises:
@@ -221,5 +228,6 @@ def ablate(
     """
     source = as_model(model)
     chosen = select_sites(source.checkpoint.config.n_layer, layer_list(layers), sites)
+    features = feature_list(ablated_features, source.checkpoint.config.n_embd)
     subject = prepare(prompt_list(long_sample(HELD_OUT) if prompts is None else prompts), source, **running)
-    return strictly(replace_all(subject, chosen))
+    return strictly(replace_all(subject, chosen, features))

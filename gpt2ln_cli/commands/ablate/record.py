@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from gpt2ln_cli.records import Flag, ModelInfo, PromptInfo, Record, Spread
+from gpt2ln_cli.records import Claim, Flag, ModelInfo, PromptInfo, Record, Spread
 
 
 class Ablated(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,6 +59,9 @@ class Ablation(Record, frozen=True, kw_only=True):
     bos: bool
     prompts: list[PromptInfo]
     sites: Annotated[list[str], Meta(description="The LayerNorms that were replaced; all others stayed.")]
+    features: Annotated[
+        list[int] | None, Meta(description="The features that the LayerNorms were to do without; null without any.")
+    ] = None
     predictions: Annotated[int, Meta(description="Positions with a next token.")]
     real: Annotated[Ablated, Meta(description="The model as it is.")]
     replaced: list[Ablated]
@@ -71,13 +74,20 @@ class Ablation(Record, frozen=True, kw_only=True):
             )
         ),
     ]
+    claims: list[Claim]
     lower: Annotated[
         list[str],
         Meta(
-            description="Replacements with a lower loss than the real model's, lowest first; none of them looks ahead."
+            description=(
+                "Replacements whose loss here is below the real model's by more than rounding, be it by chance, lowest "
+                "first; none of them looks ahead."
+            )
         ),
     ]
-    equal: Annotated[list[str], Meta(description="Replacements that do not look ahead whose loss is the real model's.")]
+    equal: Annotated[
+        list[str],
+        Meta(description="Replacements that do not look ahead whose loss here is the real model's, but for rounding."),
+    ]
     warnings: Annotated[list[Flag], Meta(description="What deserves care in the model as it is.")] = msgspec.field(
         default_factory=list
     )

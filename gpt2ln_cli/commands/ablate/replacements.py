@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from transformers.models.gpt2.modeling_gpt2 import GPT2Model
 
 
+# Of features.
+WITHOUT_EFFECT, OUT_OF_SIGMA, SILENT = "without effect", "out of sigma", "silent"
+
+
 @dataclass(frozen=True)
 class Place:
     """A site where a replacement stands in, and what it may use there."""
@@ -74,32 +78,32 @@ def _fixed_sigma(x: Floats, lengths: Sequence[int], place: Place, *, pooled: boo
     return y
 
 
-REAL = Variant("real", "gain (x - mu) / sqrt(sigma^2 + eps) + bias: the model as it is", False, None)
+REAL = Variant("real", "gain (x - mu) / sqrt(sigma^2 + eps) + bias", False, None)
 VARIANTS = (
     Variant("identity", "y = x: no LayerNorm, no gain, no bias", False, _identity),
     Variant("RMSNorm", "gain x / sqrt(mean(x^2) + eps) + bias, for each token", False, _as(Axis.NOT_CENTERED)),
     Variant(
         "per feature",
-        "mu and sigma of each feature over the context's tokens; gain and bias",
+        "mu and sigma of each feature over the context's tokens",
         True,
         _as(Axis.FEATURE_OVER_CONTEXT),
     ),
     Variant(
         "whole context",
-        "one mu and one sigma over all features of all the context's tokens; gain and bias",
+        "one mu and one sigma over everything in the context",
         True,
         _as(Axis.WHOLE_CONTEXT),
     ),
-    Variant("per head", "mu and sigma of each token's d / heads features; gain and bias", False, _as(Axis.PER_HEAD)),
+    Variant("per head", "mu and sigma of each token's d / heads features", False, _as(Axis.PER_HEAD)),
     Variant(
         "fixed sigma",
-        "each token's own mu, and for sigma the real model's mean over these prompts, position 0 apart; gain and bias",
+        "its own mu; the real model's mean sigma, position 0 apart",
         False,
         functools.partial(_fixed_sigma, pooled=False),
     ),
     Variant(
         "fixed sigma, pooled",
-        "the same with one mean sigma for all positions",
+        "its own mu; the real model's mean sigma of all positions",
         False,
         functools.partial(_fixed_sigma, pooled=True),
     ),
@@ -107,6 +111,36 @@ VARIANTS = (
     Variant("no bias", "gain xhat", False, _as(Axis.PER_TOKEN, bias=False)),
     Variant("neither", "xhat", False, _as(Axis.PER_TOKEN, gain=False, bias=False)),
 )
+
+
+def without_features(features: Sequence[int]) -> tuple[Variant, ...]:
+    """The LayerNorm without some features: in mu, sigma and y, in mu and sigma alone, and in y alone."""
+    chosen = list(features)
+
+    def apart(x: Floats) -> Floats:
+        return np.delete(x, chosen, axis=1)
+
+    def without_effect(x: Floats, lengths: Sequence[int], place: Place) -> Floats:
+        changed = x.copy()
+        changed[:, chosen] = apart(x).mean(axis=1, keepdims=True)
+        return _as(Axis.PER_TOKEN)(changed, lengths, place)
+
+    def out_of_sigma(x: Floats, _lengths: Sequence[int], place: Place) -> Floats:
+        others = apart(x)
+        sigma = np.sqrt(others.var(axis=1, keepdims=True) + place.eps)
+        y: Floats = (x - others.mean(axis=1, keepdims=True)) / sigma * place.gain + place.bias
+        return y
+
+    def silent(x: Floats, lengths: Sequence[int], place: Place) -> Floats:
+        y = _as(Axis.PER_TOKEN)(x, lengths, place)
+        y[:, chosen] = 0.0
+        return y
+
+    return (
+        Variant(WITHOUT_EFFECT, "x_j set to the mean of the other features", False, without_effect),
+        Variant(OUT_OF_SIGMA, "mu and sigma of the other features, x_j passed on", False, out_of_sigma),
+        Variant(SILENT, "gain and bias 0 there", False, silent),
+    )
 
 
 def rounded_again(dtype: torch.dtype) -> Variant:

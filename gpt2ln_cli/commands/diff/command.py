@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING
 import click
 
 from gpt2ln_cli.arguments import refuse_without_effect
+from gpt2ln_cli.commands.diff.record import SORT_KEYS
+from gpt2ln_cli.errors import UsageError
+from gpt2ln_cli.output.header import PROMPTS
 from gpt2ln_cli.shell import completion, options
 from gpt2ln_cli.shell.notes import judge
 from gpt2ln_cli.shell.output import Output
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
 EXAMPLE = """\b
 Examples:
   gpt2ln diff demo demo
+  gpt2ln diff gpt2 ./my-fine-tune --sort gain_relative --top 5
   gpt2ln diff gpt2 ./my-fine-tune "The war was over" --layer 5
 """
 
@@ -30,13 +34,15 @@ Examples:
 @options.layer_option()
 @options.site_option
 @click.option(
-    "--top",
+    "--features",
     type=click.IntRange(min=1),
     default=3,
     show_default=True,
     metavar="N",
     help="List the N most changed features.",
 )
+@options.sort_option(SORT_KEYS)
+@options.top_option
 @options.heads_option
 @options.prefix_option
 @options.device_options
@@ -48,7 +54,9 @@ def command(
     given: Given,
     layers: str | None,
     sites: tuple[str, ...],
-    top: int,
+    features: int,
+    sort: str | None,
+    top: int | None,
     heads: int | None,
     prefix: str | None,
     device: Device,
@@ -67,11 +75,23 @@ def command(
             device=(device, "auto"),
             dtype=(dtype, "auto"),
         )
+        if out.table == PROMPTS:
+            raise UsageError("--table prompts has nothing without prompts; give some, or leave it out.")
     from gpt2ln_cli.commands.diff.compute import diff
     from gpt2ln_cli.commands.diff.view import view
 
     with progress_bar(model_a) as progress:
         a, b = (options.Choice(name, None, heads, prefix, device, dtype).load() for name in (model_a, model_b))
-        record = diff(a, b, prompts, layers=layers, sites=sites, top=top, **given.running(progress))
+        record = diff(
+            a,
+            b,
+            prompts,
+            layers=layers,
+            sites=sites,
+            features=features,
+            sort=sort,
+            top=top,
+            **given.running(progress),
+        )
     out.emit(view(record))
     judge(record.warnings, strict=strict)

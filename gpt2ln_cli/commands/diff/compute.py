@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,9 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import Unpack
 
-from gpt2ln_cli.arguments import SHARED, checked, layer_list, refuse_without_effect
+from gpt2ln_cli.arguments import SHARED, checked, layer_list, one_of, refuse_without_effect
 from gpt2ln_cli.checkpoint import Checkpoint, LayerNormParameters
+from gpt2ln_cli.commands.diff import claims
 from gpt2ln_cli.commands.diff.record import (
+    SORT_KEYS,
     ActivationChange,
     Difference,
     FeatureChange,
@@ -26,12 +29,19 @@ from gpt2ln_cli.measure.flags import BIAS_START, GAIN_START, eps_flags, of_both,
 from gpt2ln_cli.model import Model, as_model
 from gpt2ln_cli.quantities import SUMMARIZED
 from gpt2ln_cli.records import Spread, strictly
-from gpt2ln_cli.sites import Site, select_sites
+from gpt2ln_cli.sites import Site, ranked, select_sites
 
 if TYPE_CHECKING:
     from gpt2ln_cli.model.subject import Layers, Prompts, Running
 
 Floats = NDArray[np.float64]
+# Of each dtype the unit of the last place of 1, and the least normal number.
+PRECISIONS = {
+    "float64": (2.0**-52, 2.0**-1022),
+    "float32": (2.0**-23, 2.0**-126),
+    "float16": (2.0**-10, 2.0**-14),
+    "bfloat16": (2.0**-7, 2.0**-126),
+}
 
 
 @checked
@@ -42,7 +52,9 @@ def diff(
     *,
     layers: Layers | None = None,
     sites: Collection[str] | None = None,
-    top: int = 3,
+    features: int = 3,
+    sort: str | None = None,
+    top: int | None = None,
     **running: Unpack[Running],
 ) -> Difference:
     """Compare two checkpoints of one shape, LayerNorm by LayerNorm; ``gpt2ln diff``.
@@ -54,7 +66,11 @@ def diff(
             alone, without torch where the files allow it.
         layers: as for :func:`gpt2ln_cli.inspect`.
         sites: as for :func:`gpt2ln_cli.inspect`.
-        top: how many of each vector's most changed features to list.
+        features: how many of each vector's most changed features to list.
+        sort: what to order the sites by, greatest first: a number of what became of gain or bias, such as
+            ``gain_relative``, or a quantity, by the size of the relative change of its mean over later tokens (over
+            position 0 where there are none); None keeps the forward order.
+        top: how many sites to keep; None keeps all. The claims are of all.
         **running: see :class:`gpt2ln_cli.model.subject.Running`; for each model in turn.
 
     Raises:
@@ -66,8 +82,11 @@ def diff(
         given: dict[str, object] = {**running}
         refuse_without_effect(
             "without prompts, when gains and biases alone are compared",
+            sort=(sort if sort in SUMMARIZED else None, None),
             **{name: (given[name], SHARED[name]) for name in SHARED if name in given and name != "progress"},
         )
+    if sort is not None:
+        one_of("sort", sort, SORT_KEYS)
     models = as_model(model_a, "model_a"), as_model(model_b, "model_b")
     check_same_shape(*(model.checkpoint for model in models))
     chosen = select_sites(models[0].checkpoint.config.n_layer, layer_list(layers), sites)
@@ -81,16 +100,29 @@ def diff(
             for model, vectors in zip(models, learned, strict=True)
         ]
     infos = [model.info if runs else model.info.unrun() for model in models]
-    compared = [compare_site(site, learned[0][site.name], learned[1][site.name], top=top, runs=runs) for site in chosen]
+    dtype = max((info.dtype for info in infos), key=lambda name: precision(name)[0])
+    compared = [
+        compare_site(site, learned[0][site.name], learned[1][site.name], features=features, dtype=dtype, runs=runs)
+        for site in chosen
+    ]
+    found = [claims.parameters(compared, dtype), *(claims.grew(compared, vector) for vector in claims.VECTORS)]
+    if runs:
+        stored = {model.checkpoint.stored_dtype() for model in models}
+        one_dtype = len(stored) == len({info.dtype for info in infos}) == 1
+        found.append(claims.statistics(compared, alike=one_dtype or found[0].verdict == "yes"))
+    kept = compared[:top] if sort is None else ranked(compared, partial(_change_of, sort=sort), top)
     return strictly(
         Difference(
             model_a=infos[0],
             model_b=infos[1],
             prompts=runs[0].prompts if runs else None,
-            sites=compared,
+            sites=kept,
+            sort=sort,
+            left_out=len(compared) - len(kept),
             changed_sites=sum(
                 any(vector is not None and vector.changed for vector in (site.gain, site.bias)) for site in compared
             ),
+            claims=found,
             warnings=of_both(*flags),
         )
     )
@@ -134,7 +166,8 @@ def compare_site(
     a: LayerNormParameters,
     b: LayerNormParameters,
     *,
-    top: int,
+    features: int,
+    dtype: str,
     runs: tuple[Inspection, Inspection] | None = None,
 ) -> SiteDifference:
     """Compare one site of two checkpoints.
@@ -143,7 +176,8 @@ def compare_site(
         site: the site.
         a: gain and bias in checkpoint A, each (features,).
         b: the same in checkpoint B.
-        top: how many of the most changed features to list.
+        features: how many of the most changed to list.
+        dtype: the coarser of the checkpoints'.
         runs: the same tokens through both, if activations are compared.
     """
     first = rest = None
@@ -155,14 +189,14 @@ def compare_site(
         name=site.name,
         layer=site.layer,
         kind=site.kind,
-        gain=_change(a.gain, b.gain, GAIN_START, top),
-        bias=_change(a.bias, b.bias, BIAS_START, top),
+        gain=_change(a.gain, b.gain, GAIN_START, features, dtype),
+        bias=_change(a.bias, b.bias, BIAS_START, features, dtype),
         first=first,
         rest=rest,
     )
 
 
-def _change(a: Floats | None, b: Floats | None, start: float, top: int) -> VectorChange | None:
+def _change(a: Floats | None, b: Floats | None, start: float, features: int, dtype: str) -> VectorChange | None:
     if a is None and b is None:
         return None
     # A LayerNorm without a gain or bias computes as one whose gain is 1 or bias 0.
@@ -179,14 +213,46 @@ def _change(a: Floats | None, b: Floats | None, start: float, top: int) -> Vecto
         cosine = float(np.clip(a @ b / (norms[0] * norms[1]), -1.0, 1.0)) if all(norms) else None
     # What is not finite on one side is no further off than any other such.
     size = np.where(np.isfinite(difference), np.abs(difference), np.inf)
-    order = np.argsort(-size, kind="stable")[:top]
+    order = np.argsort(-size, kind="stable")[:features]
     return VectorChange(
         norm=norm,
         relative=(norm / norms[0] if np.isfinite(norms[0]) else np.nan) if norms[0] else None,
+        norm_a=_known(norms[0]),
+        norm_b=_known(norms[1]),
+        last_places=_known(float(np.max(size / _last_place(a, b, dtype)))),
         cosine=cosine,
         changed=int(np.count_nonzero(~same)),
         largest=[FeatureChange(index=int(i), a=float(a[i]), b=float(b[i])) for i in order if not same[i]],
     )
+
+
+def _change_of(site: SiteDifference, sort: str) -> float | None:
+    """What a site is sorted by."""
+    if sort in SUMMARIZED:
+        part = site.rest or site.first
+        relative = None if part is None else getattr(part, sort).relative
+        return None if relative is None else abs(relative)
+    vector, _, field = sort.partition("_")
+    found: float | None = getattr(getattr(site, vector), field, None)
+    return found
+
+
+def _known(value: float) -> float | None:
+    return value if np.isfinite(value) else None
+
+
+def precision(dtype: str) -> tuple[float, float]:
+    """The unit of the last place of 1, and the least normal number."""
+    return PRECISIONS.get(dtype, PRECISIONS["float32"])
+
+
+def _last_place(a: Floats, b: Floats, dtype: str) -> Floats:
+    """The unit of the last place of the smaller of each pair: that of what the larger was rounded to, or less."""
+    eps, least = precision(dtype)
+    smaller = np.minimum(np.abs(a), np.abs(b))
+    _, exponent = np.frexp(np.maximum(np.where(np.isfinite(smaller), smaller, 0.0), least))
+    unit: Floats = np.ldexp(eps, exponent - 1)
+    return unit
 
 
 def _activations(a: Summary | None, b: Summary | None) -> ActivationChange | None:

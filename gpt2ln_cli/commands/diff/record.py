@@ -7,8 +7,14 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from gpt2ln_cli.quantities import Summarized
-from gpt2ln_cli.records import Flag, ModelInfo, PromptInfo, Record
+from gpt2ln_cli.quantities import SUMMARIZED, Summarized
+from gpt2ln_cli.records import Claim, Flag, ModelInfo, PromptInfo, Record
+
+SORT_KEYS = (
+    *(f"{vector}_{field}" for vector in ("gain", "bias") for field in ("norm", "relative", "cosine", "changed")),
+    *SUMMARIZED,
+)
+"""What sites can be sorted by: a number of what became of gain or bias, or how much the mean of a quantity changed."""
 
 
 class FeatureChange(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,6 +35,17 @@ class VectorChange(msgspec.Struct, frozen=True, kw_only=True):
     relative: Annotated[
         float | None,
         Meta(description="That, divided by the L2 norm of a; null where a is 0 or not finite."),
+    ]
+    norm_a: Annotated[float | None, Meta(description="L2 norm of a; null where that is not finite.")]
+    norm_b: Annotated[float | None, Meta(description="L2 norm of b; null where that is not finite.")]
+    last_places: Annotated[
+        float | None,
+        Meta(
+            description=(
+                "Largest |b - a| in units of the last place of the coarser of the two checkpoints' dtypes: up to a "
+                "half may be rounding. Null where one side alone is not finite."
+            )
+        ),
     ]
     cosine: Annotated[
         float | None,
@@ -80,8 +97,13 @@ class Difference(Record, frozen=True, kw_only=True):
     model_a: ModelInfo
     model_b: ModelInfo
     prompts: Annotated[list[PromptInfo] | None, Meta(description="Null where parameters alone were compared.")]
-    sites: list[SiteDifference]
+    sites: Annotated[list[SiteDifference], Meta(description="In forward order, or sorted.")]
+    sort: Annotated[
+        str | None, Meta(description="What the sites are sorted by, greatest first; null in forward order.")
+    ] = None
+    left_out: Annotated[int, Meta(description="Sites that ``top`` left out; what follows is of these, too.")] = 0
     changed_sites: Annotated[int, Meta(description="Sites whose gain or bias differs at all.")]
+    claims: list[Claim]
     warnings: Annotated[list[Flag], Meta(description="What deserves care, and in which of the two checkpoints.")] = (
         msgspec.field(default_factory=list)
     )

@@ -24,18 +24,18 @@ Examples:
     required=False,
     shell_complete=lambda _context, _parameter, begun: [name for name in names() if name.startswith(begun)],
 )
+@options.no_pager_option
 @options.debug_option
 def command(topic: str | None) -> None:
     """Read about a command or a topic; without TOPIC, list them.
 
-    On a terminal the page is laid out and shown by the pager that PAGER names; in a pipe or a file it is Markdown.
+    On a terminal the page is laid out; in a pipe or a file it is Markdown.
     """
     text = _contents() if topic is None else page(topic)
     if topic is not None and sys.stdout is not None and sys.stdout.isatty():
         from gpt2ln_cli.commands.help.view import rendered
 
-        click.echo_via_pager(rendered(text))
-        return
+        text = rendered(text)
     output_file.deliver(lambda stream: print(text, end="", file=stream), output=None, utf8=True)
 
 

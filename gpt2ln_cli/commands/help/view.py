@@ -6,12 +6,15 @@ import re
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.markdown import CodeBlock, ImageItem, Markdown
+from rich.markdown import CodeBlock, Markdown, TableElement
+from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
     from rich.console import ConsoleOptions, RenderResult
 
+# Pictures and comments, which no terminal shows.
+UNSHOWN = re.compile(r"^(!\[[^\]]*\]\([^)]*\)|<!--.*?-->)\n+", re.MULTILINE)
 MOST_COLUMNS = 100
 # To another page, which a terminal reaches by the very command that is the link's text.
 LINK = re.compile(r"\[(`[^`\]]+`)\]\([\w-]+\.md\)")
@@ -24,15 +27,23 @@ class _Verbatim(CodeBlock):
         yield Text(str(self.text).rstrip(), style="cyan", no_wrap=True, overflow="ignore")
 
 
-class _Nothing(ImageItem):
-    """No terminal shows a picture."""
+class _Table(TableElement):
+    """Its neighbours are a line away already, where rich's own has an empty edge beside."""
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        yield from ()
+        for table in super().__rich_console__(console, options):
+            assert isinstance(table, Table)
+            table.show_edge = False
+            yield table
 
 
 class _Page(Markdown):
-    elements = {**Markdown.elements, "fence": _Verbatim, "code_block": _Verbatim, "image": _Nothing}  # noqa: RUF012
+    elements = {  # noqa: RUF012
+        **Markdown.elements,
+        "fence": _Verbatim,
+        "code_block": _Verbatim,
+        "table_open": _Table,
+    }
 
 
 def rendered(page: str) -> str:
@@ -41,5 +52,5 @@ def rendered(page: str) -> str:
     console.width = min(console.width, MOST_COLUMNS)
     with console.capture() as captured:
         # A line that is longer than the terminal is for the pager to break; rich would cut it.
-        console.print(_Page(LINK.sub(r"\1", page)), crop=False)
+        console.print(_Page(UNSHOWN.sub("", LINK.sub(r"\1", page))), crop=False)
     return captured.get()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from gpt2ln_cli.arguments import refuse_without_effect
+from gpt2ln_cli.commands.inspect.record import SORT_KEYS
 from gpt2ln_cli.errors import UsageError
 from gpt2ln_cli.quantities import QUANTITIES
 from gpt2ln_cli.shell import options
@@ -16,6 +18,7 @@ EXAMPLE = """\b
 Examples:
   gpt2ln inspect "The war was over, but the hatred was not."
   gpt2ln inspect "war violence hate fear" --json | jq .counts.total
+  gpt2ln inspect --sort excess_kurtosis --top 5
   gpt2ln inspect --heatmap sigma --prompts book.txt --whole-file --overflow window
 """
 
@@ -31,6 +34,8 @@ Examples:
     metavar="QUANTITY",
     help=f"Draw a quantity of every token at every LayerNorm instead: {', '.join(QUANTITIES)}.",
 )
+@options.sort_option(SORT_KEYS)
+@options.top_option
 @options.model_options
 @options.strict_option
 @options.output_options
@@ -40,6 +45,8 @@ def command(
     sites: tuple[str, ...],
     per_token: bool,
     heatmap: str | None,
+    sort: str | None,
+    top: int | None,
     chosen: options.Choice,
     strict: bool,
     out: Output,
@@ -52,6 +59,10 @@ def command(
         raise UsageError(
             "--heatmap is a picture for the terminal; leave it out, or leave out --json, --format and --per-token."
         )
+    if heatmap:
+        refuse_without_effect(
+            "on --heatmap, which has every LayerNorm in forward order", sort=(sort, None), top=(top, None)
+        )
     prompts = given.gather()
     from gpt2ln_cli.commands.inspect.compute import inspect
     from gpt2ln_cli.commands.inspect.view import view
@@ -63,6 +74,8 @@ def command(
             layers=layers,
             sites=sites,
             per_token=per_token or heatmap is not None or out.table == "rows",
+            sort=sort,
+            top=top,
             **given.running(progress),
         )
     note_model(record.model)

@@ -8,8 +8,12 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from gpt2ln_cli.quantities import Quantities, Summarized
-from gpt2ln_cli.records import Counts, Flag, Gain, ModelInfo, PromptInfo, Record, Spread, Vector
+from gpt2ln_cli.commands.params.record import SORT_KEYS as LEARNED_KEYS
+from gpt2ln_cli.quantities import QUANTITIES, Quantities, Summarized
+from gpt2ln_cli.records import Claim, Counts, Flag, Gain, ModelInfo, PromptInfo, Record, Spread, Vector
+
+SORT_KEYS = (*QUANTITIES, *LEARNED_KEYS)
+"""What ``inspect`` can sort sites by: the mean of a quantity over later tokens, or a number of the gain or bias."""
 
 
 class Summary(Summarized[Spread], frozen=True, kw_only=True):
@@ -32,6 +36,15 @@ class SiteSummary(msgspec.Struct, frozen=True, kw_only=True):
     rest: Annotated[Summary | None, Meta(description="All later positions; null where there are none.")]
     gain: Annotated[Gain | None, Meta(description="Null in a model whose LayerNorms have none.")]
     bias: Annotated[Vector | None, Meta(description="Null in a model whose LayerNorms have none.")]
+    sorted_by: Annotated[
+        float | None,
+        Meta(
+            description=(
+                "What ``inspect`` sorted the sites by: of a quantity the arithmetic mean over later tokens, or over "
+                "position 0 where there are none; null where it did not sort."
+            )
+        ),
+    ] = None
 
 
 class Row(Quantities[float | None], frozen=True, kw_only=True):
@@ -52,8 +65,24 @@ class Inspection(Record, frozen=True, kw_only=True):
     bos: Annotated[bool, Meta(description="Whether <|endoftext|> was prepended to every sequence.")]
     prompts: Annotated[list[PromptInfo], Meta(description="The sequences, by ``index``.")]
     counts: Annotated[Counts, Meta(description="How many statistics were computed.")]
-    sites: Annotated[list[SiteSummary], Meta(description="One for each probed LayerNorm, in forward order.")]
-    rows: Annotated[Sequence[Row] | None, Meta(description="In ``stats``, and in ``inspect`` where asked for.")]
+    sites: Annotated[
+        list[SiteSummary],
+        Meta(description="The probed LayerNorms, in forward order, or sorted; with ``top`` the first of them."),
+    ]
+    sort: Annotated[
+        str | None,
+        Meta(
+            description=(
+                "What ``inspect`` sorted the sites by, and ``stats`` the rows of each site, greatest first; null where "
+                "they stand in the order of the run."
+            )
+        ),
+    ] = None
+    claims: Annotated[list[Claim], Meta(description="What was held against a threshold, by id.")]
+    rows: Annotated[
+        Sequence[Row] | None,
+        Meta(description="In ``stats``, and in ``inspect`` where asked for; of ``sites``, in their order."),
+    ]
     warnings: Annotated[
         list[Flag],
         Meta(description="What deserves care."),

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from functools import cache
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
 
+from gpt2ln_cli.commands.inspect.answers import answers, columns, texts, token_text
 from gpt2ln_cli.commands.inspect.record import Row, SiteSummary
-from gpt2ln_cli.commands.params.view import vector_looks
+from gpt2ln_cli.commands.params.view import brief, is_learned, order_told, vector_looks
 from gpt2ln_cli.output.blocks import Block, Column, Form, Grid, Heading, Look, Paragraph, Strip, Table, View, table_of
+from gpt2ln_cli.output.claims import CLAIMS, Says, claims_table
 from gpt2ln_cli.output.header import (
     PROMPTS,
     WARNINGS,
@@ -22,33 +23,55 @@ from gpt2ln_cli.output.header import (
     warnings,
     warnings_table,
 )
-from gpt2ln_cli.output.text import integer, quoted
+from gpt2ln_cli.output.text import integer, number
 from gpt2ln_cli.quantities import QUANTITIES, SUMMARIZED, Quantity
-from gpt2ln_cli.records import KindCount, Rows
+from gpt2ln_cli.records import KindCount
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gpt2ln_cli.commands.inspect.record import Inspection
-    from gpt2ln_cli.records import Counts, PromptInfo
+    from gpt2ln_cli.records import Counts
 
-TABLES = ("rows", "sites", "kinds", PROMPTS, WARNINGS)
+TABLES = ("rows", "sites", "kinds", PROMPTS, CLAIMS, WARNINGS)
+# It can't vary, but where eps shows.
+CONSTANT = "normalized_norm"
 COUNTED = "Statistics, as counted in the kernel's own tensors"
 # Of mu, which takes both signs, the mean over tokens says little.
 SHOWN = [QUANTITIES[name] for name in SUMMARIZED if not QUANTITIES[name].signed]
+SAYS = {
+    "inspect.one_for_each_token": Says(
+        "one for each token",
+        yes="{total:,} in all; formula: {sites:,} sites x {tokens:,} tokens = {formula:,}, agrees.",
+        no="{total:,} in all; formula: {sites:,} sites x {tokens:,} tokens = {formula:,}, DISAGREES.",
+        unsure="{total:,} in all, and no formula to hold them against.",
+    )
+}
+# Of the table of layers: what it shows, and in which order it is left out where there is no room.
+BRIEF = {
+    "first_sigma_mean": Look("sigma\npos 0"),
+    "rest_sigma_mean": Look("sigma\nlater"),
+    "rest_pre_norm_mean": Look("||x||\nlater"),
+    "rest_post_norm_mean": Look("||y||\nlater"),
+    "gain_mean": Look("gain\nmean", rank=1),
+    "gain_std": Look("gain\nstd", rank=2),
+    "bias_norm": Look("bias\nnorm", rank=3),
+    "first_pre_norm_mean": Look("||x||\npos 0", rank=4),
+    "first_post_norm_mean": Look("||y||\npos 0", rank=5),
+}
 SITES = (
     "sigma divides by d. 'pos 0' is the first token of each sequence, 'later' all others: arithmetic mean over "
-    "tokens (of sigma, not its root mean square), then least and greatest. xhat = (x - mu) / sqrt(sigma^2 + eps) "
-    "is before gain and bias, y = gain * xhat + bias after them. Norms are L2."
+    "tokens (of sigma, not its root mean square). x is what enters, xhat = (x - mu) / sqrt(sigma^2 + eps) is before "
+    "gain and bias, y = gain * xhat + bias after them. Norms are L2; std divides by d."
 )
+
 ROWS = (
-    "mu and sigma are over the features of x (sigma divides by d); {shorter}. ||x|| is pre, ||xhat|| normalized "
-    "(before gain and bias), ||y|| post. Norms are L2."
+    "mu and sigma are over the features of x (sigma divides by d); {shorter}. ||x|| is pre, ||y|| post. Norms are L2."
 )
 
 
 def view(record: Inspection, *, heatmap: str | None = None) -> View:
-    """Counts, sites and rows; or one quantity of every token as a picture.
+    """What the numbers say, counts, sites and rows; or one quantity of every token as a picture.
 
     Args:
         record: what was inspected.
@@ -58,9 +81,10 @@ def view(record: Inspection, *, heatmap: str | None = None) -> View:
     laid_out = {block.name for block in shown if isinstance(block, Table)}
     every = [
         rows(record),
-        sites(record),
+        sites(record, learned=True),
         _kinds(record),
         prompts_table(record.prompts),
+        claims_table(record.claims, SAYS),
         warnings_table(record.warnings),
     ]
     more = [table for table in every if table.name not in laid_out]
@@ -73,16 +97,18 @@ def _blocks(record: Inspection, heatmap: str | None) -> Iterator[Block]:
     if heatmap is not None:
         yield grid(record, heatmap)
         return
+    yield from (Paragraph(sentence) for sentence in answers(record))
     if record.command == "inspect":
         yield Heading(COUNTED)
         yield from counts(record)
-        yield Heading("What each LayerNorm computed, in forward order")
-        yield sites(record, learned=True)
-        yield Paragraph(SITES, "note")
+        order = order_told(record.sort, left_out=record.counts.sites - len(record.sites))
+        yield Heading(f"What each LayerNorm computed, {order}")
+        yield _brief(record)
+        yield Paragraph(f"{SITES} {_normalized(record)}", "note")
     if record.rows is not None:
         yield Heading("Each token at each LayerNorm")
         yield rows(record)
-        yield Paragraph(ROWS.format(shorter="; ".join(_shorter())), "note")
+        yield Paragraph(f"{ROWS.format(shorter='; '.join(_shorter()))} {_normalized(record)}", "note")
     yield from nonfinite(record.nonfinite)
 
 
@@ -111,7 +137,10 @@ def _kinds(record: Inspection, title: str = "") -> Table:
             "tokens": Look("tokens in all"),
             "statistics": Look("statistics"),
         },
-        words={"sequences": lambda _: integer(counts.sequences), "tokens": lambda _: integer(counts.tokens)},
+        also=[
+            (Column("sequences", int, data=False), lambda _: counts.sequences),
+            (Column("tokens", int, data=False), lambda _: counts.tokens),
+        ],
         title=title,
         totals=_total(counts),
     )
@@ -123,14 +152,11 @@ def _total(counts: Counts) -> KindCount:
 
 def _count_sentences(record: Inspection) -> Iterator[str]:
     counts, model = record.counts, record.model
-    agrees = "agrees" if counts.formula_agrees else "DISAGREES"
     whole = counts.sites == 2 * model.n_layer + 1
-    sites = f"(2 x {model.n_layer} + 1) sites" if whole else f"{counts.sites} chosen sites"
+    sites = f"{counts.sites} sites (2 x {model.n_layer} + 1)" if whole else f"the {counts.sites} chosen sites"
     block = f"{integer(counts.per_block)} in each block; " if counts.per_block is not None else ""
-    yield (
-        f"{integer(counts.per_site)} at each site; {block}"
-        f"formula: {sites} x {counts.tokens:,} tokens = {counts.formula:,}, {agrees}."
-    )
+    (claim,) = record.claims
+    yield f"{integer(counts.per_site)} at each of {sites}; {block}{SAYS[claim.id].of(claim)}"
     if counts.padding:
         yield (
             f"Padding apart: the kernel also returned {counts.padding_statistics:,} statistics at {counts.padding:,} "
@@ -164,20 +190,40 @@ def sites(record: Inspection, *, learned: bool = False, title: str = "") -> Tabl
     return table_of("sites", SiteSummary, record.sites, looks, title=title)
 
 
+def _brief(record: Inspection) -> Table:
+    """Sites in fewer lines and columns."""
+    full, sort, shown = sites(record, learned=True), record.sort, BRIEF
+    if not any(map(is_learned, record.sites)):
+        # Which is said once.
+        shown = {name: look for name, look in BRIEF.items() if name.startswith(("first_", "rest_"))}
+    if sort is None:
+        return brief(full, shown)
+    if sort not in QUANTITIES:
+        return brief(full, shown, sort=sort)
+    # What they are sorted by stands first, and not again.
+    others = {name: look for name, look in shown.items() if name != f"rest_{sort}_mean"}
+    first = Look(f"{QUANTITIES[sort].short}\nlater", form=_form(QUANTITIES[sort]))
+    return brief(full, {"sorted_by": first, **others}, sort="sorted_by")
+
+
 def rows(record: Inspection) -> Table:
     """Every token at every LayerNorm."""
     looks = {"sequence": Look("seq", form="plain", key=True)} if record.counts.sequences > 1 else {}
     looks |= {
         "position": Look("pos", form="plain", key=True),
         "shown": Look("token", key=True),
-        **{quantity.name: Look(quantity.short, form=_form(quantity)) for quantity in QUANTITIES.values()},
+        **{
+            quantity.name: Look(quantity.short, form=_form(quantity), rank=rank)
+            for rank, quantity in enumerate(QUANTITIES.values())
+            if quantity.name != CONSTANT
+        },
     }
     return table_of(
         "rows",
         Row,
         record.rows or (),
         looks,
-        words={"shown": lambda row: _token(row.token_id, row.token)},
+        words={"shown": lambda row: token_text(row.token_id, row.token)},
         by="site",
         first=("site", "sequence", "position", "token_id", "token"),
     )
@@ -185,7 +231,7 @@ def rows(record: Inspection) -> Table:
 
 def grid(record: Inspection, quantity: str) -> Grid:
     """All quantities of every token at every LayerNorm; the record must have all rows, in the order of the run."""
-    column = _columns(record)
+    column = columns(record)
     ends = np.cumsum([prompt.length for prompt in record.prompts])
 
     def values(name: str, most: int | None) -> list[NDArray[np.float64]]:
@@ -202,7 +248,7 @@ def grid(record: Inspection, quantity: str) -> Grid:
         chosen=quantity,
         rows=[site.name for site in record.sites],
         strips=[
-            Strip(f"sequence {prompt.index}: {prompt.length:,} tokens", _texts(prompt), prompt.token_ids)
+            Strip(f"sequence {prompt.index}: {prompt.length:,} tokens", texts(prompt), prompt.token_ids)
             for prompt in record.prompts
         ],
         values=values,
@@ -210,13 +256,13 @@ def grid(record: Inspection, quantity: str) -> Grid:
     )
 
 
-def _texts(prompt: PromptInfo) -> list[str]:
-    texts: list[str] | list[None] = prompt.tokens if prompt.tokens is not None else [None] * prompt.length
-    return list(map(_token, prompt.token_ids, texts))
-
-
-def _token(token_id: int, text: str | None) -> str:
-    return f"id {token_id}" if text is None else quoted(text)
+def _normalized(record: Inspection) -> str:
+    """What ||xhat|| is everywhere, which is not worth a column."""
+    spreads = [part.normalized_norm for site in record.sites for part in (site.first, site.rest) if part is not None]
+    found = [end for spread in spreads for end in (spread.min, spread.max) if end is not None]
+    most = f"||xhat|| is sqrt(d) = {number(record.counts.features**0.5)}, less where sigma^2 is not large against eps"
+    here = list(dict.fromkeys(map(number, (min(found), max(found))))) if found else ()
+    return f"{most}: here {' to '.join(here)}." if here else f"{most}."
 
 
 def _form(quantity: Quantity) -> Form | None:
@@ -228,22 +274,3 @@ def _shorter() -> Iterator[str]:
     for quantity in QUANTITIES.values():
         if not quantity.symbol.startswith(quantity.short):
             yield f"{quantity.short} is {quantity.symbol}".replace("\n", " ")
-
-
-def _columns(record: Inspection) -> Callable[[int, str], NDArray[np.float64]]:
-    """From a site's number and a quantity to its numbers in the order of the run; of a list of rows, NaN for null."""
-    rows = record.rows
-    if isinstance(rows, Rows):
-        return rows.column
-    lines = {site.name: line for line, site in enumerate(record.sites)}
-    starts = np.cumsum([0, *(prompt.length for prompt in record.prompts)])
-
-    @cache
-    def listed(quantity: str) -> NDArray[np.float64]:
-        values = np.full((len(lines), starts[-1]), np.nan)
-        for row in rows or ():
-            value = getattr(row, quantity)
-            values[lines[row.site], starts[row.sequence] + row.position] = np.nan if value is None else value
-        return values
-
-    return lambda site, quantity: listed(quantity)[site]

@@ -17,17 +17,15 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SWITCHED_OFF = 0.01
-# A vector this close to its start (root mean square) counts as never learned: float32 rounding of a folded gain.
-UNTRAINED = 1e-6
 
 
-def describe(site: Site, parameters: LayerNormParameters, *, top: int | None = None) -> SiteParameters:
+def describe(site: Site, parameters: LayerNormParameters, *, features: int | None = None) -> SiteParameters:
     """Summarize one site's gain and bias.
 
     Args:
         site: the site.
         parameters: its gain and bias.
-        top: how many of the features farthest from 1 (gain) and 0 (bias) to list; None lists none.
+        features: how many of those farthest from 1 (gain) and 0 (bias) to list; None lists none.
     """
     gain, bias = parameters.gain, parameters.bias
     with np.errstate(invalid="ignore"):  # infinity minus infinity is NaN, as it should be
@@ -35,27 +33,27 @@ def describe(site: Site, parameters: LayerNormParameters, *, top: int | None = N
             name=site.name,
             layer=site.layer,
             kind=site.kind,
-            gain=None if gain is None else describe_gain(gain, top=top),
-            bias=None if bias is None else Vector(**_common(bias, BIAS_START, top)),
+            gain=None if gain is None else describe_gain(gain, features=features),
+            bias=None if bias is None else Vector(**_common(bias, BIAS_START, features)),
         )
 
 
-def describe_gain(gain: NDArray[np.float64], *, top: int | None = None) -> Gain:
+def describe_gain(gain: NDArray[np.float64], *, features: int | None = None) -> Gain:
     """Summarize a gain of shape (features,)."""
     limit = SWITCHED_OFF * np.sqrt(np.mean(gain**2))
     return Gain(
-        **_common(gain, GAIN_START, top),
+        **_common(gain, GAIN_START, features),
         negative=int((gain < 0).sum()),
         switched_off=int((np.abs(gain) <= limit).sum()),
     )
 
 
-def _common(values: NDArray[np.float64], start: float, top: int | None) -> dict[str, Any]:
+def _common(values: NDArray[np.float64], start: float, features: int | None) -> dict[str, Any]:
     distance = np.abs(values - start)
     ordered = np.sort(values)
     extremes = None
-    if top is not None:
-        farthest = np.argsort(-distance, kind="stable")[:top]
+    if features is not None:
+        farthest = np.argsort(-distance, kind="stable")[:features]
         extremes = [Feature(index=int(index), value=float(values[index])) for index in farthest]
     return {
         "mean": float(values.mean()),
@@ -83,12 +81,19 @@ def _quantile(ordered: NDArray[np.float64], share: float) -> float:
     return float((1 - rest) * ordered[below] + rest * ordered[below + 1])
 
 
+def learned_number(site: Learned, name: str) -> float | None:
+    """A number of a site's gain or bias, such as ``gain_std``; None where it has none."""
+    vector, _, field = name.partition("_")
+    found: float | None = getattr(getattr(site, vector), field, None)
+    return found
+
+
 def judge(sites: Sequence[Learned]) -> Verdict:
-    """Decide from the summaries whether gains and biases were learned."""
+    """Decide from the summaries whether gains and biases were learned: whether they are other than training begins."""
 
     def learned(vector: Vector | None) -> bool:
         # A NaN is no start either.
-        return vector is not None and not (vector.rms_distance is not None and vector.rms_distance <= UNTRAINED)
+        return vector is not None and vector.rms_distance != 0
 
     gains = sum(learned(site.gain) for site in sites)
     biases = sum(learned(site.bias) for site in sites)

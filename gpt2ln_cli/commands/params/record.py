@@ -7,7 +7,15 @@ from typing import Annotated, Literal, Protocol
 import msgspec
 from msgspec import Meta
 
-from gpt2ln_cli.records import Flag, Gain, ModelInfo, Record, Vector
+from gpt2ln_cli.records import Claim, Flag, Gain, ModelInfo, Record, Vector
+
+SORT_KEYS = tuple(
+    f"{name}_{field.name}"
+    for name, kind in (("gain", Gain), ("bias", Vector))
+    for field in msgspec.structs.fields(kind)
+    if field.name != "extremes"
+)
+"""What sites can be sorted by: the numbers of a gain or bias."""
 
 
 class SiteParameters(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,7 +58,14 @@ class Parameters(Record, frozen=True, kw_only=True):
 
     command: Literal["params"] = "params"
     model: ModelInfo
-    sites: list[SiteParameters]
+    sites: Annotated[
+        list[SiteParameters],
+        Meta(description="In forward order, or sorted; with ``top`` fewer than ``verdict.sites``."),
+    ]
+    sort: Annotated[
+        str | None, Meta(description="What the sites are sorted by, greatest first; null in forward order.")
+    ] = None
     verdict: Verdict
+    claims: Annotated[list[Claim], Meta(description="What the gains and biases say, by id.")]
     warnings: list[Flag] = msgspec.field(default_factory=list)
     nonfinite: int = 0

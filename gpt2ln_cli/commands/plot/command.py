@@ -20,6 +20,8 @@ from gpt2ln_cli.shell.prompts import Given
 
 if TYPE_CHECKING:
     from gpt2ln_cli.commands.ablate.record import Ablation
+    from gpt2ln_cli.commands.attribute.record import Attribution
+    from gpt2ln_cli.commands.features.record import Features
     from gpt2ln_cli.commands.inspect.record import Inspection
     from gpt2ln_cli.commands.params.record import Parameters
     from gpt2ln_cli.commands.verify.record import Verification
@@ -31,6 +33,8 @@ Kinds:
   heatmap   inspect --per-token: layers x tokens
   axis      verify: how well every axis that LayerNorm could have fits
   ablation  ablate: what the predictions lose
+  features  features: layers x the features that make up sigma
+  attribute attribute: who wrote sigma, stacked by layer
 
 \b
 Examples:
@@ -57,6 +61,8 @@ UNUSED = {
     "heatmap": (),
     "axis": ("layers", "sites", "quantity"),
     "ablation": ("quantity",),
+    "features": ("quantity",),
+    "attribute": ("quantity",),
 }
 DEFAULT_PROMPTS = {"axis": VERIFIED, "ablation": ABLATED}
 
@@ -104,17 +110,19 @@ def command(
     image_format = _image_format(output)
     output_file.check(output)
     plots.check_matplotlib()
-    record: Inspection | Parameters | Verification | Ablation
+    record: Inspection | Parameters | Verification | Ablation | Features | Attribution
     if kind == "gain":
         from gpt2ln_cli.commands.params.compute import params
 
         # Every feature is listed: those far from the others are not always those far from 1 and 0.
-        record = params(model=chosen.load(), layers=layers, sites=sites, top=sys.maxsize)
+        record = params(model=chosen.load(), layers=layers, sites=sites, features=sys.maxsize)
     else:
         prompts = given.gather(default=DEFAULT_PROMPTS.get(kind))
         if kind == "heatmap":
             plots.check_room(len(prompts or ()))
         from gpt2ln_cli.commands.ablate.compute import ablate
+        from gpt2ln_cli.commands.attribute.compute import attribute
+        from gpt2ln_cli.commands.features.compute import features
         from gpt2ln_cli.commands.inspect.compute import inspect
         from gpt2ln_cli.commands.verify.compute import verify
 
@@ -124,6 +132,10 @@ def command(
                 record = verify(prompts, model=model, **running)
             elif kind == "ablation":
                 record = ablate(prompts, model=model, layers=layers, sites=sites, **running)
+            elif kind == "features":
+                record = features(prompts, model=model, layers=layers, sites=sites, **running)
+            elif kind == "attribute":
+                record = attribute(prompts, model=model, layers=layers, sites=sites, **running)
             else:
                 per_token = kind == "heatmap"
                 record = inspect(prompts, model=model, layers=layers, sites=sites, per_token=per_token, **running)

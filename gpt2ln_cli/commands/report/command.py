@@ -48,5 +48,5 @@ def command(
     note_model(record.inspection.model)
     out.emit(view(record))
     judge(united(record.inspection.warnings, record.verification.warnings), strict=strict)
-    if strict and (why := complaint(record.verification.checks)):
+    if strict and (why := complaint(record.verification.claims)):
         end(why)

@@ -11,6 +11,7 @@ from typing_extensions import Unpack
 from gpt2ln_cli.arguments import checked, layer_list
 from gpt2ln_cli.checkpoint import DEFAULT_MODEL
 from gpt2ln_cli.commands.inspect.compute import run
+from gpt2ln_cli.commands.params.claims import uses_gain_and_bias
 from gpt2ln_cli.commands.params.describe import judge
 from gpt2ln_cli.commands.report.record import Report
 from gpt2ln_cli.commands.report.reproduction import reproduction
@@ -54,9 +55,11 @@ def report(
     contexts = beginning(done.subject.contexts, VERIFIED_TOKENS)
     batches = plan(contexts, batch_size=running.get("batch_size"))
     verification = strictly(try_all(replace(done.subject, contexts=contexts, batches=batches)))
+    verdict = judge(inspection.sites)
     return Report(
         inspection=inspection,
-        verdict=judge(inspection.sites),
+        verdict=verdict,
+        claims=[uses_gain_and_bias(verdict, inspection.sites)],
         verification=verification,
         reproduction=reproduction(inspection, source, layers=layer_list(layers), kinds=sites, running=running),
         nonfinite=inspection.nonfinite + verification.nonfinite,

@@ -10,7 +10,7 @@ from msgspec import Meta
 from gpt2ln_cli.commands.inspect.record import Inspection
 from gpt2ln_cli.commands.params.record import Verdict
 from gpt2ln_cli.commands.verify.record import Verification
-from gpt2ln_cli.records import Record
+from gpt2ln_cli.records import Claim, Record
 
 
 class Versions(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,6 +53,9 @@ class Report(Record, frozen=True, kw_only=True):
     command: Literal["report"] = "report"
     inspection: Annotated[Inspection, Meta(description="With its rows.")]
     verdict: Annotated[Verdict, Meta(description="Whether the inspected sites use a learned gain and bias.")]
+    claims: Annotated[
+        list[Claim], Meta(description="On gain and bias; the inspection and the verification hold their own.")
+    ]
     verification: Annotated[
         Verification,
         Meta(

@@ -24,6 +24,7 @@ Examples:
     shell_complete=lambda _context, _parameter, begun: [name for name in WITH_RECORD if name.startswith(begun)],
 )
 @options.output_option
+@options.no_pager_option
 @options.debug_option
 def command(name: str | None, output: str | None) -> None:
     """Print the JSON Schema of what a command gives.

@@ -7,13 +7,13 @@ from pathlib import Path
 
 from typing_extensions import Unpack
 
-from gpt2ln_cli.arguments import checked
+from gpt2ln_cli.arguments import checked, one_of
 from gpt2ln_cli.checkpoint import DEFAULT_MODEL
 from gpt2ln_cli.commands.inspect.compute import run
 from gpt2ln_cli.commands.inspect.record import Inspection
 from gpt2ln_cli.model import Model, as_model
 from gpt2ln_cli.model.subject import Layers, Prompts, Running
-from gpt2ln_cli.quantities import POSITION
+from gpt2ln_cli.quantities import POSITION, SORT_KEYS
 
 
 @checked
@@ -43,5 +43,6 @@ def stats(
         CheckpointError: as for :func:`gpt2ln_cli.inspect`.
         PromptError: as for :func:`gpt2ln_cli.inspect`.
     """
+    one_of("sort", sort, SORT_KEYS)
     done = run(prompts, model=as_model(model), layers=layers, kinds=sites, per_token=True, **running)
-    return done.record("stats", sort=sort, top=top)
+    return done.record("stats", sort=None if sort == POSITION else sort, top=top)

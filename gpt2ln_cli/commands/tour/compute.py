@@ -21,6 +21,7 @@ from gpt2ln_cli.commands.params.record import Verdict
 from gpt2ln_cli.commands.tour.record import Answer, Tour, TourTable
 from gpt2ln_cli.commands.verify.compute import verify
 from gpt2ln_cli.commands.verify.record import Verification
+from gpt2ln_cli.commands.verify.view import SAYS
 from gpt2ln_cli.errors import CheckpointError
 from gpt2ln_cli.measure.axes import Axis
 from gpt2ln_cli.model import Model, as_model
@@ -56,13 +57,13 @@ def count_of_pairs(run: Inspection, arithmetic: Arithmetic) -> Answer:
 
 def which_axis(trial: Verification) -> Answer:
     """Question 2, from the axis trial."""
-    statements = {check.name: check.statement for check in trial.checks}
+    statements = {claim.id: SAYS[claim.id].of(claim) for claim in trial.claims}
     return Answer(
         question=(
             "Is it one normalization per token, one per feature across tokens, or one for everything together? What do "
             "the heads have to do with it?"
         ),
-        answer=f"Axis: {statements['axis']} Heads: {statements['heads']}",
+        answer=f"Axis: {statements['verify.axis']} Heads: {statements['verify.heads_play_no_part']}",
         table=TourTable(
             headings=["if it normalized ...", "pairs", "rms error", "reproduced", "sites that fit"],
             rows=[[fit.reading, fit.statistics, fit.rms, fit.reproduced, fit.fits] for fit in trial.readings],
@@ -73,18 +74,17 @@ def which_axis(trial: Verification) -> Answer:
 
 def each_context(trial: Verification) -> Answer:
     """Question 3, from batch independence and causality."""
-    checks = [check for check in trial.checks if check.name in ("batch independence", "causality")]
+    claims = [claim for claim in trial.claims if claim.id in ("verify.batch_independent", "verify.causal")]
     own = next(fit for fit in trial.readings if fit.reading == Axis.PER_TOKEN.value)
-    outcomes: dict[bool | None, str] = {True: "as in GPT-2", False: "otherwise", None: "undecided"}
-    passed = all(check.passed for check in checks)
+    passed = all(claim.verdict == "yes" for claim in claims)
     verdict = "Yes, and even for each token" if passed and own.fits == len(trial.sites) else "Not as in GPT-2"
     return Answer(
         question="Is it done separately for each context in the minibatch?",
-        answer=f"{verdict}: " + " ".join(check.statement[:1].upper() + check.statement[1:] for check in checks),
+        answer=f"{verdict}: " + " ".join(SAYS[claim.id].of(claim) for claim in claims),
         table=TourTable(
-            headings=["check", "came out"], rows=[[check.name, outcomes[check.passed]] for check in checks]
+            headings=["claim", "came out"], rows=[[SAYS[claim.id].name, claim.verdict] for claim in claims]
         ),
-        more="gpt2ln verify --json | jq '.checks'",
+        more="gpt2ln verify --json | jq '.claims'",
     )
 
 
@@ -130,7 +130,7 @@ def across_tokens(comparison: Comparison, layers: Sequence[int]) -> Answer:
 
 def gain_and_bias(verdict: Verdict, ablation: Ablation, trial: Verification) -> Answer:
     """Question 6, from the learned values and from what the model does without them."""
-    check = next(check for check in trial.checks if check.name == "gain and bias")
+    applied = next(claim for claim in trial.claims if claim.id == "verify.gain_and_bias")
     rows: list[list[str | int | float | None]] = [
         [one.name, one.loss, one.loss_difference]
         for one in (ablation.real, *ablation.replaced)
@@ -143,8 +143,8 @@ def gain_and_bias(verdict: Verdict, ablation: Ablation, trial: Verification) -> 
     return Answer(
         question="Does GPT-2 use a learned gain and bias, or does it keep mean 0 and standard deviation 1?",
         answer=(
-            f"{learned}; {check.statement} The table has the next-token loss, in nats, of this model with and without "
-            "them, on text that came with gpt2ln; the weights were trained with both."
+            f"{learned}; {SAYS[applied.id].of(applied)} The table has the next-token loss, in nats, of this model with "
+            "and without them, on text that came with gpt2ln; the weights were trained with both."
         ),
         table=TourTable(headings=["LayerNorm", "loss", "more than real"], rows=rows),
         more="gpt2ln params; gpt2ln ablate",

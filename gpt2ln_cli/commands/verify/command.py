@@ -14,7 +14,7 @@ from gpt2ln_cli.shell.prompts import Given
 EXAMPLE = """\b
 Examples:
   gpt2ln verify
-  gpt2ln verify "war violence hate fear" --json | jq '.checks[] | {name, passed}'
+  gpt2ln verify "war violence hate fear" --json | jq '.claims[] | {id, verdict}'
 """
 
 
@@ -32,7 +32,7 @@ def command(
     """Show which axis the LayerNorms normalize, by trying every one that they could.
 
     Normalizing over each axis is held against what the model really computed on PROMPT, by the share of the numbers
-    that it reproduces. Then batch independence, causality, the heads, and gain and bias are checked. Exit code 1 if the
+    that it reproduces. Then batch independence, causality, the heads, and gain and bias are tried. Exit code 1 if the
     checkpoint does not behave as GPT-2 does, or PROMPT can't decide it.
     """
     prompts = given.gather(default=DEFAULT_PROMPTS)
@@ -44,5 +44,5 @@ def command(
     note_model(record.model)
     out.emit(view(record))
     judge(record.warnings, strict=strict)
-    if why := complaint(record.checks):
+    if why := complaint(record.claims):
         end(why)

@@ -10,8 +10,8 @@ from typing_extensions import Unpack
 from gpt2ln_cli.arguments import checked, prompt_list
 from gpt2ln_cli.checkpoint import DEFAULT_MODEL
 from gpt2ln_cli.commands.verify.axis_trial import minibatches, try_axes
-from gpt2ln_cli.commands.verify.checks import check_axis, check_gain_and_bias, check_heads
-from gpt2ln_cli.commands.verify.independence import check_batch_independence, check_causality
+from gpt2ln_cli.commands.verify.claims import axis, behaves, gain_and_bias, heads
+from gpt2ln_cli.commands.verify.independence import batch_independent, causal
 from gpt2ln_cli.commands.verify.record import Verification
 from gpt2ln_cli.measure.rounding import LEVEL
 from gpt2ln_cli.measure.watching import Watch
@@ -26,7 +26,7 @@ VERIFIED = ("The war was over, but the hatred was not.", "war violence hate fear
 # Infinity minus infinity and the like: the record says what is not finite.
 @np.errstate(divide="ignore", invalid="ignore", over="ignore")
 def try_all(subject: Subject) -> Verification:
-    """Try every axis and run every check on one model.
+    """Try every axis on one model and hold every claim against it.
 
     Args:
         subject: the model and the contexts; the first context stands for all in batch independence and causality.
@@ -42,14 +42,14 @@ def try_all(subject: Subject) -> Verification:
         care.see(Passage(passage.site, passage.x[given], passage.y[given]))
 
     axes, trials, rounding = try_axes(body, batches, see)
-    axis = check_axis(trials, info)
-    checks = [
-        axis,
-        check_batch_independence(body, first),
-        check_causality(body, first),
-        check_heads(body, axes, trials),
-        check_gain_and_bias(body, trials),
+    found = [
+        axis(trials, axes, info),
+        batch_independent(body, first),
+        causal(body, first),
+        heads(body, axes, trials),
+        gain_and_bias(body, trials),
     ]
+    whole = behaves(found)
     return Verification(
         model=info,
         bos=subject.bos,
@@ -59,8 +59,8 @@ def try_all(subject: Subject) -> Verification:
         rounding=rounding,
         level=LEVEL,
         sites=trials,
-        checks=checks,
-        behaves_as_gpt2=bool(axis.passed) and all(check.passed is not False for check in checks),
+        claims=[whole, *found],
+        behaves_as_gpt2=whole.verdict == "yes",
         warnings=care.flags(),
     )
 

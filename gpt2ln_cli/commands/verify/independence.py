@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gpt2ln_cli.commands.verify.checks import percent
-from gpt2ln_cli.commands.verify.record import Check
 from gpt2ln_cli.measure.axes import Axis, normalized
 from gpt2ln_cli.measure.ledger import Floats
 from gpt2ln_cli.measure.rounding import LEVEL, relative_to
 from gpt2ln_cli.model import eps_of
 from gpt2ln_cli.model.batch import Batch
 from gpt2ln_cli.model.instrument import Passage, watch
+from gpt2ln_cli.records import Claim
 from gpt2ln_cli.sites import Site, all_sites
 
 if TYPE_CHECKING:
@@ -77,7 +76,7 @@ def _of(passage: Passage, tokens: slice) -> Passage:
     return Passage(passage.site, passage.x[tokens].copy(), passage.y[tokens].copy())
 
 
-def check_batch_independence(body: GPT2Model, sequence: Sequence[int]) -> Check:
+def batch_independent(body: GPT2Model, sequence: Sequence[int]) -> Claim:
     """Whether a context's statistics are its own, whatever else is in the minibatch and however it is padded.
 
     Two batches of one shape, with another context and other padding beside it, leave a context's numbers the same bits.
@@ -86,7 +85,7 @@ def check_batch_independence(body: GPT2Model, sequence: Sequence[int]) -> Check:
     """
     room, vocabulary = body.config.n_positions, body.config.vocab_size
     if room == 1:
-        return Check(name="batch independence", passed=None, statement="undecided: no context is longer than a token.")
+        return _untold("verify.batch_independent")
     sequence = sequence[: min(room - 1, CHECKED)]  # a companion must be longer, so that the context is padded
     beside = [*reversed(sequence), *sequence[:7], sequence[-1]][:room]
     other = [(token + 1) % vocabulary for token in beside]
@@ -101,22 +100,24 @@ def check_batch_independence(body: GPT2Model, sequence: Sequence[int]) -> Check:
     row = _same(body, before, Batch.of([beside, sequence]), last)
     left = _same(body, before, Batch.left_padded([sequence, beside]), first)
     from_same = min(alone.same_from_same, row.same_from_same)
-    return Check(
-        name="batch independence",
-        passed=min(company.same, from_same) >= LEVEL,
-        statement=(
-            f"with another context and other padding beside it, {percent(company.same)} of a context's y are the same "
-            f"bits at every site; alone and in another row {percent(from_same)} are wherever x is, and mu, sigma and "
-            f"y differ by at most {max(alone.largest, row.largest):.1e}. (Padded on the left with naive positions they "
-            f"would differ by {left.largest:.1e}.)"
-        ),
+    return Claim(
+        id="verify.batch_independent",
+        verdict="yes" if min(company.same, from_same) >= LEVEL else "no",
+        statistic=min(company.same, from_same),
+        threshold=LEVEL,
+        figures={
+            "beside_another": company.same,
+            "in_another_shape": from_same,
+            "largest_difference": max(alone.largest, row.largest),
+            "naively_padded": left.largest,
+        },
     )
 
 
-def check_causality(body: GPT2Model, sequence: Sequence[int]) -> Check:
+def causal(body: GPT2Model, sequence: Sequence[int]) -> Claim:
     """Whether the last token leaves the statistics of all earlier ones alone."""
     if len(sequence) == 1:
-        return Check(name="causality", passed=None, statement="undecided: one token has no earlier ones.")
+        return _untold("verify.causal")
     sequence = sequence[:CHECKED]
     changed = [*sequence[:-1], (sequence[-1] + 1) % body.config.vocab_size]
 
@@ -135,15 +136,17 @@ def check_causality(body: GPT2Model, sequence: Sequence[int]) -> Check:
         rival = max(rival, _relative(across(one), across(passage)))
 
     watch(body, Batch.of([changed]), list(before), see)
-    return Check(
-        name="causality",
-        passed=earlier.same >= LEVEL,
-        statement=(
-            f"with another last token, {percent(earlier.same)} of the earlier ones' y are the same bits at "
-            f"every site, and mu, sigma and y differ by at most {earlier.largest:.1e}; normalized per feature over the "
-            f"context, their xhat would differ by {rival:.2g}."
-        ),
+    return Claim(
+        id="verify.causal",
+        verdict="yes" if earlier.same >= LEVEL else "no",
+        statistic=earlier.same,
+        threshold=LEVEL,
+        figures={"largest_difference": earlier.largest, "rival": rival},
     )
+
+
+def _untold(name: str) -> Claim:
+    return Claim(id=name, verdict="can't tell", statistic=None, threshold=LEVEL)
 
 
 def _relative(one: Floats, other: Floats) -> float:

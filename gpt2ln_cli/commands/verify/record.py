@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from gpt2ln_cli.records import Flag, ModelInfo, PromptInfo, Record
+from gpt2ln_cli.records import Claim, Flag, ModelInfo, PromptInfo, Record
 
 
 class AxisFit(msgspec.Struct, frozen=True, kw_only=True):
@@ -98,14 +98,6 @@ class SiteTrial(msgspec.Struct, frozen=True, kw_only=True):
     runner_up_reproduced: Annotated[float, Meta(description="Share of the numbers that the runner-up reproduces.")]
 
 
-class Check(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing that GPT-2 does, tried on this checkpoint."""
-
-    name: Literal["axis", "batch independence", "causality", "heads", "gain and bias"]
-    passed: Annotated[bool | None, Meta(description="Null where the input can't tell.")]
-    statement: Annotated[str, Meta(description="What was measured, in words and numbers.")]
-
-
 class Verification(Record, frozen=True, kw_only=True):
     """What ``verify`` returns."""
 
@@ -133,8 +125,11 @@ class Verification(Record, frozen=True, kw_only=True):
         ),
     ]
     sites: list[SiteTrial]
-    checks: list[Check]
-    behaves_as_gpt2: Annotated[bool, Meta(description="The axis is GPT-2's, and no other check came out otherwise.")]
+    claims: Annotated[
+        list[Claim],
+        Meta(description="Whether it behaves as GPT-2 does, and the claims that this follows from."),
+    ]
+    behaves_as_gpt2: Annotated[bool, Meta(description="Whether the first of the claims is a yes.")]
     warnings: Annotated[
         list[Flag],
         Meta(description="What deserves care."),

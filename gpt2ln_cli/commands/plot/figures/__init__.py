@@ -33,6 +33,8 @@ KINDS = {
     "heatmap": "gpt2ln_cli.commands.plot.figures.heatmap",
     "axis": "gpt2ln_cli.commands.plot.figures.axis",
     "ablation": "gpt2ln_cli.commands.plot.figures.ablation",
+    "features": "gpt2ln_cli.commands.plot.figures.features",
+    "attribute": "gpt2ln_cli.commands.plot.figures.attribute",
 }
 # What each format is told about the file: a title, and no date, which would change the bytes.
 METADATA: dict[str, dict[str, str | None]] = {
@@ -74,8 +76,9 @@ def draw(kind: str, record: Record, *, quantity: str | None = None) -> Figure:
 
     Args:
         kind: one of ``KINDS``.
-        record: what ``inspect`` (for ``heatmap`` with ``per_token=True``), ``params``, ``verify`` or ``ablate``
-            returned; ``gain`` names outliers among the features that ``params(top=...)`` listed.
+        record: what ``inspect`` (for ``heatmap`` with ``per_token=True``), ``params``, ``verify``, ``ablate``,
+            ``features`` or ``attribute`` returned; ``gain`` names outliers among the features that
+            ``params(features=...)`` listed.
         quantity: for ``heatmap``, what is shown of each token: one of :data:`gpt2ln_cli.quantities.QUANTITIES`, sigma
             where it is None.
 

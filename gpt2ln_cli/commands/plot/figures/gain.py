@@ -56,8 +56,8 @@ class Outlier:
 def draw(record: Parameters) -> Figure:
     """Boxes from quartile to quartile with the median's marker, whiskers to the least and greatest feature.
 
-    The features that the record lists (``params(top=...)``) are looked through for outliers: all are drawn as points,
-    and those farthest out named by their index, as far as there is room.
+    The features that the record lists (``params(features=...)``) are looked through for outliers: all are drawn as
+    points, and those farthest out named by their index, as far as there is room.
     """
     sites, n_layer = record.sites, record.model.n_layer
     wide = len(sites) > SITES_IN_COLUMN
