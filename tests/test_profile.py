@@ -322,7 +322,7 @@ def test_bad_input_ends_with_code_4_or_is_listed(tmp_path, tiny, capsys, name, c
     (bad,) = json.loads(capsys.readouterr().out)["corpus"]["bad"]
     assert said in f"{bad['source']}{', ' if bad['place'] else ''}{bad['place']}: {bad['reason']}"
     assert main(["profile", "--output", str(tmp_path / "run")]) == 0
-    assert "left out: " in capsys.readouterr().out
+    assert "left out:" in capsys.readouterr().out
 
 
 def test_packed_windows_are_full_but_the_last(tiny):

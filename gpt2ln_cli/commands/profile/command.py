@@ -54,6 +54,7 @@ STANDARD_INPUT = "-"
 @click.option(
     "--top", type=click.IntRange(min=1), default=10, show_default=True, help="Tokens to list of each ranking."
 )
+@click.option("--features", is_flag=True, help="Measure each feature of x and y, too: which are massive, and where.")
 @click.option(
     "--quantile",
     "quantiles",
@@ -83,6 +84,7 @@ def command(
     bos: bool,
     skip_bad: bool,
     top: int,
+    features: bool,
     quantiles: tuple[float, ...],
     workers: int,
     threads: int | None,
@@ -112,6 +114,7 @@ def command(
         limit_tokens=limit_tokens,
         skip_bad=skip_bad,
         top=top,
+        features=features,
         batch_tokens=batch_tokens,
         threads=threads,
         workers=workers,

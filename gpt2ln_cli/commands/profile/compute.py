@@ -43,6 +43,7 @@ class Options:
     limit_tokens: int | None = None
     skip_bad: bool = False
     top: int = 10
+    features: bool = False
     batch_tokens: int | None = None
     """None takes what the run was begun with, and at first lets the device decide."""
     threads: int | None = None
@@ -64,6 +65,7 @@ def profile(
     limit_tokens: int | None = None,
     skip_bad: bool = False,
     top: int = 10,
+    features: bool = False,
     quantiles: Sequence[float] = (),
     batch_tokens: int | None = None,
     threads: int | None = None,
@@ -84,6 +86,7 @@ def profile(
         limit_tokens: take about so many tokens, whole documents from shards all over the corpus; None takes all.
         skip_bad: list what can't be read in the record; else it is an error.
         top: how many tokens to list of each ranking.
+        features: also measure each feature of x and y at each site.
         quantiles: further ones, in percent.
         batch_tokens: about how many padded tokens a forward pass has.
         threads: of each worker.
@@ -96,7 +99,18 @@ def profile(
         PromptError: the corpus can't be read, or holds nothing.
     """
     options = Options(
-        separator, documents, column, bos, limit_tokens, skip_bad, top, batch_tokens, threads, workers, quantiles
+        separator=separator,
+        documents=documents,
+        column=column,
+        bos=bos,
+        limit_tokens=limit_tokens,
+        skip_bad=skip_bad,
+        top=top,
+        features=features,
+        batch_tokens=batch_tokens,
+        threads=threads,
+        workers=workers,
+        quantiles=quantiles,
     )
     if output is not None:
         files = None if sources is None else _names(sources)
@@ -287,6 +301,7 @@ def _settings(model: Model, options: Options, there: Manifest | None) -> Setting
         bos=options.bos,
         limit_tokens=options.limit_tokens,
         top=options.top,
+        features=options.features,
         batch_tokens=options.batch_tokens or (begun.batch_tokens if begun else tokens_in_a_pass(body)),
         threads=options.threads or (begun.threads if begun else max(1, cores // options.workers)),
         environment=manifest.environment(str(body.device)),

@@ -42,6 +42,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     bos: bool
     limit_tokens: int | None
     top: int
+    features: bool
     batch_tokens: int
     threads: int
     """Of each worker: matrix products differ with it in the last bits."""
@@ -75,6 +76,7 @@ WORDS = {
     "bos": "--bos",
     "limit_tokens": "--limit-tokens",
     "top": "--top",
+    "features": "--features",
     "batch_tokens": "--batch-tokens",
     "threads": "--threads",
 }

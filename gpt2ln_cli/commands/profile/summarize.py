@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from gpt2ln_cli.commands.profile.features import massive, site_features
 from gpt2ln_cli.commands.profile.manifest import Settings
 from gpt2ln_cli.commands.profile.measured import Measured
 from gpt2ln_cli.commands.profile.record import (
@@ -89,6 +90,7 @@ def summarize(
             counts=counts,
             sketch=Sketch(relative_error=RELATIVE_ERROR),
             sites=[_site(measured, number, quantiles) for number in range(counts.sites)],
+            claims=[] if measured.features is None else [massive(measured.features)],
             speed=Speed(
                 seconds=measured.seconds,
                 tokens_a_second=counts.tokens / measured.seconds if measured.seconds else None,
@@ -123,6 +125,7 @@ def _site(measured: Measured, number: int, quantiles: Sequence[float]) -> SitePr
         rest=over(later),
         bands=bands,
         top=Top(**{name: _top(measured, number, name) for name in RANKED}),
+        features=site_features(measured, number),
     )
 
 

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from gpt2ln_cli.commands.profile.feature_tables import features, massive
 from gpt2ln_cli.commands.profile.record import BadDocument, Band, Distribution, SiteProfile, TopToken
 from gpt2ln_cli.output.blocks import Block, Column, Fact, Heading, Look, Paragraph, Part, Row, Table, View, table_of
+from gpt2ln_cli.output.claims import CLAIMS, Says, claims, claims_table
 from gpt2ln_cli.output.header import WARNINGS, header, nonfinite, warnings, warnings_table
 from gpt2ln_cli.output.text import number
 from gpt2ln_cli.quantities import QUANTITIES
@@ -20,11 +22,22 @@ from gpt2ln_cli.records import KindCount
 if TYPE_CHECKING:
     from gpt2ln_cli.commands.profile.record import Profile
 
-TABLES = ("distributions", "sites", "bands", "top", "kinds", "bad", WARNINGS)
+TABLES = ("distributions", "sites", "bands", "features", "top", CLAIMS, "kinds", "bad", WARNINGS)
 # Of sigma where a person reads it.
 SHOWN = ("1", "50", "99")
 BAD_SHOWN = 5
 QUANTILES = "quantiles"
+DEFINITION = "|x| above {least:g} and above 1,000 times the median |x| of its token"
+SAYS = {
+    "profile.massive": Says(
+        "massive features",
+        f"Found {{statistic:.0f}} ({DEFINITION}), at {{at_sites}} of {{sites}} LayerNorms, from {{since}} on; the "
+        "largest is feature {feature}, |x| = {largest} at {site}, {where}, where it holds {share:.1%} of sigma^2.",
+        f"No feature is massive ({DEFINITION}); the largest is feature {{feature}}, |x| = {{largest}} at {{site}}, "
+        "{where}.",
+        f"Not all numbers are finite, and no other feature is massive ({DEFINITION}).",
+    )
+}
 SIGMA = (
     "sigma divides by d. 'pos 0' is position 0 of each window, 'later' all others; rms is the root mean square over "
     "tokens, std the standard deviation over tokens. Quantiles are right to {error:.1%} of their size; --json and "
@@ -35,7 +48,16 @@ SIGMA = (
 def view(record: Profile) -> View:
     """What was run, how sigma is distributed at each site, and where it was greatest."""
     kinds = table_of("kinds", KindCount, record.counts.by_kind)
-    more = [distributions(record), bands(record), top(record), kinds, _bad(record), warnings_table(record.warnings)]
+    more = [
+        distributions(record),
+        bands(record),
+        features(record),
+        top(record),
+        claims_table(record.claims, SAYS),
+        kinds,
+        _bad(record),
+        warnings_table(record.warnings),
+    ]
     return View(record, list(_blocks(record)), more=more, main="distributions")
 
 
@@ -54,6 +76,9 @@ def _blocks(record: Profile) -> Iterator[Block]:
     if bad[BAD_SHOWN:]:
         yield Paragraph(f"left out: {len(bad) - BAD_SHOWN:,} more, which --table bad lists.", "warning")
     yield from _answers(record)
+    if found := [one for one in record.claims if one.id == "profile.massive"]:
+        yield claims(found, SAYS)
+        yield from massive(record)
     yield Heading("sigma at each LayerNorm, over the tokens of the corpus")
     yield sites(record)
     yield Paragraph(SIGMA.format(error=record.sketch.relative_error), "note")
