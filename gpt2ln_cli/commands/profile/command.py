@@ -18,6 +18,7 @@ Examples:
   gpt2ln profile --quantile 99.99
   gpt2ln profile corpus/*.jsonl.gz --output run/
   gpt2ln profile book.txt --documents packed --limit-tokens 100000
+  gpt2ln profile --output run/ --against published
   gpt2ln profile --output run/ --json | jq '.sites[6].rest.sigma.rms'
 """
 STANDARD_INPUT = "-"
@@ -63,6 +64,12 @@ STANDARD_INPUT = "-"
     metavar="PERCENT",
     help="A further quantile; may be given again.",
 )
+@click.option(
+    "--against",
+    metavar="TABLE",
+    shell_complete=completion.files,
+    help="Hold it against published figures: a JSON file, or 'published' for those of GPT-2 that are bundled.",
+)
 @click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Processes that work at it.")
 @click.option(
     "--threads",
@@ -86,6 +93,7 @@ def command(
     top: int,
     features: bool,
     quantiles: tuple[float, ...],
+    against: str | None,
     workers: int,
     threads: int | None,
     batch_tokens: int | None,
@@ -119,6 +127,7 @@ def command(
         threads=threads,
         workers=workers,
         quantiles=quantiles,
+        against=against,
     )
     with pace(chosen.model) as progress:
         if not source and folder is not None:

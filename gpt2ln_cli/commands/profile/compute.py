@@ -12,6 +12,7 @@ from typing import Any
 from gpt2ln_cli.arguments import checked
 from gpt2ln_cli.checkpoint import DEFAULT_MODEL
 from gpt2ln_cli.commands.profile import engine, manifest, parts
+from gpt2ln_cli.commands.profile.against import published
 from gpt2ln_cli.commands.profile.manifest import Manifest, Settings
 from gpt2ln_cli.commands.profile.measured import Measured, measure, nothing
 from gpt2ln_cli.commands.profile.record import Profile, Shards
@@ -50,6 +51,7 @@ class Options:
     """None takes what the run was begun with, and at first shares the cores out."""
     workers: int = 1
     quantiles: Sequence[float] = ()
+    against: str | Path | None = None
 
 
 @checked
@@ -67,6 +69,7 @@ def profile(
     top: int = 10,
     features: bool = False,
     quantiles: Sequence[float] = (),
+    against: str | Path | None = None,
     batch_tokens: int | None = None,
     threads: int | None = None,
     workers: int = 1,
@@ -88,6 +91,7 @@ def profile(
         top: how many tokens to list of each ranking.
         features: also measure each feature of x and y at each site.
         quantiles: further ones, in percent.
+        against: a table of published figures to hold it against, a JSON file, or ``published`` for the bundled one.
         batch_tokens: about how many padded tokens a forward pass has.
         threads: of each worker.
         workers: processes that work at it; 1 is this one.
@@ -111,6 +115,7 @@ def profile(
         threads=threads,
         workers=workers,
         quantiles=quantiles,
+        against=against,
     )
     if output is not None:
         files = None if sources is None else _names(sources)
@@ -145,7 +150,7 @@ def profile_files(
         CheckpointError: the same.
         PromptError: the same.
     """
-    quantiles = percents(options.quantiles)
+    quantiles, figures = percents(options.quantiles), published(options.against)
     there = manifest.read(folder)
     if files is not None:
         there = _work(files, folder, there, model, options, progress, say)
@@ -168,6 +173,7 @@ def profile_files(
         shards=Shards(of=there.cut.of, chosen=chosen, done=chosen - len(missing), missing=missing),
         bad=there.cut.bad,
         quantiles=quantiles,
+        figures=figures,
     )
 
 
@@ -185,7 +191,7 @@ def profile_documents(
         CheckpointError: the same.
         PromptError: the same.
     """
-    quantiles = percents(options.quantiles)
+    quantiles, figures = percents(options.quantiles), published(options.against)
     loaded = as_model(model)
     settings = _settings(loaded, options, None)
     measured = nothing(settings)
@@ -210,6 +216,7 @@ def profile_documents(
         shards=Shards(of=shards, chosen=shards, done=shards, missing=[]),
         bad=[],
         quantiles=quantiles,
+        figures=figures,
     )
 
 

@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from gpt2ln_cli.quantities import Quantities
-from gpt2ln_cli.records import Claim, Counts, Flag, ModelInfo, Record
+from gpt2ln_cli.records import Claim, Counts, Flag, ModelInfo, Record, Verdict
 
 
 class Distribution(msgspec.Struct, frozen=True, kw_only=True):
@@ -191,6 +191,25 @@ class Speed(msgspec.Struct, frozen=True, kw_only=True):
     tokens_a_second: Annotated[float | None, Meta(description="Of a worker.")]
 
 
+class Published(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A figure that somebody else published."""
+
+    name: Annotated[str, Meta(description="Of the model, as the last part of its path or Hub id.")]
+    site: Annotated[str, Meta(description="Name of the LayerNorm.")]
+    quantity: Annotated[str, Meta(description="Where it stands in a site of this record, such as ``rest.sigma.rms``.")]
+    value: Annotated[float, Meta(description="The figure.")]
+    tolerance: Annotated[float, Meta(description="How far this run's may be off, as a share of it.", gt=0)]
+    source: Annotated[str, Meta(description="Where it was published.")]
+
+
+class Held(Published, frozen=True, kw_only=True):
+    """A published figure beside that of this run."""
+
+    measured: Annotated[float | None, Meta(description="This run's.")]
+    off: Annotated[float | None, Meta(description="(measured - value) / |value|.")]
+    verdict: Annotated[Verdict, Meta(description="Whether that is within the tolerance; as its entry in ``claims``.")]
+
+
 class Profile(Record, frozen=True, kw_only=True):
     """What ``profile`` returns."""
 
@@ -203,6 +222,9 @@ class Profile(Record, frozen=True, kw_only=True):
     sketch: Annotated[Sketch, Meta(description="How right quantiles are.")]
     sites: Annotated[list[SiteProfile], Meta(description="One for each LayerNorm, in forward order.")]
     claims: Annotated[list[Claim], Meta(description="What the numbers say.")]
+    against: Annotated[
+        list[Held] | None, Meta(description="Published figures beside this run's; null where none were given.")
+    ] = None
     speed: Annotated[Speed, Meta(description="How long it took; the rest does not depend on it.")]
     warnings: Annotated[list[Flag], Meta(description="What deserves care.")] = msgspec.field(default_factory=list)
     nonfinite: Annotated[int, Meta(description="Numbers in this record that were NaN or infinite and are null.")] = 0

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from gpt2ln_cli.commands.profile.against_tables import against, published
 from gpt2ln_cli.commands.profile.feature_tables import features, massive
 from gpt2ln_cli.commands.profile.record import BadDocument, Band, Distribution, SiteProfile, TopToken
 from gpt2ln_cli.output.blocks import Block, Column, Fact, Heading, Look, Paragraph, Part, Row, Table, View, table_of
@@ -22,7 +23,7 @@ from gpt2ln_cli.records import KindCount
 if TYPE_CHECKING:
     from gpt2ln_cli.commands.profile.record import Profile
 
-TABLES = ("distributions", "sites", "bands", "features", "top", CLAIMS, "kinds", "bad", WARNINGS)
+TABLES = ("distributions", "sites", "bands", "features", "top", "against", CLAIMS, "kinds", "bad", WARNINGS)
 # Of sigma where a person reads it.
 SHOWN = ("1", "50", "99")
 BAD_SHOWN = 5
@@ -36,7 +37,15 @@ SAYS = {
         f"No feature is massive ({DEFINITION}); the largest is feature {{feature}}, |x| = {{largest}} at {{site}}, "
         "{where}.",
         f"Not all numbers are finite, and no other feature is massive ({DEFINITION}).",
-    )
+    ),
+    "profile.published": Says(
+        "a published figure",
+        "{quantity} of {site} is {measured}, {statistic:.1%} from the {value} published for {name}.",
+        "{quantity} of {site} is {measured}, {statistic:.1%} from the {value} published for {name}: more than "
+        "{threshold:.0%}.",
+        "{quantity} of {site} is {measured}, where {value} was published for {name}: so few windows do not tell "
+        "whether within {threshold:.0%}.",
+    ),
 }
 SIGMA = (
     "sigma divides by d. 'pos 0' is position 0 of each window, 'later' all others; rms is the root mean square over "
@@ -53,6 +62,7 @@ def view(record: Profile) -> View:
         bands(record),
         features(record),
         top(record),
+        published(record),
         claims_table(record.claims, SAYS),
         kinds,
         _bad(record),
@@ -79,6 +89,7 @@ def _blocks(record: Profile) -> Iterator[Block]:
     if found := [one for one in record.claims if one.id == "profile.massive"]:
         yield claims(found, SAYS)
         yield from massive(record)
+    yield from against(record)
     yield Heading("sigma at each LayerNorm, over the tokens of the corpus")
     yield sites(record)
     yield Paragraph(SIGMA.format(error=record.sketch.relative_error), "note")
