@@ -20,7 +20,7 @@ class Command(NamedTuple):
     name: str
     help: str
     record: str | None
-    """Folder and type of the record that it returns; None where it returns none."""
+    """Folder and type, or types, of the record that it returns; None where it returns none."""
 
 
 COMMANDS = (
@@ -33,7 +33,7 @@ COMMANDS = (
     Command("features", "Show which features make up sigma.", "features.Features"),
     Command("attribute", "Show which attentions and MLPs wrote sigma.", "attribute.Attribution"),
     Command("ablate", "Replace LayerNorms and measure what becomes of the predictions.", "ablate.Ablation"),
-    Command("diff", "Compare the LayerNorms of two checkpoints of one shape.", "diff.Difference"),
+    Command("diff", "Compare the LayerNorms of two checkpoints of one shape.", "diff.Difference|RunDifference"),
     Command("profile", "Tell how each LayerNorm's quantities are distributed over a corpus.", "profile.Profile"),
     Command("plot", "Draw a figure for a paper: PNG, SVG or PDF.", None),
     Command("report", "Write one page with everything.", "report.Report"),

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from gpt2ln_cli.commands.features.record import Features
     from gpt2ln_cli.commands.inspect.record import Inspection
     from gpt2ln_cli.commands.params.record import Parameters
+    from gpt2ln_cli.commands.profile.record import Profile
     from gpt2ln_cli.commands.verify.record import Verification
 
 EXAMPLE = """\b
@@ -35,11 +36,13 @@ Kinds:
   ablation  ablate: what the predictions lose
   features  features: layers x the features that make up sigma
   attribute attribute: who wrote sigma, stacked by layer
+  profile   profile: quantile bands of sigma by layer, and sigma by position
 
 \b
 Examples:
   gpt2ln plot sigma --output sigma.svg
   gpt2ln plot gain --model gpt2 --site ln_1 --output gain.pdf
+  gpt2ln plot profile run/ --output profile.png
   gpt2ln plot heatmap "war violence hate fear" --quantity post_norm --output heatmap.png
 """
 PROMPTS = (
@@ -54,6 +57,7 @@ PROMPTS = (
     "batch_size",
     "batch_tokens",
 )
+MODEL = ("model", "revision", "heads", "prefix")
 # What each kind makes no use of.
 UNUSED = {
     "sigma": ("quantity",),
@@ -63,6 +67,7 @@ UNUSED = {
     "ablation": ("quantity",),
     "features": ("quantity",),
     "attribute": ("quantity",),
+    "profile": (*(name for name in PROMPTS if name != "prompt"), "quantity", "layers", "sites", *MODEL),
 }
 DEFAULT_PROMPTS = {"axis": VERIFIED, "ablation": ABLATED}
 
@@ -103,19 +108,26 @@ def command(
 ) -> None:
     """Draw a figure for a paper: PNG, SVG or PDF, as the name of the file says.
 
-    PROMPT and the options are those of the command that the KIND is of, and so is what is used without any PROMPT.
+    PROMPT and the options are those of the command that the KIND is of, and so is what is used without any PROMPT;
+    that of 'profile' is the folder of a run.
     Needs matplotlib: pip install ".[plot]".
     """
     _check_applies(context, kind)
     image_format = _image_format(output)
     output_file.check(output)
     plots.check_matplotlib()
-    record: Inspection | Parameters | Verification | Ablation | Features | Attribution
+    record: Inspection | Parameters | Verification | Ablation | Features | Attribution | Profile
     if kind == "gain":
         from gpt2ln_cli.commands.params.compute import params
 
         # Every feature is listed: those far from the others are not always those far from 1 and 0.
         record = params(model=chosen.load(), layers=layers, sites=sites, features=sys.maxsize)
+    elif kind == "profile":
+        if len(given.prompt) != 1:
+            raise UsageError("give 'plot profile' the folder of one run of 'gpt2ln profile'.")
+        from gpt2ln_cli.commands.profile.compute import profile
+
+        record = profile(output=given.prompt[0])
     else:
         prompts = given.gather(default=DEFAULT_PROMPTS.get(kind))
         if kind == "heatmap":
