@@ -68,6 +68,7 @@ def records(demo, inspection, parameters, verification, ablation):
         "ablation": ablation,
         "features": gpt2ln_cli.features(PROMPTS, model=demo),
         "attribute": gpt2ln_cli.attribute(PROMPTS, model=demo),
+        "profile": gpt2ln_cli.profile(PROMPTS, model=demo, threads=1),
     }
 
 

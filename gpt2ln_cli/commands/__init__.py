@@ -34,7 +34,7 @@ COMMANDS = (
     Command("attribute", "Show which attentions and MLPs wrote sigma.", "attribute.Attribution"),
     Command("ablate", "Replace LayerNorms and measure what becomes of the predictions.", "ablate.Ablation"),
     Command("diff", "Compare the LayerNorms of two checkpoints of one shape.", "diff.Difference|RunDifference"),
-    Command("profile", "Tell how each LayerNorm's quantities are distributed over a corpus.", "profile.Profile"),
+    Command("profile", "Tell how each LayerNorm's numbers are distributed over a corpus.", "profile.Profile"),
     Command("plot", "Draw a figure for a paper: PNG, SVG or PDF.", None),
     Command("report", "Write one page with everything.", "report.Report"),
     Command("tour", "Answer a learner's six questions by experiments.", "tour.Tour"),

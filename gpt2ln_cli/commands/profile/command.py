@@ -101,7 +101,7 @@ def command(
     strict: bool,
     out: Output,
 ) -> None:
-    """Tell how each LayerNorm's quantities are distributed over a corpus.
+    """Tell how each LayerNorm's numbers are distributed over a corpus.
 
     SOURCE is a file, a folder, a glob or an address of text, JSON lines or Parquet, plain or packed; '-' reads text
     from standard input. The same command goes on where it was stopped; with --output alone it shows what is done.

@@ -10,7 +10,7 @@ from gpt2ln_cli.output.blocks import Block, Column, Heading, Look, Paragraph, Pa
 from gpt2ln_cli.output.text import quoted
 
 if TYPE_CHECKING:
-    from gpt2ln_cli.commands.profile.record import PartFeatures, Profile
+    from gpt2ln_cli.commands.profile.record import FeaturesOver, Profile
 
 PARTS = {"first": "pos 0", "rest": "later"}
 MASSIVE = (
@@ -20,10 +20,10 @@ MASSIVE = (
 )
 
 
-def _parts(record: Profile) -> Iterator[tuple[str, str, PartFeatures]]:
+def _parts(record: Profile) -> Iterator[tuple[str, str, FeaturesOver]]:
     for site in record.sites:
         for part in PARTS:
-            found: PartFeatures | None = getattr(site.features, part, None)
+            found: FeaturesOver | None = getattr(site.features, part, None)
             if found is not None:
                 yield site.name, part, found
 

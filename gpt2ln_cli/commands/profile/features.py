@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from gpt2ln_cli.commands.profile.measured import Measured
-from gpt2ln_cli.commands.profile.record import FeatureProfile, PartFeatures, SiteFeatures
+from gpt2ln_cli.commands.profile.record import FeatureProfile, FeaturesOver, ProfiledFeatures
 from gpt2ln_cli.measure.feature_sums import MASSIVE, Stage
 from gpt2ln_cli.measure.features import Features
 from gpt2ln_cli.measure.summary import PARTS, Part
@@ -14,21 +14,21 @@ from gpt2ln_cli.records import Claim
 WHERE = {"first": "position 0", "rest": "later positions"}
 
 
-def site_features(measured: Measured, site: int) -> SiteFeatures | None:
+def site_features(measured: Measured, site: int) -> ProfiledFeatures | None:
     """The numbered site's; None where none were measured."""
     if measured.features is None:
         return None
     first, rest = (_part(measured, site, part) for part in PARTS)
-    return SiteFeatures(first=first, rest=rest)
+    return ProfiledFeatures(first=first, rest=rest)
 
 
-def _part(measured: Measured, site: int, part: Part) -> PartFeatures | None:
+def _part(measured: Measured, site: int, part: Part) -> FeaturesOver | None:
     assert measured.features is not None
     pre = measured.features.of(site, part, "pre")
     if pre is None:
         return None
     massive = np.flatnonzero(pre.massive)
-    return PartFeatures(
+    return FeaturesOver(
         tokens=int(measured.features.tokens[PARTS.index(part)]),
         massive=massive.tolist(),
         massive_share=float(pre.share[massive].sum()),

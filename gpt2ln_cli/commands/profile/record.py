@@ -101,7 +101,7 @@ class FeatureProfile(msgspec.Struct, frozen=True, kw_only=True):
     ]
 
 
-class PartFeatures(msgspec.Struct, frozen=True, kw_only=True):
+class FeaturesOver(msgspec.Struct, frozen=True, kw_only=True):
     """The features of one LayerNorm's x and y over position 0, or over later positions."""
 
     tokens: Annotated[int, Meta(description="How many tokens those are.")]
@@ -113,11 +113,11 @@ class PartFeatures(msgspec.Struct, frozen=True, kw_only=True):
     post: Annotated[list[FeatureProfile], Meta(description="All features of y.")]
 
 
-class SiteFeatures(msgspec.Struct, frozen=True, kw_only=True):
+class ProfiledFeatures(msgspec.Struct, frozen=True, kw_only=True):
     """The features of one LayerNorm's x and y."""
 
-    first: Annotated[PartFeatures | None, Meta(description="Position 0 of every window.")]
-    rest: Annotated[PartFeatures | None, Meta(description="All later positions; null where there are none.")]
+    first: Annotated[FeaturesOver | None, Meta(description="Position 0 of every window.")]
+    rest: Annotated[FeaturesOver | None, Meta(description="All later positions; null where there are none.")]
 
 
 class SiteProfile(msgspec.Struct, frozen=True, kw_only=True):
@@ -136,7 +136,7 @@ class SiteProfile(msgspec.Struct, frozen=True, kw_only=True):
     ]
     top: Annotated[Top, Meta(description="Where sigma, max|x| and excess kurtosis were greatest.")]
     features: Annotated[
-        SiteFeatures | None, Meta(description="Each feature of x and y; null where they were not measured.")
+        ProfiledFeatures | None, Meta(description="Each feature of x and y; null where they were not measured.")
     ] = None
 
 

@@ -78,7 +78,7 @@ def _by_layer(axes: Axes, sites: Sequence[SiteProfile], n_layer: int, *, most: i
 
 
 def _by_position(axes: Axes, sites: Sequence[SiteProfile]) -> None:
-    """A band of positions stands at the geometric mean of its ends, position 0 left of a break."""
+    """A band of positions stands at the geometric mean of its ends, position 0 apart on the left."""
     chosen = sorted({round(place) for place in np.linspace(0, len(sites) - 1, min(DRAWN, len(sites)))})
     drawn = []
     for number, place in enumerate(chosen):
@@ -86,9 +86,12 @@ def _by_position(axes: Axes, sites: Sequence[SiteProfile]) -> None:
         x = np.array([_where(band.first, band.last) for band in site.bands])
         sigmas = [band.sigma for band in site.bands]
         low, median, high = (_quantiles(sigmas, percent) for percent in ("25", MEDIAN, "75"))
-        axes.fill_between(x, low, high, color=color, alpha=0.18, linewidth=0)
-        axes.plot(x, median, color=color, linestyle=DASHES[number], marker="o", markersize=2, label=site.name)
-        # Beside its line's end, since a legend of its own would have no room.
+        later = x >= 0
+        axes.fill_between(x[later], low[later], high[later], color=color, alpha=0.18, linewidth=0)
+        axes.vlines(x[~later], low[~later], high[~later], color=color, alpha=0.4, linewidth=3)
+        axes.plot(x[~later], median[~later], color=color, linestyle="none", marker="o", markersize=2)
+        dash = DASHES[number]
+        axes.plot(x[later], median[later], color=color, linestyle=dash, marker="o", markersize=2, label=site.name)
         drawn += [low, high]
     bands = max((site.bands for site in sites), key=len)
     axes.set_xticks(
