@@ -10,7 +10,7 @@ from gpt2ln_cli.commands.diff.record import SiteShift
 from gpt2ln_cli.output.blocks import Block, Column, Fact, Heading, Look, Paragraph, Row, Table, View, table_of
 from gpt2ln_cli.output.claims import Says, claims_table
 from gpt2ln_cli.output.header import header, nonfinite
-from gpt2ln_cli.output.text import MISSING, number
+from gpt2ln_cli.output.text import MISSING
 from gpt2ln_cli.quantities import QUANTITIES
 
 if TYPE_CHECKING:
@@ -58,21 +58,22 @@ def _blocks(record: RunDifference, says: Mapping[str, Says]) -> Iterator[Block]:
 
 def _sites(record: RunDifference) -> Table:
     looks = {"name": Look("site", key=True)}
-    words = {}
+    quantiles = []
     for letter in ("a", "b"):
         for percent in SHOWN:
             looks[f"{letter}_{percent}"] = Look(f"{percent}%", f"sigma in {letter.upper()}")
-            words[f"{letter}_{percent}"] = _quantile(letter, percent)
+            quantiles.append((Column(f"{letter}_{percent}", float, data=False), _quantile(letter, percent)))
     looks["rest_sigma_shift"] = Look("later", "largest shift")
     looks["first_sigma_shift"] = Look("pos 0", "largest shift")
     looks["moved"] = Look("of all quantities", "largest shift", rank=1)
-    words["moved"] = lambda site: _moved(site.largest)
-    return table_of("sites", SiteShift, record.sites, looks, words=words, without=["a", "b"])
+    words = {"moved": lambda site: _moved(site.largest)}
+    return table_of("sites", SiteShift, record.sites, looks, also=quantiles, words=words, without=["a", "b"])
 
 
-def _quantile(letter: str, percent: str) -> Callable[[SiteShift], str]:
-    def of(site: SiteShift) -> str:
-        return number(None if site.rest is None else getattr(site.rest.sigma, letter).get(percent))
+def _quantile(letter: str, percent: str) -> Callable[[SiteShift], float | None]:
+    def of(site: SiteShift) -> float | None:
+        found: float | None = None if site.rest is None else getattr(site.rest.sigma, letter).get(percent)
+        return found
 
     return of
 

@@ -49,7 +49,7 @@ def diff_runs(run_a: str | Path, run_b: str | Path) -> RunDifference:
             raise UsageError(
                 f"{folder} lacks {len(record.shards.missing):,} of {record.shards.chosen:,} shards: finish it first."
             )
-    error = a.sketch.relative_error
+    error = _error(a)
     sites = [
         SiteShift(name=one.name, layer=one.layer, kind=one.kind, largest=_largest(parts), **parts)
         for one, other in zip(a.sites, b.sites, strict=True)
@@ -60,7 +60,7 @@ def diff_runs(run_a: str | Path, run_b: str | Path) -> RunDifference:
             run_a=_run(folders[0], a),
             run_b=_run(folders[1], b),
             same=same,
-            sketch_error=error,
+            sketch_error=a.sketch.relative_error,
             sites=sites,
             claims=[_of_tokens(a, b, sites) if same != "model" else _of_samples(a, b, sites)],
         )
@@ -100,6 +100,11 @@ def _corpus(run: manifest.Manifest) -> tuple[object, ...]:
     settings: Settings = run.settings
     sources = [(Path(source.name).name, source.size) for source in run.sources]
     return sources, *(getattr(settings, name) for name in OF_CORPUS)
+
+
+def _error(record: Profile) -> float:
+    """The sketch's, by which neighbouring buckets are just apart: they must not be so by a rounding error more."""
+    return record.sketch.relative_error * (1 + 1e-9)
 
 
 def _run(folder: Path, record: Profile) -> Run:
@@ -187,7 +192,7 @@ def _of_tokens(a: Profile, b: Profile, sites: Sequence[SiteShift]) -> Claim:
 
     def beyond(one: QuantityShift) -> float:
         """The largest shift in units of what the sketch's error may be there."""
-        error = a.sketch.relative_error
+        error = _error(a)
         pairs = ((x, one.b.get(percent)) for percent, x in one.a.items())
         return max(
             (
@@ -213,7 +218,7 @@ def _of_samples(a: Profile, b: Profile, sites: Sequence[SiteShift]) -> Claim:
     The tokens of a window depend on one another: the windows are the independent values.
     """
     every = list(_sigmas(sites))
-    distances = [(_distance(sigma, a.sketch.relative_error), name, part, sigma) for name, part, sigma in every]
+    distances = [(_distance(sigma, _error(a)), name, part, sigma) for name, part, sigma in every]
     size, name, part, sigma = max(distances, key=lambda one: one[0])
     windows = a.corpus.windows, b.corpus.windows
     threshold = two_samples(*windows, level=LEVEL / len(every))

@@ -142,16 +142,21 @@ def sites(record: Profile) -> Table:
             looks |= {f"later_{percent}": Look(f"{percent}%", title) for percent in SHOWN}
         looks[f"{part}_sigma_max"] = Look("max", title)
 
-    def quantile(percent: str) -> Any:
-        return lambda site: number(site.rest.sigma.quantiles.get(percent)) if site.rest is not None else number(None)
+    def quantile(percent: str) -> tuple[Column, Callable[[SiteProfile], float | None]]:
+        def of(site: SiteProfile) -> float | None:
+            return None if site.rest is None else site.rest.sigma.quantiles.get(percent)
+
+        return Column(f"later_{percent}", float, data=False), of
 
     return table_of(
         "sites",
         SiteProfile,
         record.sites,
         looks,
-        also=[pair for part in ("first", "rest") for pair in _quantiles(record, attrgetter(part), f"{part}_")],
-        words={f"later_{percent}": quantile(percent) for percent in SHOWN},
+        also=[
+            *(pair for part in ("first", "rest") for pair in _quantiles(record, attrgetter(part), f"{part}_")),
+            *map(quantile, SHOWN),
+        ],
         without=[QUANTILES],
     )
 
