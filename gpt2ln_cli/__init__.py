@@ -22,6 +22,7 @@ __all__ = [
     "compare",
     "count",
     "diff",
+    "diff_runs",
     "features",
     "inspect",
     "load",
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from gpt2ln_cli.commands.compare.compute import compare
     from gpt2ln_cli.commands.count.compute import count
     from gpt2ln_cli.commands.diff.compute import diff
+    from gpt2ln_cli.commands.diff.runs import diff_runs
     from gpt2ln_cli.commands.features.compute import features
     from gpt2ln_cli.commands.inspect.compute import inspect
     from gpt2ln_cli.commands.models.compute import models
@@ -57,7 +59,7 @@ if TYPE_CHECKING:
     from gpt2ln_cli.commands.verify.compute import verify
     from gpt2ln_cli.model import Model, load
 
-_HOMES = {"Model": "model", "load": "model", "view": "commands"}
+_HOMES = {"diff_runs": "commands.diff.runs", "Model": "model", "load": "model", "view": "commands"}
 
 
 def __getattr__(name: str) -> object:

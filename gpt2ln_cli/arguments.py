@@ -234,8 +234,10 @@ def checked(function: Callable[P, T]) -> Callable[P, T]:
         for arguments in (given.arguments, shared):
             for name, value in arguments.items():
                 default = signature.parameters[name].default if arguments is given.arguments else SHARED[name]
-                if name in _RULES and value is not default:
-                    arguments[name] = _RULES[name](name, value)
+                # A number of features to list, and elsewhere whether to measure them.
+                rule = _truth if isinstance(default, bool) else _RULES.get(name)
+                if rule is not None and value is not default:
+                    arguments[name] = rule(name, value)
         return function(*given.args, **given.kwargs)
 
     return call

@@ -70,10 +70,15 @@ def terminal(command: str, *, width: int = 80, skip: int = 0) -> str:
 
 
 def plot(kind: str) -> str:
-    """What ``gpt2ln plot`` draws without any prompt, with no finer coordinates than a screen shows."""
+    """What ``gpt2ln plot`` draws of samples, with no finer coordinates than a screen shows."""
     with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "figure.svg"
-        subprocess.run([sys.executable, "-m", "gpt2ln_cli", "plot", kind, "-o", str(file)], check=True)
+        file, run = Path(folder) / "figure.svg", str(Path(folder) / "run")
+        words = [sys.executable, "-m", "gpt2ln_cli"]
+        of_run = [run] if kind == "profile" else []
+        if of_run:
+            sample = str(FOLDER.parent / "sample_prompts" / "full_context.txt")
+            subprocess.run([*words, "profile", sample, "--output", run], check=True, stdout=subprocess.DEVNULL)
+        subprocess.run([*words, "plot", kind, *of_run, "-o", str(file)], check=True)
         drawn = file.read_text(encoding="utf-8")
     rounded = re.sub(r'(?<=[ "])(-?\d+\.\d\d)\d+(?=[ "\n])', r"\1", drawn)
     # matplotlib's ids tell of the coordinates before they were rounded, which differ from machine to machine.
@@ -84,7 +89,7 @@ def plot(kind: str) -> str:
 
 PICTURES: dict[str, Callable[[], str]] = {
     "heatmap.svg": lambda: terminal(f'gpt2ln inspect "{PROMPT}" --heatmap sigma', width=84),
-    **{f"{kind}.svg": partial(plot, kind) for kind in ("sigma", "gain", "axis", "ablation", "steps")},
+    **{f"{kind}.svg": partial(plot, kind) for kind in ("sigma", "gain", "axis", "ablation", "steps", "profile")},
 }
 
 

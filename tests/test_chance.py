@@ -93,3 +93,16 @@ def test_the_mean_of_what_neighbours_share_passes_its_bound_as_rarely_as_is_said
 def test_too_few_tokens_have_no_bound():
     assert np.isnan(chance.mean_bound(np.array([1.0]), 0.01))
     assert np.isfinite(chance.mean_bound(np.array([1.0, 2.0]), 0.01))
+
+
+def test_the_distance_of_two_samples_of_one_thing_is_seldom_exceeded():
+    random = np.random.default_rng(0)
+    threshold = chance.two_samples(40, 60, level=0.1)
+    points = np.linspace(0, 1, 101)
+
+    def function(values):
+        return (values[:, :, None] <= points).mean(axis=1)
+
+    distances = np.abs(function(random.random((2000, 40))) - function(random.random((2000, 60)))).max(axis=1)
+    # Binomial: 2,000 draws of 10% exceed 240 with a probability below 1%.
+    assert 60 < (distances > threshold).sum() < 240

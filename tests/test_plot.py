@@ -83,6 +83,7 @@ def records(demo, inspection, parameters, verification, ablation, two, tracked):
         "features": gpt2ln_cli.features(PROMPTS, model=demo),
         "attribute": gpt2ln_cli.attribute(PROMPTS, model=demo),
         "track": tracked,
+        "profile": gpt2ln_cli.profile(PROMPTS, model=demo, threads=1),
     }
 
 

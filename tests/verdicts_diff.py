@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import tempfile
+from pathlib import Path
 
 from altered import altered, layer_norms, trained, untrained
 
@@ -49,11 +51,28 @@ def untrained_deep_too():
     return untrained(48, seed=1)
 
 
+@functools.cache
+def _runs(a, b):
+    """Profiles of the same texts."""
+    with tempfile.TemporaryDirectory() as folder:
+        corpus = Path(folder) / "corpus.txt"
+        corpus.write_text("the war was over\nbut the hatred was not\n")
+        for name, model in (("a", a), ("b", b)):
+            gpt2ln_cli.profile([corpus], output=Path(folder) / name, model=model(), threads=1)
+        return gpt2ln_cli.diff_runs(Path(folder) / "a", Path(folder) / "b")
+
+
+def _other():
+    return untrained(seed=1)
+
+
 def _case(claim, verdict, a, b, *, prompts=False):
     return f"diff.{claim}", verdict, lambda: _compared(a, b, prompts)
 
 
 CASES = [
+    ("diff.distributions_differ", "yes", lambda: _runs(untrained, _other)),
+    ("diff.distributions_differ", "no", lambda: _runs(untrained, untrained)),
     _case("parameters_differ", "yes", trained, greater),
     _case("parameters_differ", "no", trained, trained),
     _case("parameters_differ", "no", untrained_deep, untrained_deep_too),

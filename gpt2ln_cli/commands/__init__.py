@@ -24,7 +24,7 @@ class Command(NamedTuple):
     """Which of ``GROUPS`` it is listed in."""
     help: str
     record: str | None
-    """Folder and type of the record that it returns; None where it returns none."""
+    """Folder and type, or types, of the record that it returns; None where it returns none."""
 
 
 # In the order of the help.
@@ -39,7 +39,9 @@ COMMANDS = (
     Command("features", "Look", "Show which features make up sigma.", "features.Features"),
     Command("attribute", "Look", "Show which attentions and MLPs wrote sigma.", "attribute.Attribution"),
     Command("ablate", "Compare", "Replace LayerNorms and measure what becomes of predictions.", "ablate.Ablation"),
-    Command("diff", "Compare", "Compare the LayerNorms of two checkpoints of one shape.", "diff.Difference"),
+    Command(
+        "diff", "Compare", "Compare the LayerNorms of two checkpoints of one shape.", "diff.Difference|RunDifference"
+    ),
     Command("profile", "Scale", "Tell how quantities are distributed over a corpus.", "profile.Profile"),
     Command("track", "Scale", "Follow LayerNorms over a training run.", "track.Track"),
     Command("plot", "Look", "Draw a figure for a paper: PNG, SVG or PDF.", None),

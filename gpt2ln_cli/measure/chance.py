@@ -111,6 +111,19 @@ def sign_test(trials: int, level: float = LEVEL) -> int | None:
     return wins if wins <= trials else None
 
 
+def two_samples(first: int, second: int, level: float = LEVEL) -> float:
+    """What the largest distance between the distribution functions of two samples of one thing exceeds by chance.
+
+    That of Kolmogorov and Smirnov, at sizes where its limit holds (from about ten each).
+
+    Args:
+        first: independent values in one sample.
+        second: in the other.
+        level: the probability.
+    """
+    return math.sqrt(-math.log(level / 2) / 2 * (first + second) / (first * second))
+
+
 def mean_bound(values: Floats, level: float) -> float:
     """What the mean over tokens of something that is 0 in the long run exceeds, in either direction, by chance.
 

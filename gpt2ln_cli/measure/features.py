@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from typing_extensions import Self
 
-from gpt2ln_cli.measure.feature_sums import COUNT, LARGEST, M2, MEAN, NUMBERS, SHARE, STAGES, Stage, Sums
+from gpt2ln_cli.measure.feature_sums import COUNT, HELD, LARGEST, M2, MEAN, NUMBERS, SHARE, STAGES, Stage, Sums
 from gpt2ln_cli.measure.stream import Block, Floats, Integers
 from gpt2ln_cli.measure.summary import PARTS, Part
 from gpt2ln_cli.sites import Site
@@ -44,6 +44,8 @@ class Numbers:
     """Greatest absolute value."""
     massive: Integers
     """At how many tokens it is massive; of y 0."""
+    massive_share: Floats
+    """Mean of its share over those tokens; NaN where there are none."""
 
 
 class Features:
@@ -87,7 +89,7 @@ class Features:
             further = numbers[:, :, MEAN] - mine[:, :, MEAN]
             mine[:, :, M2] += numbers[:, :, M2] + further**2 * (before * tokens / total)
             mine[:, :, MEAN] += further * (tokens / total)
-            mine[:, :, [SHARE, COUNT]] += numbers[:, :, [SHARE, COUNT]]
+            mine[:, :, [SHARE, COUNT, HELD]] += numbers[:, :, [SHARE, COUNT, HELD]]
             mine[:, :, LARGEST] = np.maximum(mine[:, :, LARGEST], numbers[:, :, LARGEST])
         for site, found in enumerate(peaks):
             self._peaks[part][site] = _highest([*self._peaks[part][site], *found], self._peaks_kept)
@@ -129,6 +131,7 @@ class Features:
                 share=numbers[SHARE] / tokens,
                 largest=numbers[LARGEST],
                 massive=numbers[COUNT].astype(np.int64),
+                massive_share=numbers[HELD] / numbers[COUNT],
             )
 
     def peaks(self, site: int, part: Part) -> Sequence[Peak]:

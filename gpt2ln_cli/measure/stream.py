@@ -114,7 +114,7 @@ def stream(
         lengths = [len(context.token_ids) for _, context in numbered]
         batch = Batch.of([context.token_ids for _, context in numbered])
         if watcher:
-            watcher.begin(batch, body.device)
+            watcher.begin(batch, body.device, [number for number, _ in numbered])
         readings = instrument.read(batch)
         real = batch.mask.bool().numpy()
         padding = int((~real).sum())

@@ -327,9 +327,7 @@ def table_of(
 def _value(item: Any, *, number: int | None, path: Sequence[str]) -> Any:
     element = item if number is None else item[number]
     for name in path:
-        if element is None:
-            return None
-        element = getattr(element, name)
+        element = None if element is None else getattr(element, name)
     return element
 
 
@@ -363,9 +361,8 @@ def _plain(hint: Any) -> tuple[Any, msgspec.Meta | None]:
     if get_origin(hint) in (Union, types.UnionType):
         kinds = [part for part in get_args(hint) if part is not types.NoneType]
         hint = kinds[0] if len(kinds) == 1 else list
-        if get_origin(hint) is Annotated:
-            hint, inner = _plain(hint)
-            meta = meta or inner
+        hint, inner = _plain(hint)
+        meta = meta or inner
     return hint, meta
 
 
@@ -373,8 +370,7 @@ def struct_in(hint: Any) -> tuple[type[msgspec.Struct] | None, bool]:
     """The struct that a plain type holds, if any, and whether it holds a list of them."""
     many = get_origin(hint) in (list, Sequence)
     inner = _plain(get_args(hint)[0])[0] if many else hint
-    is_struct = isinstance(inner, type) and issubclass(inner, msgspec.Struct)
-    return (inner, many) if is_struct else (None, False)
+    return (inner, many) if isinstance(inner, type) and issubclass(inner, msgspec.Struct) else (None, False)
 
 
 def _column_type(hint: Any) -> Any:

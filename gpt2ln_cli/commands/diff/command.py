@@ -25,7 +25,12 @@ Examples:
   gpt2ln diff demo demo
   gpt2ln diff gpt2 ./my-fine-tune --sort gain_relative --top 5
   gpt2ln diff gpt2 ./my-fine-tune "The war was over" --layer 5
+  gpt2ln diff run-a/ run-b/
 """
+
+
+# What applies to the comparison of two runs.
+OF_RUNS = ("model_a", "model_b", "output_format", "as_json", "table", "everything", "csv_safe", "output")
 
 
 @click.command("diff", cls=Command, epilog=EXAMPLE)
@@ -68,7 +73,15 @@ def command(
     """Compare the LayerNorms of two checkpoints of one shape.
 
     Without a PROMPT, gains and biases alone; with one, also the statistics that both compute on the same tokens.
+    Given the folders of two runs of 'profile', compare their distributions: of two models on one corpus, or of one
+    model on two.
     """
+    from gpt2ln_cli.commands.profile.manifest import is_run
+
+    runs = [is_run(name) for name in (model_a, model_b)]
+    if any(runs):
+        _diff_runs(model_a, model_b, runs, out)
+        return
     prompts = given.gather(default="")
     if prompts is None:
         refuse_without_effect(
@@ -96,3 +109,20 @@ def command(
         )
     out.emit(view(record))
     judge(record.warnings, strict=strict)
+
+
+def _diff_runs(run_a: str, run_b: str, runs: list[bool], out: Output) -> None:
+    if not all(runs):
+        raise UsageError(
+            f"{run_a if runs[0] else run_b} is a run of 'profile' and the other is none: give two of them."
+        )
+    context = click.get_current_context()
+    for parameter in context.command.params:
+        given = context.get_parameter_source(parameter.name or "") is click.core.ParameterSource.COMMANDLINE
+        if given and parameter.expose_value and parameter.name not in OF_RUNS:
+            name = max(parameter.opts, key=len) if isinstance(parameter, click.Option) else "PROMPT"
+            raise UsageError(f"{name} does not apply to two runs of 'profile': leave it out.")
+    from gpt2ln_cli.commands.diff.runs import diff_runs
+    from gpt2ln_cli.commands.diff.view import view
+
+    out.emit(view(diff_runs(run_a, run_b)))

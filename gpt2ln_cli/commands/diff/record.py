@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from gpt2ln_cli.quantities import SUMMARIZED, Summarized
+from gpt2ln_cli.quantities import SUMMARIZED, Quantities, Summarized
 from gpt2ln_cli.records import Claim, Flag, ModelInfo, PromptInfo, Record
 
 SORT_KEYS = (
@@ -107,4 +107,72 @@ class Difference(Record, frozen=True, kw_only=True):
     warnings: Annotated[list[Flag], Meta(description="What deserves care, and in which of the two checkpoints.")] = (
         msgspec.field(default_factory=list)
     )
+    nonfinite: int = 0
+
+
+class Run(msgspec.Struct, frozen=True, kw_only=True):
+    """A run of ``profile``."""
+
+    folder: Annotated[str, Meta(description="Its folder.")]
+    model: ModelInfo
+    sources: Annotated[list[str], Meta(description="The files of its corpus.")]
+    documents: Annotated[int, Meta(description="Documents with a token in them.")]
+    windows: Annotated[int, Meta(description="Sequences that the model was run on.")]
+    tokens: Annotated[int, Meta(description="Tokens of all windows.")]
+
+
+class QuantityShift(msgspec.Struct, frozen=True, kw_only=True):
+    """How the distribution of a quantity over tokens moved from run A to run B."""
+
+    a: Annotated[dict[str, float | None], Meta(description="A's quantiles by percent.")]
+    b: Annotated[dict[str, float | None], Meta(description="B's.")]
+    spread: Annotated[float | None, Meta(description="Root mean square of the two standard deviations over tokens.")]
+    shift: Annotated[
+        float | None,
+        Meta(
+            description=(
+                "(b - a) / spread at the quantile where that is largest, less what the sketch's error may make of it; "
+                "null where the spread is 0."
+            )
+        ),
+    ]
+    percent: Annotated[str | None, Meta(description="Which quantile that is.")]
+
+
+class PartShift(Quantities[QuantityShift], frozen=True, kw_only=True):
+    """How the quantities of a site moved over position 0, or over later positions."""
+
+
+class LargestShift(msgspec.Struct, frozen=True, kw_only=True):
+    """The largest shift of a site."""
+
+    part: Annotated[Literal["first", "rest"], Meta(description="Position 0, or later positions.")]
+    quantity: Annotated[str, Meta(description="Which quantity.")]
+    percent: Annotated[str, Meta(description="Which quantile.")]
+    shift: Annotated[float, Meta(description="In units of the spread.")]
+
+
+class SiteShift(msgspec.Struct, frozen=True, kw_only=True):
+    """How one LayerNorm's quantities moved from run A to run B."""
+
+    name: Annotated[str, Meta(description="Name of the LayerNorm.")]
+    layer: Annotated[int | None, Meta(description="Counted from 0; null for ln_f.")]
+    kind: Literal["ln_1", "ln_2", "ln_f"]
+    largest: Annotated[LargestShift | None, Meta(description="Of all quantities; null where none moved.")]
+    first: Annotated[PartShift | None, Meta(description="Position 0 of every window.")]
+    rest: Annotated[PartShift | None, Meta(description="All later positions; null where either has none.")]
+
+
+class RunDifference(Record, frozen=True, kw_only=True):
+    """What ``diff`` of two runs of ``profile`` returns."""
+
+    command: Literal["diff"] = "diff"
+    run_a: Run
+    run_b: Run
+    same: Annotated[
+        Literal["corpus", "model", "both"], Meta(description="What the two runs have in common, bit for bit.")
+    ]
+    sketch_error: Annotated[float, Meta(description="How far a quantile may be off, as a share of its size.")]
+    sites: Annotated[list[SiteShift], Meta(description="In forward order.")]
+    claims: list[Claim]
     nonfinite: int = 0

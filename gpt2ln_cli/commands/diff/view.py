@@ -8,7 +8,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from gpt2ln_cli.commands.diff.claims import VECTORS, differing
-from gpt2ln_cli.commands.diff.record import FeatureChange, SiteDifference
+from gpt2ln_cli.commands.diff.record import FeatureChange, RunDifference, SiteDifference
+from gpt2ln_cli.commands.diff.run_view import view_of_runs
 from gpt2ln_cli.commands.inspect.view import SHOWN
 from gpt2ln_cli.commands.params.view import order_told
 from gpt2ln_cli.output.blocks import Block, Column, Heading, Look, Paragraph, Part, Table, View, table_of
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from gpt2ln_cli.commands.diff.record import Difference, VectorChange
     from gpt2ln_cli.records import ModelInfo
 
-TABLES = ("sites", "features", CLAIMS, PROMPTS, WARNINGS)
+TABLES = ("sites", "features", "quantiles", CLAIMS, PROMPTS, WARNINGS)
 # In a table for reading; data have all.
 SHOWN_SITES = 10
 
@@ -63,11 +64,22 @@ SAYS = {
         unsure="The same tokens get another sigma, most so at {site} and {where}, {a} in A and {b} in B on average, "
         "but rounding alone may do that.",
     ),
+    "diff.distributions_differ": Says(
+        "sigma is distributed otherwise",
+        yes="Sigma is distributed otherwise in B than in A, most so at {site} and {where}: its {percent}% quantile is "
+        "{a} in A and {b} in B.",
+        no="All quantities are distributed alike in A and B, bit for bit.",
+        unsure="Whether sigma is distributed otherwise in B than in A can't be told: at {site} and {where}, where it "
+        "differs most, its {percent}% quantile is {a} in A and {b} in B, which these runs do not tell from chance or "
+        "from the sketch's error.",
+    ),
 }
 
 
-def view(record: Difference) -> View:
-    """What became of gains and biases, and of the statistics of the same tokens."""
+def view(record: Difference | RunDifference) -> View:
+    """What became of gains and biases, and of the statistics of the same tokens; or of two runs' distributions."""
+    if isinstance(record, RunDifference):
+        return view_of_runs(record, SAYS)
     changes = [
         (site.name, vector, change)
         for site in record.sites

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from gpt2ln_cli.commands.inspect.record import Inspection
     from gpt2ln_cli.commands.params.record import Parameters
     from gpt2ln_cli.commands.plot.record import Steps
+    from gpt2ln_cli.commands.profile.record import Profile
     from gpt2ln_cli.commands.track.record import Track
     from gpt2ln_cli.commands.verify.record import Verification
 
@@ -41,12 +42,14 @@ Kinds:
   features  features: layers x the features that make up sigma
   attribute attribute: who wrote sigma, stacked by layer
   track     track: gain and bias over a training run, with --prompts sigma too
+  profile   profile: quantile bands of sigma by layer, and sigma by position
 
 \b
 Examples:
   gpt2ln plot sigma --output sigma.svg
   gpt2ln plot gain --model gpt2 --site ln_1 --output gain.pdf
   gpt2ln plot steps "ok" "hatred" --layer 6 --output steps.svg
+  gpt2ln plot profile run/ --output profile.png
   gpt2ln plot heatmap "war violence" --quantity post_norm -o heatmap.png
 """
 PROMPTS = (
@@ -61,6 +64,7 @@ PROMPTS = (
     "batch_size",
     "batch_tokens",
 )
+MODEL = ("model", "revision", "heads", "prefix")
 # What each kind makes no use of.
 STEPS, TRACK = ("position", "template"), ("revisions",)
 UNUSED = {
@@ -73,6 +77,15 @@ UNUSED = {
     "features": ("quantity", *STEPS, *TRACK),
     "attribute": ("quantity", *STEPS, *TRACK),
     "track": ("model", "revision", "quantity", *STEPS),
+    "profile": (
+        *(name for name in PROMPTS if name != "prompt"),
+        "quantity",
+        "layers",
+        "sites",
+        *MODEL,
+        *STEPS,
+        *TRACK,
+    ),
 }
 DEFAULT_PROMPTS = {"axis": VERIFIED, "ablation": ABLATED, "steps": '"ok" and "hatred"'}
 
@@ -130,14 +143,14 @@ def command(
     """Draw a figure for a paper: PNG, SVG or PDF, as the name of the file says.
 
     PROMPT and the options are those of the command that the KIND is of, and so is what is used without any PROMPT; for
-    track, each PROMPT is a CHECKPOINT.
+    track, each PROMPT is a CHECKPOINT; for profile, it is the folder of a run.
     Needs matplotlib: pip install ".[plot]".
     """
     _check_applies(context, kind)
     image_format = _image_format(output)
     output_file.check(output)
     plots.check_matplotlib()
-    record: Inspection | Parameters | Verification | Ablation | Steps | Features | Attribution | Track
+    record: Inspection | Parameters | Verification | Ablation | Steps | Features | Attribution | Track | Profile
     if kind == "gain":
         from gpt2ln_cli.commands.params.compute import params
 
@@ -145,6 +158,12 @@ def command(
         record = params(model=chosen.load(), layers=layers, sites=sites, features=sys.maxsize)
     elif kind == "track":
         record = _track(given, revisions, layers, sites, chosen)
+    elif kind == "profile":
+        if len(given.prompt) != 1:
+            raise UsageError("give 'plot profile' the folder of one run of 'gpt2ln profile'.")
+        from gpt2ln_cli.commands.profile.compute import profile
+
+        record = profile(output=given.prompt[0])
     else:
         prompts = given.gather(default=DEFAULT_PROMPTS.get(kind))
         plots.check_room(kind, len(prompts or ()))

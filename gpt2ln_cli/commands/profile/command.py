@@ -19,6 +19,7 @@ Examples:
   gpt2ln profile --quantile 99.99
   gpt2ln profile corpus/*.jsonl.gz --output run/
   gpt2ln profile book.txt --documents packed --limit-tokens 100000
+  gpt2ln profile --output run/ --against published
   gpt2ln profile --output run/ --json | jq '.sites[6].rest.sigma.rms'
 """
 STANDARD_INPUT = "-"
@@ -55,6 +56,7 @@ STANDARD_INPUT = "-"
 @click.option(
     "--top", type=click.IntRange(min=1), default=10, show_default=True, help="Tokens to list of each ranking."
 )
+@click.option("--features", is_flag=True, help="Measure each feature of x and y, too: which are massive, and where.")
 @click.option(
     "--quantile",
     "quantiles",
@@ -62,6 +64,12 @@ STANDARD_INPUT = "-"
     type=click.FloatRange(0, 100),
     metavar="PERCENT",
     help="A further quantile; may be given again.",
+)
+@click.option(
+    "--against",
+    metavar="TABLE",
+    shell_complete=completion.files,
+    help="Hold it against published figures: a JSON file, or 'published' for those of GPT-2 that are bundled.",
 )
 @click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Processes that work at it.")
 @click.option(
@@ -84,7 +92,9 @@ def command(
     bos: bool,
     skip_bad: bool,
     top: int,
+    features: bool,
     quantiles: tuple[float, ...],
+    against: str | None,
     workers: int,
     threads: int | None,
     batch_tokens: int | None,
@@ -92,7 +102,7 @@ def command(
     strict: bool,
     out: Output,
 ) -> None:
-    """Tell how each LayerNorm's quantities are distributed over a corpus.
+    """Tell how each LayerNorm's numbers are distributed over a corpus.
 
     SOURCE is a file, a folder, a glob or an address of text, JSON lines or Parquet, plain or packed; '-' reads text
     from standard input. The same command goes on where it was stopped; with --output alone it shows what is done.
@@ -113,10 +123,12 @@ def command(
         limit_tokens=limit_tokens,
         skip_bad=skip_bad,
         top=top,
+        features=features,
         batch_tokens=batch_tokens,
         threads=threads,
         workers=workers,
         quantiles=quantiles,
+        against=against,
     )
     with pace(chosen.model) as progress:
         if not source and folder is not None:

@@ -12,6 +12,7 @@ from typing import Any
 from gpt2ln_cli.arguments import checked
 from gpt2ln_cli.checkpoint import DEFAULT_MODEL
 from gpt2ln_cli.commands.profile import engine, manifest, parts
+from gpt2ln_cli.commands.profile.against import published
 from gpt2ln_cli.commands.profile.manifest import Manifest, Settings
 from gpt2ln_cli.commands.profile.measured import Measured, measure, nothing
 from gpt2ln_cli.commands.profile.record import Profile, Shards
@@ -43,12 +44,14 @@ class Options:
     limit_tokens: int | None = None
     skip_bad: bool = False
     top: int = 10
+    features: bool = False
     batch_tokens: int | None = None
     """None takes what the run was begun with, and at first lets the device decide."""
     threads: int | None = None
     """None takes what the run was begun with, and at first shares the cores out."""
     workers: int = 1
     quantiles: Sequence[float] = ()
+    against: str | Path | None = None
 
 
 @checked
@@ -64,7 +67,9 @@ def profile(
     limit_tokens: int | None = None,
     skip_bad: bool = False,
     top: int = 10,
+    features: bool = False,
     quantiles: Sequence[float] = (),
+    against: str | Path | None = None,
     batch_tokens: int | None = None,
     threads: int | None = None,
     workers: int = 1,
@@ -84,7 +89,9 @@ def profile(
         limit_tokens: take about so many tokens, whole documents from shards all over the corpus; None takes all.
         skip_bad: list what can't be read in the record; else it is an error.
         top: how many tokens to list of each ranking.
+        features: also measure each feature of x and y at each site.
         quantiles: further ones, in percent.
+        against: a table of published figures to hold it against, a JSON file, or ``published`` for the bundled one.
         batch_tokens: about how many padded tokens a forward pass has.
         threads: of each worker.
         workers: processes that work at it; 1 is this one.
@@ -96,7 +103,19 @@ def profile(
         PromptError: the corpus can't be read, or holds nothing.
     """
     options = Options(
-        separator, documents, column, bos, limit_tokens, skip_bad, top, batch_tokens, threads, workers, quantiles
+        separator=separator,
+        documents=documents,
+        column=column,
+        bos=bos,
+        limit_tokens=limit_tokens,
+        skip_bad=skip_bad,
+        top=top,
+        features=features,
+        batch_tokens=batch_tokens,
+        threads=threads,
+        workers=workers,
+        quantiles=quantiles,
+        against=against,
     )
     if output is not None:
         files = None if sources is None else _names(sources)
@@ -131,7 +150,7 @@ def profile_files(
         CheckpointError: the same.
         PromptError: the same.
     """
-    quantiles = percents(options.quantiles)
+    quantiles, figures = percents(options.quantiles), published(options.against)
     there = manifest.read(folder)
     if files is not None:
         there = _work(files, folder, there, model, options, progress, say)
@@ -154,6 +173,7 @@ def profile_files(
         shards=Shards(of=there.cut.of, chosen=chosen, done=chosen - len(missing), missing=missing),
         bad=there.cut.bad,
         quantiles=quantiles,
+        figures=figures,
     )
 
 
@@ -171,7 +191,7 @@ def profile_documents(
         CheckpointError: the same.
         PromptError: the same.
     """
-    quantiles = percents(options.quantiles)
+    quantiles, figures = percents(options.quantiles), published(options.against)
     loaded = as_model(model)
     settings = _settings(loaded, options, None)
     measured = nothing(settings)
@@ -196,6 +216,7 @@ def profile_documents(
         shards=Shards(of=shards, chosen=shards, done=shards, missing=[]),
         bad=[],
         quantiles=quantiles,
+        figures=figures,
     )
 
 
@@ -288,6 +309,7 @@ def _settings(model: Model, options: Options, there: Manifest | None) -> Setting
         bos=options.bos,
         limit_tokens=options.limit_tokens,
         top=options.top,
+        features=options.features,
         batch_tokens=options.batch_tokens or (begun.batch_tokens if begun else tokens_in_a_pass(body)),
         threads=options.threads or (begun.threads if begun else max(1, cores // options.workers)),
         environment=manifest.environment(str(body.device)),

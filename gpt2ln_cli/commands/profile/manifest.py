@@ -15,6 +15,7 @@ import msgspec
 
 from gpt2ln_cli import __version__
 from gpt2ln_cli.errors import UsageError
+from gpt2ln_cli.paths import user_path
 from gpt2ln_cli.records import Flag, ModelInfo
 from gpt2ln_cli.text.corpus.documents import Separator
 from gpt2ln_cli.text.corpus.shards import Cut
@@ -42,6 +43,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     bos: bool
     limit_tokens: int | None
     top: int
+    features: bool
     batch_tokens: int
     threads: int
     """Of each worker: matrix products differ with it in the last bits."""
@@ -75,6 +77,7 @@ WORDS = {
     "bos": "--bos",
     "limit_tokens": "--limit-tokens",
     "top": "--top",
+    "features": "--features",
     "batch_tokens": "--batch-tokens",
     "threads": "--threads",
 }
@@ -143,6 +146,11 @@ def read(folder: Path) -> Manifest | None:
     if manifest.format != FORMAT:
         raise UsageError(f"{path} has format {manifest.format}, and this gpt2ln reads {FORMAT}; use another folder.")
     return manifest
+
+
+def is_run(folder: str | Path) -> bool:
+    """Whether a folder holds a run."""
+    return (user_path(folder) / NAME).is_file()
 
 
 def settle(folder: Path, manifest: Manifest) -> Manifest:

@@ -13,7 +13,10 @@ from typing_extensions import Self
 
 from gpt2ln_cli.measure.counts import Counting
 from gpt2ln_cli.measure.distributions import Distributions
+from gpt2ln_cli.measure.feature_sums import Watcher
+from gpt2ln_cli.measure.features import Features
 from gpt2ln_cli.measure.flags import Tallies
+from gpt2ln_cli.measure.places import Places
 from gpt2ln_cli.measure.stream import Fold, stream
 from gpt2ln_cli.measure.tops import Tops
 from gpt2ln_cli.quantities import QUANTITIES
@@ -41,13 +44,16 @@ class Measured:
         sites: all of the model's, in forward order.
         positions: how many a context has.
         top: how many tokens to keep of each ranking.
+        features: how many to measure of x and y; None measures none.
     """
 
-    def __init__(self, sites: Sequence[Site], positions: int, top: int) -> None:
+    def __init__(self, sites: Sequence[Site], positions: int, top: int, features: int | None) -> None:
         self.counting = Counting(sites)
         self.tallies = Tallies(sites)
         self.distributions = Distributions(sites, list(QUANTITIES), positions)
         self.tops = Tops(sites, top)
+        self.features = None if features is None else Features(sites, features, peaks=0)
+        self.places = None if features is None else Places(sites, features)
         self.taken = Taken()
         self.seconds = 0.0
         """How long it took, which is no number of the corpus."""
@@ -55,7 +61,8 @@ class Measured:
     @property
     def folds(self) -> dict[str, Fold]:
         """By name."""
-        return {name: fold for name, fold in vars(self).items() if name not in ("taken", "seconds")}
+        others = ("taken", "seconds")
+        return {name: fold for name, fold in vars(self).items() if name not in others and fold is not None}
 
     def merge(self, other: Self) -> None:
         """Take in what was measured of the shards that come next."""
@@ -81,6 +88,8 @@ class Measured:
         measured.tallies = Tallies.from_state(state["tallies"])
         measured.distributions = Distributions.from_state(state["distributions"])
         measured.tops = Tops.from_state(state["tops"])
+        measured.features = Features.from_state(state["features"]) if "features" in state else None
+        measured.places = Places.from_state(state["places"]) if "places" in state else None
         measured.taken = Taken(**{**state["taken"], "bad": [Bad(**bad) for bad in state["taken"]["bad"]]})
         measured.seconds = state["seconds"]
         return measured
@@ -88,7 +97,9 @@ class Measured:
 
 def nothing(settings: Settings) -> Measured:
     """What is measured before the first shard."""
-    return Measured(all_sites(settings.model.n_layer), settings.model.n_positions, settings.top)
+    model = settings.model
+    features = model.n_embd if settings.features else None
+    return Measured(all_sites(model.n_layer), model.n_positions, settings.top, features)
 
 
 def measure(
@@ -151,12 +162,17 @@ def measure(
             begin += len(near)
         return found
 
-    for block in stream(model.body, batches(), measured.counting.sites, shape=True):
+    # In float32 it takes a third of the time.
+    watcher = Watcher(peaks=0, exact=False, records=True) if settings.features else None
+    placed = [fold for fold in (measured.tops, measured.places) if fold is not None]
+    for block in stream(model.body, batches(), measured.counting.sites, shape=True, watcher=watcher):
         for fold in measured.folds.values():
             fold.add(block)
-        measured.tops.locate(where)
+        for fold in placed:
+            fold.locate(where)
         report(len(block.position))
-    measured.tops.describe(described)
+    for fold in placed:
+        fold.describe(described)
     measured.seconds = time.perf_counter() - began
     return measured
 

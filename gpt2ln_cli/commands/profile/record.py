@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from gpt2ln_cli.quantities import Quantities
-from gpt2ln_cli.records import Counts, Flag, ModelInfo, Record
+from gpt2ln_cli.records import Claim, Counts, Flag, ModelInfo, Record, Verdict
 
 
 class Distribution(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,6 +72,54 @@ class Top(msgspec.Struct, frozen=True, kw_only=True):
     excess_kurtosis: list[TopToken]
 
 
+class FeatureProfile(msgspec.Struct, frozen=True, kw_only=True):
+    """One feature of x or y over some tokens of a corpus."""
+
+    index: Annotated[int, Meta(description="Which feature, from 0.")]
+    mean: Annotated[float | None, Meta(description="Arithmetic mean over the tokens.")]
+    std: Annotated[float | None, Meta(description="Population standard deviation over the tokens.")]
+    max_abs: Annotated[float | None, Meta(description="Greatest absolute value.")]
+    source: Annotated[str, Meta(description="The file where that stands.")]
+    offset: Annotated[int, Meta(description="Where its document begins there, as that of a listed token does.")]
+    position: Annotated[int, Meta(description="Position of its token in the window, from 0.")]
+    token: Annotated[str, Meta(description="Text of the token.")]
+    share: Annotated[
+        float | None,
+        Meta(description="Mean over the tokens of (x_j - mu)^2 / (d sigma^2), or of y_j^2 / ||y||^2."),
+    ]
+    massive: Annotated[
+        int | None,
+        Meta(
+            description=(
+                "At how many of the tokens |x_j| is above 100 and above 1,000 times the median |x| of the token; null "
+                "of y, which that is not defined of."
+            )
+        ),
+    ]
+    massive_share: Annotated[
+        float | None, Meta(description="Mean over these tokens alone of its share of sigma^2; null where none is.")
+    ]
+
+
+class FeaturesOver(msgspec.Struct, frozen=True, kw_only=True):
+    """The features of one LayerNorm's x and y over position 0, or over later positions."""
+
+    tokens: Annotated[int, Meta(description="How many tokens those are.")]
+    massive: Annotated[list[int], Meta(description="The features of x that are massive at any of them.")]
+    massive_share: Annotated[
+        float | None, Meta(description="Share of sigma^2 that these hold together: mean over all of the tokens.")
+    ]
+    pre: Annotated[list[FeatureProfile], Meta(description="All features of x.")]
+    post: Annotated[list[FeatureProfile], Meta(description="All features of y.")]
+
+
+class ProfiledFeatures(msgspec.Struct, frozen=True, kw_only=True):
+    """The features of one LayerNorm's x and y."""
+
+    first: Annotated[FeaturesOver | None, Meta(description="Position 0 of every window.")]
+    rest: Annotated[FeaturesOver | None, Meta(description="All later positions; null where there are none.")]
+
+
 class SiteProfile(msgspec.Struct, frozen=True, kw_only=True):
     """What one LayerNorm computed over a corpus."""
 
@@ -87,6 +135,9 @@ class SiteProfile(msgspec.Struct, frozen=True, kw_only=True):
         list[Band], Meta(description="Positions in bands, 0, 1, 2-3, 4-7 and so on, where there are any tokens.")
     ]
     top: Annotated[Top, Meta(description="Where sigma, max|x| and excess kurtosis were greatest.")]
+    features: Annotated[
+        ProfiledFeatures | None, Meta(description="Each feature of x and y; null where they were not measured.")
+    ] = None
 
 
 class BadDocument(msgspec.Struct, frozen=True, kw_only=True):
@@ -140,6 +191,25 @@ class Speed(msgspec.Struct, frozen=True, kw_only=True):
     tokens_a_second: Annotated[float | None, Meta(description="Of a worker.")]
 
 
+class Published(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A figure that somebody else published."""
+
+    name: Annotated[str, Meta(description="Of the model, as the last part of its path or Hub id.")]
+    site: Annotated[str, Meta(description="Name of the LayerNorm.")]
+    quantity: Annotated[str, Meta(description="Where it stands in a site of this record, such as ``rest.sigma.rms``.")]
+    value: Annotated[float, Meta(description="The figure.")]
+    tolerance: Annotated[float, Meta(description="How far this run's may be off, as a share of it.", gt=0)]
+    source: Annotated[str, Meta(description="Where it was published.")]
+
+
+class Held(Published, frozen=True, kw_only=True):
+    """A published figure beside that of this run."""
+
+    measured: Annotated[float | None, Meta(description="This run's.")]
+    off: Annotated[float | None, Meta(description="(measured - value) / |value|.")]
+    verdict: Annotated[Verdict, Meta(description="Whether that is within the tolerance; as its entry in ``claims``.")]
+
+
 class Profile(Record, frozen=True, kw_only=True):
     """What ``profile`` returns."""
 
@@ -151,6 +221,10 @@ class Profile(Record, frozen=True, kw_only=True):
     counts: Annotated[Counts, Meta(description="How many statistics were computed.")]
     sketch: Annotated[Sketch, Meta(description="How right quantiles are.")]
     sites: Annotated[list[SiteProfile], Meta(description="One for each LayerNorm, in forward order.")]
+    claims: Annotated[list[Claim], Meta(description="What the numbers say.")]
+    against: Annotated[
+        list[Held] | None, Meta(description="Published figures beside this run's; null where none were given.")
+    ] = None
     speed: Annotated[Speed, Meta(description="How long it took; the rest does not depend on it.")]
     warnings: Annotated[list[Flag], Meta(description="What deserves care.")] = msgspec.field(default_factory=list)
     nonfinite: Annotated[int, Meta(description="Numbers in this record that were NaN or infinite and are null.")] = 0

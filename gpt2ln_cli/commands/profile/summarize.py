@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from gpt2ln_cli.commands.profile.against import hold
+from gpt2ln_cli.commands.profile.features import massive, site_features
 from gpt2ln_cli.commands.profile.manifest import Settings
 from gpt2ln_cli.commands.profile.measured import Measured
 from gpt2ln_cli.commands.profile.record import (
@@ -14,6 +16,7 @@ from gpt2ln_cli.commands.profile.record import (
     Distribution,
     Distributions,
     Profile,
+    Published,
     Shards,
     SiteProfile,
     Sketch,
@@ -52,6 +55,7 @@ def summarize(
     shards: Shards,
     bad: list[Bad],
     quantiles: Sequence[float],
+    figures: list[Published] | None,
 ) -> Profile:
     """The record of what was measured.
 
@@ -62,14 +66,22 @@ def summarize(
         shards: how many are done.
         bad: sources that could not be read.
         quantiles: in percent.
+        figures: published ones to hold it against.
 
     Raises:
         PromptError: nothing was measured.
+        UsageError: none of the figures is of this model, or one is of no number of this run.
     """
     taken = measured.taken
     if not taken.windows:
         raise PromptError("there is no token in what was read of the corpus, so there is nothing to show.")
     counts = measured.counting.counts()
+    sites = [_site(measured, number, quantiles) for number in range(counts.sites)]
+    claims = [] if measured.features is None else [massive(measured.features)]
+    held = None
+    if figures is not None:
+        held, further = hold(settings.model, sites, taken.windows, figures)
+        claims += further
     return strictly(
         Profile(
             model=settings.model,
@@ -88,7 +100,9 @@ def summarize(
             shards=shards,
             counts=counts,
             sketch=Sketch(relative_error=RELATIVE_ERROR),
-            sites=[_site(measured, number, quantiles) for number in range(counts.sites)],
+            sites=sites,
+            claims=claims,
+            against=held,
             speed=Speed(
                 seconds=measured.seconds,
                 tokens_a_second=counts.tokens / measured.seconds if measured.seconds else None,
@@ -123,6 +137,7 @@ def _site(measured: Measured, number: int, quantiles: Sequence[float]) -> SitePr
         rest=over(later),
         bands=bands,
         top=Top(**{name: _top(measured, number, name) for name in RANKED}),
+        features=site_features(measured, number),
     )
 
 

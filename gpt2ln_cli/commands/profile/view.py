@@ -10,8 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from gpt2ln_cli.commands.profile.against_tables import against, published
+from gpt2ln_cli.commands.profile.feature_tables import features, massive
 from gpt2ln_cli.commands.profile.record import BadDocument, Band, Distribution, SiteProfile, TopToken
 from gpt2ln_cli.output.blocks import Block, Column, Fact, Heading, Look, Paragraph, Part, Row, Table, View, table_of
+from gpt2ln_cli.output.claims import CLAIMS, Says, claims, claims_table
 from gpt2ln_cli.output.header import WARNINGS, header, nonfinite, warnings, warnings_table
 from gpt2ln_cli.output.text import number
 from gpt2ln_cli.quantities import QUANTITIES
@@ -20,11 +23,30 @@ from gpt2ln_cli.records import KindCount
 if TYPE_CHECKING:
     from gpt2ln_cli.commands.profile.record import Profile
 
-TABLES = ("distributions", "sites", "bands", "top", "kinds", "bad", WARNINGS)
+TABLES = ("distributions", "sites", "bands", "features", "top", "against", CLAIMS, "kinds", "bad", WARNINGS)
 # Of sigma where a person reads it.
 SHOWN = ("1", "50", "99")
 BAD_SHOWN = 5
 QUANTILES = "quantiles"
+DEFINITION = "|x| above {least:g} and above 1,000 times the median |x| of its token"
+SAYS = {
+    "profile.massive": Says(
+        "massive features",
+        f"Found {{statistic:.0f}} ({DEFINITION}), at {{at_sites}} of {{sites}} LayerNorms, from {{since}} on; the "
+        "largest is feature {feature}, |x| = {largest} at {site}, {where}, where it holds {share:.1%} of sigma^2.",
+        f"No feature is massive ({DEFINITION}); the largest is feature {{feature}}, |x| = {{largest}} at {{site}}, "
+        "{where}.",
+        f"Not all numbers are finite, and no other feature is massive ({DEFINITION}).",
+    ),
+    "profile.published": Says(
+        "a published figure",
+        "{quantity} of {site} is {measured}, {statistic:.1%} from the {value} published for {name}.",
+        "{quantity} of {site} is {measured}, {statistic:.1%} from the {value} published for {name}: more than "
+        "{threshold:.0%}.",
+        "{quantity} of {site} is {measured}, where {value} was published for {name}: so few windows do not tell "
+        "whether within {threshold:.0%}.",
+    ),
+}
 SIGMA = (
     "sigma divides by d. 'first' is position 0 of each window, 'rest' all later tokens; rms is the root mean square "
     "over tokens, std the standard deviation over tokens. Quantiles are right to {error:.1%} of their size; --json and "
@@ -35,7 +57,17 @@ SIGMA = (
 def view(record: Profile) -> View:
     """What was run, how sigma is distributed at each site, and where it was greatest."""
     kinds = table_of("kinds", KindCount, record.counts.by_kind)
-    more = [distributions(record), bands(record), top(record), kinds, _bad(record), warnings_table(record.warnings)]
+    more = [
+        distributions(record),
+        bands(record),
+        features(record),
+        top(record),
+        published(record),
+        claims_table(record.claims, SAYS),
+        kinds,
+        _bad(record),
+        warnings_table(record.warnings),
+    ]
     return View(record, list(_blocks(record)), more=more, main="distributions")
 
 
@@ -54,6 +86,10 @@ def _blocks(record: Profile) -> Iterator[Block]:
     if bad[BAD_SHOWN:]:
         yield Paragraph(f"left out: {len(bad) - BAD_SHOWN:,} more, which --table bad lists.", "warning")
     yield from _answers(record)
+    if found := [one for one in record.claims if one.id == "profile.massive"]:
+        yield claims(found, SAYS)
+        yield from massive(record)
+    yield from against(record)
     yield Heading("sigma at each LayerNorm, over the tokens of the corpus")
     yield sites(record)
     yield Paragraph(SIGMA.format(error=record.sketch.relative_error), "note")
@@ -106,16 +142,21 @@ def sites(record: Profile) -> Table:
             looks |= {f"later_{percent}": Look(f"{percent}%", title) for percent in SHOWN}
         looks[f"{part}_sigma_max"] = Look("max", title)
 
-    def quantile(percent: str) -> Any:
-        return lambda site: number(site.rest.sigma.quantiles.get(percent)) if site.rest is not None else number(None)
+    def quantile(percent: str) -> tuple[Column, Callable[[SiteProfile], float | None]]:
+        def of(site: SiteProfile) -> float | None:
+            return None if site.rest is None else site.rest.sigma.quantiles.get(percent)
+
+        return Column(f"later_{percent}", float, data=False), of
 
     return table_of(
         "sites",
         SiteProfile,
         record.sites,
         looks,
-        also=[pair for part in ("first", "rest") for pair in _quantiles(record, attrgetter(part), f"{part}_")],
-        words={f"later_{percent}": quantile(percent) for percent in SHOWN},
+        also=[
+            *(pair for part in ("first", "rest") for pair in _quantiles(record, attrgetter(part), f"{part}_")),
+            *map(quantile, SHOWN),
+        ],
         without=[QUANTILES],
     )
 

@@ -17,11 +17,10 @@ WITH_RECORD = tuple(command.name for command in COMMANDS if command.record is no
 """The commands that return a record."""
 
 
-def record_type(command: str) -> type[Record]:
-    """The record that a command of ``WITH_RECORD`` returns."""
-    home, _, name = next(one.record for one in COMMANDS if one.name == command and one.record).partition(".")
-    found: type[Record] = getattr(import_module(f"gpt2ln_cli.commands.{home}.record"), name)
-    return found
+def record_types(command: str) -> list[type[Record]]:
+    """The records that a command of ``WITH_RECORD`` returns."""
+    home, _, names = next(one.record for one in COMMANDS if one.name == command and one.record).partition(".")
+    return [getattr(import_module(f"gpt2ln_cli.commands.{home}.record"), name) for name in names.split("|")]
 
 
 def schema(command: str | None = None) -> dict[str, Any]:
@@ -38,7 +37,8 @@ def schema(command: str | None = None) -> dict[str, Any]:
     if command is not None and command not in WITH_RECORD:
         known, meant = ", ".join(WITH_RECORD), did_you_mean(command, WITH_RECORD)
         raise UsageError(f"no record comes from '{command}'; there is a schema for {known}. {meant}".rstrip())
-    wanted = list(dict.fromkeys(map(record_type, [command] if command is not None else WITH_RECORD)))
+    names = [command] if command is not None else WITH_RECORD
+    wanted = list(dict.fromkeys(one for name in names for one in record_types(name)))
     references, definitions = msgspec.json.schema_components(wanted, ref_template="#/$defs/{name}")
     for definition in definitions.values():
         for field, described in definition["properties"].items():
@@ -53,6 +53,6 @@ def schema(command: str | None = None) -> dict[str, Any]:
     return {
         "$schema": DIALECT,
         "title": f"gpt2ln {command}" if command is not None else "gpt2ln",
-        **(references[0] if command is not None else {"anyOf": list(references)}),
+        **(references[0] if len(references) == 1 else {"anyOf": list(references)}),
         "$defs": definitions,
     }

@@ -37,6 +37,7 @@ KINDS = {
     "features": "gpt2ln_cli.commands.plot.figures.features",
     "attribute": "gpt2ln_cli.commands.plot.figures.attribute",
     "track": "gpt2ln_cli.commands.plot.figures.track",
+    "profile": "gpt2ln_cli.commands.plot.figures.profile",
 }
 # What each format is told about the file: a title, and no date, which would change the bytes.
 METADATA: dict[str, dict[str, str | None]] = {
@@ -79,8 +80,8 @@ def draw(kind: str, record: Record, *, quantity: str | None = None) -> Figure:
     Args:
         kind: one of ``KINDS``.
         record: what ``inspect`` (for ``heatmap`` with ``per_token=True``), ``params``, ``verify``, ``ablate``,
-            ``features``, ``attribute`` or :func:`gpt2ln_cli.commands.plot.compute.steps` returned; ``gain`` names
-            outliers among the features that ``params(features=...)`` listed.
+            ``features``, ``attribute``, ``track``, ``profile`` or :func:`gpt2ln_cli.commands.plot.compute.steps`
+            returned; ``gain`` names outliers among the features that ``params(features=...)`` listed.
         quantity: for ``heatmap``, what is shown of each token: one of :data:`gpt2ln_cli.quantities.QUANTITIES`, sigma
             where it is None.
 
