@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
 import operator
 import os
 from collections.abc import Callable, Iterable, Mapping
@@ -25,6 +26,7 @@ DTYPES = ("auto", "float32", "float16", "bfloat16")
 OVERFLOWS = ("error", "truncate", "window")
 SEPARATORS = ("line", "blank", "endoftext", "file")
 DOCUMENTS = ("each", "packed")
+ENGINES = ("local", "ray")
 # What ``model.subject.Running`` has, and what each is unless given.
 SHARED: dict[str, object] = {
     "bos": False,
@@ -146,6 +148,12 @@ def _one_of(*allowed: str) -> Callable[[str, object], object]:
     return check
 
 
+def _amount(name: str, value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
+        raise UsageError(f"{name.replace('_', ' ')} {value!r}: it must be a number, 0 or more.")
+    return value
+
+
 _from_1 = functools.partial(whole_number, least=1)
 _RULES: dict[str, Callable[[str, Any], object]] = {
     "prompts": lambda _, value: prompt_list(value),
@@ -174,6 +182,11 @@ _RULES: dict[str, Callable[[str, Any], object]] = {
     "skip_bad": _truth,
     "workers": _from_1,
     "threads": _from_1,
+    "shard": _text,
+    "engine": _one_of(*ENGINES),
+    "ray_address": _text,
+    "worker_cpus": _amount,
+    "worker_gpus": _amount,
 }
 
 

@@ -1,4 +1,4 @@
-"""The local engine: worker processes, each of which may be killed at any moment."""
+"""What maps work over shards, and the local one: worker processes, each of which may be killed at any moment."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ import traceback
 from collections import deque
 from collections.abc import Iterator, Sequence
 from multiprocessing.connection import Connection, wait
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from gpt2ln_cli.commands.profile.work import Job, Report, Worker
 from gpt2ln_cli.errors import Gpt2lnError, UsageError
 
+Engine = Literal["local", "ray"]
 # Workers that may end one after the other before any of them has done a shard.
 MOST_DEATHS = 3
 

@@ -1,0 +1,100 @@
+"""The engine of many machines: Ray places the shards, and does again what a lost node was at."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from importlib.util import find_spec
+from typing import Any
+
+import msgspec
+
+from gpt2ln_cli.commands.profile.work import Job, Report, Worker
+from gpt2ln_cli.errors import UsageError
+
+# Workers that a shard may take with it, or be lost with; as many as Ray itself allows a task.
+MOST_RETRIES = 3
+
+
+@contextlib.contextmanager
+def connected(address: str | None) -> Iterator[None]:
+    """In touch with a cluster, which is left as it was found.
+
+    Args:
+        address: as ``ray.init`` takes it; None is the cluster of RAY_ADDRESS, of this machine, or a new one on it.
+
+    Raises:
+        UsageError: Ray is not installed, or there is no such cluster.
+    """
+    if find_spec("ray") is None:
+        raise UsageError('the engine ray needs ray: pip install ".[ray]".')
+    import ray
+
+    if ray.is_initialized():
+        yield
+        return
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        where = f" at '{address}'" if address else ""
+        raise UsageError(f"there is no Ray cluster to be reached{where}: {' '.join(str(error).split())}.") from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def on_ray(
+    job: Job, digest: str, shards: Sequence[int], *, cpus: float, gpus: float, report: Report
+) -> Iterator[tuple[int, bool]]:
+    """Do the shards as tasks of the cluster at hand; each with whether it was, or another process is at it.
+
+    Args:
+        job: the run.
+        digest: by which its parts know it.
+        shards: which.
+        cpus: that a task takes of its node.
+        gpus: the same.
+        report: told of the tokens of each shard.
+
+    Raises:
+        UsageError: a shard was lost with its worker again and again.
+        Gpt2lnError: what a task raised.
+    """
+    import ray
+    from ray.exceptions import RayError, RayTaskError
+
+    # Unless told, Ray ends a process that had a GPU with each task, and each would load the model anew.
+    task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=MOST_RETRIES, max_calls=0)(_do)
+    left = {shard: task.remote(msgspec.json.encode(job), digest, shard) for shard in shards}
+    try:
+        for shard in shards:
+            try:
+                done, tokens = ray.get(left[shard])
+            except RayTaskError as error:
+                raise error.cause from None
+            except RayError as error:
+                reason = " ".join(str(error).split())
+                raise UsageError(
+                    f"shard {shard} was lost on the Ray cluster ({reason}); what is done is kept."
+                ) from error
+            del left[shard]
+            report(tokens)
+            yield shard, done
+    finally:
+        for reference in left.values():
+            ray.cancel(reference, force=True)
+
+
+def _do(job: bytes, digest: str, shard: int) -> tuple[bool, int]:
+    """What a task is: whether the shard is done, and how many tokens that took."""
+    tokens: list[int] = []
+    return _worker(job, digest).do(shard, tokens.append), sum(tokens)
+
+
+@lru_cache(maxsize=1)
+def _worker(job: bytes, _: str) -> Worker:
+    """The worker of this process, with its model in memory."""
+    known: Any = msgspec.json.decode(job, type=Job)
+    return Worker(known)
