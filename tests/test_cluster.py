@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import shutil
 import subprocess
 import sys
 import time
-from importlib.util import find_spec
-from pathlib import Path
 
 import msgspec
 import pytest
@@ -107,7 +104,7 @@ def test_what_has_no_meaning_is_refused(corpus, tiny, tmp_path, capsys, words, s
 def test_a_share_needs_a_corpus_and_a_folder(corpus, tmp_path, capsys):
     for words in ([str(corpus)], ["--output", str(tmp_path)]):
         assert main(["profile", *words, "--shard", "1/2"]) == 2
-        assert "give both" in capsys.readouterr().err
+        assert "give a corpus and --output" in capsys.readouterr().err
     assert main(["profile", "-", "--shard", "1/2"]) == 2
     assert "no effect on standard input" in capsys.readouterr().err
 
@@ -189,10 +186,13 @@ def test_a_lost_node_changes_no_byte(run, local, nodes, tmp_path):
             found.remove_node(lost, allow_graceful=False)
 
     record = run(tmp_path / "run", engine="ray", progress=remove)
-    ray.shutdown()
-    assert 0 < removed[0] < record.shards.of
     assert numbers(record) == numbers(local[0])
-    assert [node["NodeID"] for node in found.list_all_nodes()] if hasattr(found, "list_all_nodes") else True
+    assert 0 < removed[0] < record.shards.of
+    deadline = time.monotonic() + 60  # until the cluster notices, too
+    while all(node["Alive"] for node in ray.nodes()) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert sorted(node["Alive"] for node in ray.nodes()) == [False, True]
+    ray.shutdown()
 
 
 @pytest.mark.slow
@@ -211,19 +211,12 @@ def test_the_command_line_finds_a_cluster(corpus, tiny, local, nodes, tmp_path):
 
     code, out, error = go(found.address)
     assert code == 0, error
-    found_record = {**json.loads(out), "speed": None}
-    assert found_record == {**msgspec.to_builtins(local[0]), "speed": None}
+    assert {**json.loads(out), "speed": None} == {**msgspec.to_builtins(local[0]), "speed": None}
     shutil.rmtree(folder / "parts")
-    code, _, error = go("127.0.0.1:1")
+    code, _, error = go("nonsense")
     assert code == 2
-    assert "there is no Ray cluster to be reached at '127.0.0.1:1'" in error
+    assert "there is no Ray cluster to be reached at 'nonsense'" in error
     digest, job = of_another_environment(local[1], tmp_path)
     job.model["model"] = str(tiny)
     with cluster.connected(found.address), pytest.raises(UsageError, match=r"torch: 9\.9 there"):
         list(cluster.on_ray(job, digest, [0], cpus=1, gpus=0, report=lambda _: None))
-
-
-def test_ray_is_in_the_gate():
-    """Where the slow tests must run, a missing package would skip them."""
-    if os.environ.get("GPT2LN_TEST_BROWSER") == "required":
-        assert find_spec("ray") is not None

@@ -122,7 +122,7 @@ def command(
             "--limit-tokens, --workers, --shard and --engine have no effect on standard input; leave them out."
         )
     if shard is not None and (folder is None or not source):
-        raise UsageError("--shard does a share of a corpus in the folder of all shares: give both, SOURCE and --output.")
+        raise UsageError("--shard does a share of a corpus in the folder of all shares: give a corpus and --output.")
     from gpt2ln_cli.commands.profile.compute import Options, profile_documents, profile_files, run_folder
     from gpt2ln_cli.commands.profile.view import view
     from gpt2ln_cli.text.prompts import LONG_SAMPLE, sample_prompts_folder

@@ -6,6 +6,7 @@ import contextlib
 import glob
 import io
 import stat
+import sys
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -256,12 +257,19 @@ def parquet(source: Source) -> Iterator[ParquetFile]:
         yield ParquetFile(raw, pre_buffer=True)
 
 
+def unreachable() -> tuple[type[Exception], ...]:
+    """What is raised where a store can't be reached, or refuses: no fault of the file's."""
+    kinds: list[type[Exception]] = [ConnectionError, TimeoutError]
+    clients = (sys.modules.get(name) for name in ("httpx", "httpx2"))  # as huggingface_hub's version has it
+    return (*kinds, *(client.HTTPError for client in clients if client is not None))
+
+
 def damages() -> tuple[type[Exception], ...]:
     """What the libraries raise where bytes are not what they should be."""
     import lzma
     import zlib
 
-    kinds: list[type[Exception]] = [EOFError, OSError, lzma.LZMAError, zlib.error, io.UnsupportedOperation]
+    kinds = [EOFError, OSError, lzma.LZMAError, zlib.error, io.UnsupportedOperation, *unreachable()]
     if find_spec("pyarrow") is not None:
         import pyarrow
 
