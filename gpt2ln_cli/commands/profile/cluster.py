@@ -47,8 +47,8 @@ def connected(address: str | None) -> Iterator[None]:
 
 def on_ray(
     job: Job, digest: str, shards: Sequence[int], *, cpus: float, gpus: float, report: Report
-) -> Iterator[tuple[int, bool]]:
-    """Do the shards as tasks of the cluster at hand; each with whether it was, or another process is at it.
+) -> Iterator[tuple[int, int | None]]:
+    """Do the shards as tasks of the cluster at hand; each with how many tokens that took, None where another is at it.
 
     Args:
         job: the run.
@@ -71,7 +71,7 @@ def on_ray(
     try:
         for shard in shards:
             try:
-                done, tokens = ray.get(left[shard])
+                tokens: int | None = ray.get(left[shard])
             except RayTaskError as error:
                 raise error.cause from None
             except RayError as error:
@@ -80,17 +80,16 @@ def on_ray(
                     f"shard {shard} was lost on the Ray cluster ({reason}); what is done is kept."
                 ) from error
             del left[shard]
-            report(tokens)
-            yield shard, done
+            report(tokens or 0)
+            yield shard, tokens
     finally:
         for reference in left.values():
             ray.cancel(reference, force=True)
 
 
-def _do(job: bytes, digest: str, shard: int) -> tuple[bool, int]:
-    """What a task is: whether the shard is done, and how many tokens that took."""
-    tokens: list[int] = []
-    return _worker(job, digest).do(shard, tokens.append), sum(tokens)
+def _do(job: bytes, digest: str, shard: int) -> int | None:
+    """What a task is; of its passes it tells nobody, since none listens there."""
+    return _worker(job, digest).do(shard, lambda _: None)
 
 
 @lru_cache(maxsize=1)

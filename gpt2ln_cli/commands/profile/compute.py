@@ -272,11 +272,11 @@ def _work(
             else:
                 done = engine.in_processes(job, pending, min(options.workers, len(pending)), meter.report)
             left = []
-            for shard, finished in done:
-                if finished:
-                    meter.finish(shard)
-                else:
+            for shard, tokens in done:
+                if tokens is None:
                     left.append(shard)
+                else:
+                    meter.finish(shard, tokens)
             if len(left) == len(pending):
                 time.sleep(WAIT_SECONDS)
             pending = left
@@ -302,9 +302,10 @@ class _Meter:
             about = int(self._all * a_byte) if self._limit is None else self._limit
             self._progress(self._tokens, max(about, self._tokens))
 
-    def finish(self, shard: int) -> None:
-        self._finished_bytes += self._bytes[shard]
-        self._finished_tokens = self._tokens
+    def finish(self, shard: int, tokens: int) -> None:
+        if tokens:
+            self._finished_bytes += self._bytes[shard]
+            self._finished_tokens += tokens
 
 
 def _settings(model: Model, options: Options, there: Manifest | None) -> Settings:

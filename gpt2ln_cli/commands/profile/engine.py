@@ -1,15 +1,22 @@
-"""What maps work over shards, and the local one: worker processes, each of which may be killed at any moment."""
+"""What maps work over shards, and the local one: worker processes, each of which may be killed at any moment.
+
+They are processes of their own, that import nothing of the program that began them: a script needs no guard.
+"""
 
 from __future__ import annotations
 
-import contextlib
-import multiprocessing
-import signal
+import json
+import os
+import pickle
+import queue
+import subprocess
+import sys
+import threading
 import traceback
 from collections import deque
 from collections.abc import Iterator, Sequence
-from multiprocessing.connection import Connection, wait
-from typing import Any, Literal, cast
+from contextlib import suppress
+from typing import Any, Literal
 
 from gpt2ln_cli.commands.profile.work import Job, Report, Worker
 from gpt2ln_cli.errors import Gpt2lnError, UsageError
@@ -17,10 +24,18 @@ from gpt2ln_cli.errors import Gpt2lnError, UsageError
 Engine = Literal["local", "ray"]
 # Workers that may end one after the other before any of them has done a shard.
 MOST_DEATHS = 3
+# Of the terminal's signal only the parent tells.
+PROGRAM = """
+import json, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+sys.path[:] = json.loads(sys.argv[1])
+from gpt2ln_cli.commands.profile.engine import serve
+serve()
+"""
 
 
-def in_this_process(worker: Worker, shards: Sequence[int], report: Report) -> Iterator[tuple[int, bool]]:
-    """Do the shards one by one; each with whether it was, or another process is at it."""
+def in_this_process(worker: Worker, shards: Sequence[int], report: Report) -> Iterator[tuple[int, int | None]]:
+    """Do the shards one by one; each with how many tokens that took, None where another process is at it."""
     try:
         for shard in shards:
             yield shard, worker.do(shard, report)
@@ -28,7 +43,7 @@ def in_this_process(worker: Worker, shards: Sequence[int], report: Report) -> It
         worker.close()
 
 
-def in_processes(job: Job, shards: Sequence[int], workers: int, report: Report) -> Iterator[tuple[int, bool]]:
+def in_processes(job: Job, shards: Sequence[int], workers: int, report: Report) -> Iterator[tuple[int, int | None]]:
     """Do the shards in so many processes, beginning with the first; as they are done.
 
     A process that ends is replaced, and its shard is done again. All end with this one, however that ends: each tells
@@ -39,83 +54,103 @@ def in_processes(job: Job, shards: Sequence[int], workers: int, report: Report) 
         Gpt2lnError: what a worker raised.
     """
     waiting = deque(shards)
-    at: dict[Connection, int] = {}
-    processes: dict[Connection, Any] = {}
+    told: queue.Queue[tuple[_Process, Any]] = queue.Queue()
+    at: dict[_Process, int] = {}
     deaths = 0
     try:
         while waiting or at:
-            while waiting and len(processes) < workers:
-                connection, process = _start(job)
-                processes[connection] = process
-                _send(connection, waiting, at)
-            for ready in wait(list(processes)):
-                connection = cast(Connection, ready)
-                try:
-                    kind, value = connection.recv()
-                except (EOFError, OSError):
-                    deaths += 1
-                    process = processes.pop(connection)
-                    process.join()
-                    shard = at.pop(connection, None)
-                    if deaths >= MOST_DEATHS:
-                        raise UsageError(
-                            f"{deaths} workers ended one after the other (the last with code {process.exitcode}), "
-                            "which want of memory does: give fewer --workers or --batch-tokens; what is done is kept."
-                        ) from None
-                    if shard is not None:
-                        waiting.appendleft(shard)
-                    continue
-                if kind == "tokens":
-                    report(value)
-                elif kind == "error":
-                    raise value
+            while waiting and len(at) < workers:
+                process = _Process(job, told)
+                at[process] = waiting.popleft()
+                process.send(at[process])
+            process, message = told.get()
+            kind, value = message
+            if kind == "tokens":
+                report(value)
+            elif kind == "done":
+                deaths = 0
+                shard = at.pop(process)
+                if waiting:
+                    at[process] = waiting.popleft()
+                    process.send(at[process])
                 else:
-                    deaths = 0
-                    shard = at.pop(connection)
-                    if waiting:
-                        _send(connection, waiting, at)
-                    yield shard, value
+                    process.end()
+                yield shard, value
+            elif kind == "error":
+                raise value
+            elif process in at:  # it has ended
+                deaths += 1
+                waiting.appendleft(at.pop(process))
+                code = process.end()
+                if deaths == MOST_DEATHS:
+                    raise UsageError(
+                        f"{deaths} workers ended one after the other (the last with code {code}), which want of memory "
+                        "does: give fewer --workers or --batch-tokens; what is done is kept."
+                    )
     finally:
-        for connection, process in processes.items():
-            process.kill()  # what it is at is not there until it is whole
-            process.join()
-            connection.close()
+        for process in at:
+            process.end()
 
 
-def _start(job: Job) -> tuple[Connection, Any]:
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    process = context.Process(target=serve, args=(theirs, job), daemon=True)
-    process.start()
-    theirs.close()
-    return ours, process
+class _Process:
+    """A worker process.
 
+    Args:
+        job: what it works at.
+        told: where what it tells is put.
+    """
 
-def _send(connection: Connection, waiting: deque[int], at: dict[Connection, int]) -> None:
-    at[connection] = waiting.popleft()
-    with contextlib.suppress(OSError):  # it has ended, which is seen when it is listened to
-        connection.send(at[connection])
+    def __init__(self, job: Job, told: queue.Queue[tuple[_Process, Any]]) -> None:
+        words = [sys.executable, "-c", PROGRAM, json.dumps(sys.path)]
+        self._process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self._told = told
+        self._listening = threading.Thread(target=self._listen, daemon=True)
+        self._listening.start()
+        self.send(job)
 
-
-def serve(connection: Connection, job: Job) -> None:
-    """What a worker process does: shards, as long as it is given any."""
-    # Of the terminal's signal only the parent tells.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        try:
-            worker = Worker(job)
+    def _listen(self) -> None:
+        assert self._process.stdout is not None
+        with self._process.stdout as stream, suppress(EOFError, OSError, pickle.UnpicklingError):
             while True:
-                shard = connection.recv()
-                done = worker.do(shard, lambda tokens: connection.send(("tokens", tokens)))
-                connection.send(("done", done))
+                self._told.put((self, pickle.load(stream)))
+        self._told.put((self, ("ended", None)))
+
+    def send(self, what: Any) -> None:
+        """Hand it something, unless it has ended, of which it tells by itself."""
+        assert self._process.stdin is not None
+        with suppress(OSError):
+            self._process.stdin.write(pickle.dumps(what))
+            self._process.stdin.flush()
+
+    def end(self) -> int:
+        """End it, whatever it is at, which is not there until it is whole; its exit code."""
+        self._process.kill()
+        assert self._process.stdin is not None
+        with suppress(OSError):
+            self._process.stdin.close()
+        code = self._process.wait()
+        self._listening.join()
+        return code
+
+
+def serve() -> None:
+    """What a worker process does: shards, as long as it is given any."""
+    given, out = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what else is printed is no message
+
+    def tell(kind: str, value: Any) -> None:
+        out.write(pickle.dumps((kind, value)))
+        out.flush()
+
+    with suppress(EOFError, ConnectionError):
+        try:
+            worker = Worker(pickle.load(given))
+            while True:
+                tell("done", worker.do(pickle.load(given), lambda tokens: tell("tokens", tokens)))
         except (EOFError, ConnectionError):
-            return
-        except Gpt2lnError as error:
-            connection.send(("error", error))
+            raise
+        except (Gpt2lnError, MemoryError) as error:
+            tell("error", error)
         except Exception as error:
-            if isinstance(error, MemoryError):
-                connection.send(("error", MemoryError()))
-            else:
-                connection.send(("error", RuntimeError("".join(traceback.format_exception(error)))))
-    except ConnectionError:
-        return
+            tell("error", RuntimeError("".join(traceback.format_exception(error))))
+    os._exit(0)  # what could not be told need not be written once more

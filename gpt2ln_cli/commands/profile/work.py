@@ -73,8 +73,8 @@ class Worker:
         """Close what is read from."""
         self._reader.close()
 
-    def do(self, shard: int, report: Report) -> bool:
-        """Have the shard's part there; False where another process is at it.
+    def do(self, shard: int, report: Report) -> int | None:
+        """Have the shard's part there, and tell how many tokens that took; None where another process is at it.
 
         Raises:
             UsageError: the part can't be written.
@@ -83,9 +83,9 @@ class Worker:
         settings, cut = self.manifest.settings, self.manifest.cut
         with parts.claimed(self._folder, shard, self.manifest.digest) as claim:
             if claim is None:
-                return False
+                return None
             if is_done(self._folder, shard, self.manifest.digest):
-                return True
+                return 0
             limit = None
             if settings.limit_tokens is not None:
                 limit = -(-settings.limit_tokens // len(cut.shards))
@@ -99,7 +99,7 @@ class Worker:
                     report=report,
                 )
             claim.write(measured.state())
-        return True
+        return measured.counting.counts().tokens if measured.taken.windows else 0
 
 
 def is_done(folder: Path, shard: int, digest: str) -> bool:
