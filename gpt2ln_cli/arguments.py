@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import inspect
 import math
+import numbers
 import operator
 import os
 from collections.abc import Callable, Iterable, Mapping
@@ -149,9 +150,9 @@ def _one_of(*allowed: str) -> Callable[[str, object], object]:
 
 
 def _amount(name: str, value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 <= value < math.inf:
         raise UsageError(f"{name.replace('_', ' ')} {value!r}: it must be a number, 0 or more.")
-    return value
+    return float(value)
 
 
 _from_1 = functools.partial(whole_number, least=1)

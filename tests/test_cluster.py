@@ -105,6 +105,8 @@ def test_a_share_needs_a_corpus_and_a_folder(corpus, tmp_path, capsys):
     for words in ([str(corpus)], ["--output", str(tmp_path)]):
         assert main(["profile", *words, "--shard", "1/2"]) == 2
         assert "give a corpus and --output" in capsys.readouterr().err
+    assert main(["profile", str(corpus), "--engine", "ray"]) == 2
+    assert "--engine ray needs --output" in capsys.readouterr().err
     assert main(["profile", "-", "--shard", "1/2"]) == 2
     assert "no effect on standard input" in capsys.readouterr().err
 
@@ -219,4 +221,10 @@ def test_the_command_line_finds_a_cluster(corpus, tiny, local, nodes, tmp_path):
     digest, job = of_another_environment(local[1], tmp_path)
     job.model["model"] = str(tiny)
     with cluster.connected(found.address), pytest.raises(UsageError, match=r"torch: 9\.9 there"):
-        list(cluster.on_ray(job, digest, [0], cpus=1, gpus=0, report=lambda _: None))
+        list(cluster.on_ray(job, digest, [0], cpus=1, gpus=0, report=print, say=print))
+    with cluster.connected(found.address):
+        begun = cluster.on_ray(job, digest, [0], cpus=999, gpus=2, report=print, say=pytest.fail)
+        with pytest.raises(pytest.fail.Exception, match="no node of the Ray cluster has 999 CPUs and 2 GPUs"):
+            next(begun)
+        with pytest.raises(UsageError, match=r"Ray places no task with 1 CPUs and 1\.5 GPUs"):
+            next(cluster.on_ray(job, digest, [0], cpus=1, gpus=1.5, report=print, say=print))

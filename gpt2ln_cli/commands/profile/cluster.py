@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from importlib.util import find_spec
 from typing import Any
@@ -46,7 +46,14 @@ def connected(address: str | None) -> Iterator[None]:
 
 
 def on_ray(
-    job: Job, digest: str, shards: Sequence[int], *, cpus: float, gpus: float, report: Report
+    job: Job,
+    digest: str,
+    shards: Sequence[int],
+    *,
+    cpus: float,
+    gpus: float,
+    report: Report,
+    say: Callable[[str], None],
 ) -> Iterator[tuple[int, int | None]]:
     """Do the shards as tasks of the cluster at hand; each with how many tokens that took, None where another is at it.
 
@@ -57,17 +64,24 @@ def on_ray(
         cpus: that a task takes of its node.
         gpus: the same.
         report: told of the tokens of each shard.
+        say: told that the cluster has no room for a task, which a node that joins may bring.
 
     Raises:
-        UsageError: a shard was lost with its worker again and again.
+        UsageError: Ray takes no such task, or a shard was lost with its worker again and again.
         Gpt2lnError: what a task raised.
     """
     import ray
     from ray.exceptions import RayError, RayTaskError
 
-    # Unless told, Ray ends a process that had a GPU with each task, and each would load the model anew.
-    task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=MOST_RETRIES, max_calls=0)(_do)
-    left = {shard: task.remote(msgspec.json.encode(job), digest, shard) for shard in shards}
+    nodes = (node["Resources"] for node in ray.nodes() if node["Alive"])
+    if not any(node.get("CPU", 0) >= cpus and node.get("GPU", 0) >= gpus for node in nodes):
+        say(f"no node of the Ray cluster has {cpus:g} CPUs and {gpus:g} GPUs, as each worker asks; waiting for one.")
+    try:
+        # Unless told, Ray ends a process that had a GPU with each task, and each would load the model anew.
+        task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=MOST_RETRIES, max_calls=0)(_do)
+        left = {shard: task.remote(msgspec.json.encode(job), digest, shard) for shard in shards}
+    except ValueError as error:
+        raise UsageError(f"Ray places no task with {cpus:g} CPUs and {gpus:g} GPUs: {error}.") from error
     try:
         for shard in shards:
             try:

@@ -123,7 +123,10 @@ def command(
         )
     if shard is not None and (folder is None or not source):
         raise UsageError("--shard does a share of a corpus in the folder of all shares: give a corpus and --output.")
-    from gpt2ln_cli.commands.profile.compute import Options, profile_documents, profile_files, run_folder
+    if engine == "ray" and folder is None:
+        raise UsageError("--engine ray needs --output, a folder that all nodes see.")
+    from gpt2ln_cli.commands.profile.compute import profile_documents, profile_files, run_folder
+    from gpt2ln_cli.commands.profile.options import Options
     from gpt2ln_cli.commands.profile.view import view
     from gpt2ln_cli.text.prompts import LONG_SAMPLE, sample_prompts_folder
 

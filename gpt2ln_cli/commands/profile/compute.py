@@ -268,7 +268,8 @@ def _work(
                 done = engine.in_this_process(worker, pending, meter.report)
             elif options.engine == "ray":
                 cpus = there.settings.threads if options.worker_cpus is None else options.worker_cpus
-                done = cluster.on_ray(job, there.digest, pending, cpus=cpus, gpus=gpus, report=meter.report)
+                digest, report = there.digest, meter.report
+                done = cluster.on_ray(job, digest, pending, cpus=cpus, gpus=gpus, report=report, say=say)
             else:
                 done = engine.in_processes(job, pending, min(options.workers, len(pending)), meter.report)
             left = []

@@ -269,7 +269,14 @@ def damages() -> tuple[type[Exception], ...]:
     import lzma
     import zlib
 
-    kinds = [EOFError, OSError, lzma.LZMAError, zlib.error, io.UnsupportedOperation, *unreachable()]
+    kinds: list[type[Exception]] = [
+        EOFError,
+        OSError,
+        lzma.LZMAError,
+        zlib.error,
+        io.UnsupportedOperation,
+        *unreachable(),
+    ]
     if find_spec("pyarrow") is not None:
         import pyarrow
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import click
 import torch
-from speed import Result, alternate, seconds
+from speed import Result, seconds
 from transformers import GPT2Config, GPT2Model
 
 import gpt2ln_cli
@@ -78,15 +78,21 @@ def bare(model: Model, given: list[str]) -> Callable[[], object]:
 
 
 def speed(model: Model, name: str, tokens: int, rounds: int) -> Result:
-    """Tokens a second of the whole, reading and tokenizing and the record too, over those of the loop."""
-    given = texts(tokens)
+    """Tokens a second of reading, tokenizing, passes and folds, over those of the loop."""
+    given, threads = texts(tokens), torch.get_num_threads()
+    loop, ratios = bare(model, given), []
 
-    def profile() -> None:
-        gpt2ln_cli.profile(
-            given, model=model, documents="packed", threads=torch.get_num_threads(), batch_tokens=BATCH_TOKENS
-        )
+    def profiled() -> float:
+        how = {"documents": "packed", "threads": threads, "batch_tokens": BATCH_TOKENS}
+        return gpt2ln_cli.profile(given, model=model, **how).speed.seconds
 
-    ratios = [1 / ratio for ratio in alternate(profile, bare(model, given), rounds)]
+    loop(), profiled()
+    for number in range(rounds):
+        if number % 2:
+            ours, theirs = profiled(), seconds(loop)
+        else:
+            theirs, ours = seconds(loop), profiled()
+        ratios.append(theirs / ours)
     work = f"`profile`, tokens a second, {name}, {tokens:,} tokens"
     return Result(work, "a bare loop over the same windows, same process, same batches", ratios, "0.97")
 
@@ -123,13 +129,15 @@ def engines(folder: Path, tokens: int, rounds: int) -> Result:
 
 @click.command()
 @click.option("--rounds", default=5, show_default=True, help="Of each pair.")
+@click.option("--threads", default=1, show_default=True, help="Of the passes.")
 @click.option("--tokens", default=100_000, show_default=True, help="Of demo's corpus.")
 @click.option("--small-tokens", default=16_384, show_default=True, help="Of the corpus of GPT-2 small's shape.")
 @click.option("--most-tokens", default=10_000_000, show_default=True, help="Whose peak memory is measured.")
 @click.argument("parts", nargs=-1, type=click.Choice(["demo", "small", "memory", "ray"]))
-def main(rounds: int, tokens: int, small_tokens: int, most_tokens: int, parts: tuple[str, ...]) -> None:
+def main(rounds: int, threads: int, tokens: int, small_tokens: int, most_tokens: int, parts: tuple[str, ...]) -> None:
     """Print the table, of PARTS or of all."""
     torch.manual_seed(0)
+    torch.set_num_threads(threads)
     began = time.strftime("%Y-%m-%d")
     click.echo(f"{began}, torch {torch.__version__}, {torch.get_num_threads()} threads\n")
     click.echo("| work | against | ratio: median (quartiles) | to reach |\n| --- | --- | --- | --- |")
