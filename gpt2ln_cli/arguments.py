@@ -150,7 +150,7 @@ def _one_of(*allowed: str) -> Callable[[str, object], object]:
 
 
 def _amount(name: str, value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 <= value < math.inf:
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 <= float(value) < math.inf:
         raise UsageError(f"{name.replace('_', ' ')} {value!r}: it must be a number, 0 or more.")
     return float(value)
 
