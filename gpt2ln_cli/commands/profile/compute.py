@@ -117,6 +117,9 @@ def profile(
         workers=(workers, 1),
         shard=(shard, None),
         engine=(engine, "local"),
+        ray_address=(ray_address, None),
+        worker_cpus=(worker_cpus, None),
+        worker_gpus=(worker_gpus, None),
     )
     return profile_documents(_numbered(sources), ["texts"], model, options, progress)
 
