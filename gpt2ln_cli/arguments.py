@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
+import numbers
 import operator
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -24,6 +26,7 @@ DTYPES = ("auto", "float32", "float16", "bfloat16")
 OVERFLOWS = ("error", "truncate", "window")
 SEPARATORS = ("line", "blank", "endoftext", "file")
 DOCUMENTS = ("each", "packed")
+ENGINES = ("local", "ray")
 # What ``model.subject.Running`` has, and what each is unless given.
 SHARED: dict[str, object] = {
     "bos": False,
@@ -180,6 +183,12 @@ def _one_of(*allowed: str) -> Callable[[str, object], object]:
     return functools.partial(one_of, allowed=allowed)
 
 
+def _amount(name: str, value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 <= float(value) < math.inf:
+        raise UsageError(f"{name.replace('_', ' ')} {value!r}: it must be a number, 0 or more.")
+    return float(value)
+
+
 _from_1 = functools.partial(whole_number, least=1)
 _RULES: dict[str, Callable[[str, Any], object]] = {
     "prompts": lambda _, value: prompt_list(value),
@@ -213,6 +222,11 @@ _RULES: dict[str, Callable[[str, Any], object]] = {
     "skip_bad": _truth,
     "workers": _from_1,
     "threads": _from_1,
+    "shard": _text,
+    "engine": _one_of(*ENGINES),
+    "ray_address": _text,
+    "worker_cpus": _amount,
+    "worker_gpus": _amount,
 }
 
 

@@ -1,4 +1,4 @@
-"""A hub in miniature on the loopback: the part of the Hub's protocol that huggingface_hub uses for models."""
+"""A hub in miniature on the loopback: what huggingface_hub asks for of files, and of datasets as a file system."""
 
 from __future__ import annotations
 
@@ -14,11 +14,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Lock, Thread
 from typing import Literal
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 CDN = "/elsewhere"
+RESOLVE = re.compile(r"/(?P<repo>(?:datasets/)?[^/]+(?:/[^/]+)?)/resolve/(?P<revision>[^/]+)/(?P<file>.+)")
 REFS = re.compile(r"/api/models/(?P<repo>[^/]+(?:/[^/]+)?)/refs")
-RESOLVE = re.compile(r"/(?P<repo>[^/]+(?:/[^/]+)?)/resolve/(?P<revision>[^/]+)/(?P<file>.+)")
+INFO = re.compile(r"/api/(?P<repo>datasets/[^/]+/[^/]+)(?:/revision/(?P<revision>[^/]+))?")
+TREE = re.compile(r"/api/(?P<repo>datasets/[^/]+/[^/]+)/tree/(?P<revision>[^/]+)(?:/(?P<file>.+))?")
 PIECE = 65_536
 RANGE = re.compile(r"bytes=(\d+)-(\d*)")
 
@@ -91,7 +93,7 @@ class HubServer:
     """The server; a context manager.
 
     Attributes:
-        repositories: by id; may be changed while it runs.
+        repositories: by id, of datasets as ``datasets/OWNER/NAME``; may be changed while it runs.
         requests: how many requests came, by (method, file).
         sent: bytes of content sent, by file.
         tokens: what was shown to the other server as Authorization.
@@ -140,6 +142,12 @@ class HubServer:
         return {file for file, sent in self.sent.items() if sent}
 
 
+def _tag(path: Path) -> str:
+    """What stands for a file's content, as far as a test changes it."""
+    status = path.stat()
+    return hashlib.sha1(f"{path} {status.st_size} {status.st_mtime_ns}".encode()).hexdigest()
+
+
 class _Handler(BaseHTTPRequestHandler):
     server_hub: HubServer
     protocol_version = "HTTP/1.1"
@@ -156,13 +164,13 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer()
 
     def _answer(self) -> None:
-        path = urlsplit(self.path).path
-        elsewhere = path.startswith(CDN)
-        path = path.removeprefix(CDN)
-        found = RESOLVE.fullmatch(path) or REFS.fullmatch(path)
+        address = urlsplit(self.path)
+        elsewhere = address.path.startswith(CDN)
+        path = address.path.removeprefix(CDN)
+        found = next(filter(None, (kind.fullmatch(path) for kind in (RESOLVE, REFS, TREE, INFO))), None)
         if found is None:
             return self._refuse(404, "")
-        parts = {name: unquote(value) for name, value in found.groupdict().items()}
+        parts = {"file": "", **{name: unquote(value) for name, value in found.groupdict("").items()}}
         repository = self.server_hub.repositories.get(parts["repo"])
         if repository is None:
             return self._refuse(401, "RepoNotFound")
@@ -172,27 +180,46 @@ class _Handler(BaseHTTPRequestHandler):
             self.server_hub.tokens.add(self.headers.get("Authorization"))
         elif repository.token is not None and self.headers.get("Authorization") != f"Bearer {repository.token}":
             return self._refuse(401, "GatedRepo" if repository.gated else "RepoNotFound")
-        if "file" not in parts:
+        if found.re is REFS:
             self.server_hub.count(self.command, "refs", 0)
             if (status := repository.status.get("refs")) is not None:
                 return self._refuse(status, "")
-            return self._send(200, {"Content-Type": "application/json"}, json.dumps(repository.refs()).encode())
-        checkout = repository.checkout(parts["revision"])
+            return self._json(repository.refs())
+        checkout = repository.checkout(parts["revision"] or "main")
         if checkout is None:
             return self._refuse(404, "RevisionNotFound")
+        if found.re is INFO:
+            return self._json({"id": parts["repo"].removeprefix("datasets/"), "sha": checkout[1], "siblings": []})
+        if found.re is TREE:
+            recursive = parse_qs(address.query).get("recursive", [""])[0].lower() == "true"
+            return self._tree(checkout[0], parts["file"], recursive=recursive)
         if parts["file"] in repository.elsewhere and not elsewhere:
             return self._redirect(*checkout, parts["file"])
         return self._file(repository, *checkout, parts["file"])
 
     def _redirect(self, folder: Path, commit: str, file: str) -> None:
-        status = (folder / file).stat()
         headers = {
             "Location": f"http://localhost:{self.server.server_port}{CDN}{self.path}",  # type: ignore[attr-defined]
             "X-Repo-Commit": commit,
-            "X-Linked-Size": str(status.st_size),
-            "X-Linked-ETag": f'"{hashlib.sha1(f"{folder} {file} {status.st_mtime_ns}".encode()).hexdigest()}"',
+            "X-Linked-Size": str((folder / file).stat().st_size),
+            "X-Linked-ETag": f'"{_tag(folder / file)}"',
         }
         self._send(302, headers, file=f"redirected {file}")
+
+    def _tree(self, folder: Path, under: str, *, recursive: bool) -> None:
+        found = sorted((folder / under).rglob("*") if recursive else (folder / under).glob("*"))
+        if not found:
+            return self._refuse(404, "EntryNotFound")
+        return self._json([self._entry(path, str(path.relative_to(folder))) for path in found])
+
+    def _entry(self, path: Path, name: str) -> dict[str, object]:
+        tag = _tag(path)
+        if path.is_dir():
+            return {"type": "directory", "path": name, "oid": tag, "size": 0}
+        return {"type": "file", "path": name, "oid": tag, "size": path.stat().st_size}
+
+    def _json(self, found: object) -> None:
+        self._send(200, {"Content-Type": "application/json"}, json.dumps(found).encode())
 
     def _file(self, repository: Repository, folder: Path, commit: str, file: str) -> None:
         if file in repository.mute:
@@ -212,11 +239,10 @@ class _Handler(BaseHTTPRequestHandler):
         if not path.is_file():
             self.server_hub.count(self.command, file, 0)
             return self._refuse(404, "EntryNotFound", {"X-Repo-Commit": commit})
-        status = path.stat()
-        length = status.st_size
+        length = path.stat().st_size
         size = repository.announced.get(file, length)
         headers = {
-            "ETag": f'"{hashlib.sha1(f"{path} {length} {status.st_mtime_ns}".encode()).hexdigest()}"',
+            "ETag": f'"{_tag(path)}"',
             "X-Repo-Commit": commit,
             "X-Linked-Size": str(size),
             "Accept-Ranges": "bytes" if repository.ranges else "none",

@@ -347,7 +347,7 @@ def test_what_has_no_meaning_is_refused(tmp_path):
     for call, said in (
         (lambda: gpt2ln_cli.profile(), "give output="),
         (lambda: gpt2ln_cli.profile("corpus.txt"), "give output="),
-        (lambda: gpt2ln_cli.profile(["a"], workers=2), "have no effect"),
+        (lambda: gpt2ln_cli.profile(["a"], workers=2), "workers has no effect on texts"),
         (lambda: gpt2ln_cli.profile(["a", 3]), "text 1 is 3"),
         (lambda: gpt2ln_cli.profile(["a"], quantiles=[101]), "0 to 100"),
         (lambda: gpt2ln_cli.profile(["a"], separator="word"), "none of line, blank"),

@@ -10,8 +10,9 @@ from typing import Literal
 
 from gpt2ln_cli.commands.diff.record import LargestShift, PartShift, QuantityShift, Run, RunDifference, SiteShift
 from gpt2ln_cli.commands.profile import manifest
-from gpt2ln_cli.commands.profile.compute import Options, profile_files
+from gpt2ln_cli.commands.profile.compute import profile_files
 from gpt2ln_cli.commands.profile.manifest import Settings
+from gpt2ln_cli.commands.profile.options import Options
 from gpt2ln_cli.commands.profile.record import Distribution, Distributions, Profile
 from gpt2ln_cli.errors import UsageError
 from gpt2ln_cli.measure.chance import LEVEL, two_samples

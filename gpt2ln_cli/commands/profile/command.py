@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from gpt2ln_cli.arguments import ENGINES
 from gpt2ln_cli.errors import UsageError
 from gpt2ln_cli.shell import completion, options
 from gpt2ln_cli.shell.command import Command
@@ -20,6 +21,7 @@ Examples:
   gpt2ln profile corpus/*.jsonl.gz --output run/
   gpt2ln profile book.txt --documents packed --limit-tokens 100000
   gpt2ln profile --output run/ --against published
+  gpt2ln profile corpus/ --output run/ --shard 3/64
   gpt2ln profile --output run/ --json | jq '.sites[6].rest.sigma.rms'
 """
 STANDARD_INPUT = "-"
@@ -78,6 +80,17 @@ STANDARD_INPUT = "-"
     metavar="N",
     help="Of each worker; at first the cores divided by --workers, then as the run was begun.",
 )
+@click.option("--shard", metavar="I/N", help="No more than the I-th of N shares, as a job of an array does.")
+@click.option(
+    "--engine",
+    type=click.Choice(ENGINES),
+    default="local",
+    show_default=True,
+    help="What works: --workers processes here, or a Ray cluster.",
+)
+@click.option("--ray-address", metavar="ADDRESS", help="Of the cluster, or 'auto'; else one of this machine.")
+@click.option("--worker-cpus", type=click.FloatRange(min=0), metavar="N", help="CPUs of each task of Ray's.")
+@click.option("--worker-gpus", type=click.FloatRange(min=0), metavar="N", help="GPUs of each task of Ray's.")
 @click.option("--batch-tokens", type=click.IntRange(min=1), metavar="N", help="Most tokens in a forward pass.")
 @options.model_options
 @options.strict_option
@@ -97,6 +110,11 @@ def command(
     against: str | None,
     workers: int,
     threads: int | None,
+    shard: str | None,
+    engine: str,
+    ray_address: str | None,
+    worker_cpus: float | None,
+    worker_gpus: float | None,
     batch_tokens: int | None,
     chosen: options.Choice,
     strict: bool,
@@ -109,9 +127,17 @@ def command(
     """
     if STANDARD_INPUT in source and (len(source) > 1 or folder is not None):
         raise UsageError("standard input ('-') is read once, alone, and not kept: give no --output and nothing else.")
-    if STANDARD_INPUT in source and (limit_tokens is not None or workers > 1):
-        raise UsageError("--limit-tokens and --workers have no effect on standard input; leave them out.")
-    from gpt2ln_cli.commands.profile.compute import Options, profile_documents, profile_files
+    alone = limit_tokens is None and workers == 1 and shard is None and engine == "local"
+    if STANDARD_INPUT in source and not alone:
+        raise UsageError(
+            "--limit-tokens, --workers, --shard and --engine have no effect on standard input; leave them out."
+        )
+    if shard is not None and (folder is None or not source):
+        raise UsageError("--shard does a share of a corpus in the folder of all shares: give a corpus and --output.")
+    if engine == "ray" and folder is None:
+        raise UsageError("--engine ray needs --output, a folder that all nodes see.")
+    from gpt2ln_cli.commands.profile.compute import profile_documents, profile_files, run_folder
+    from gpt2ln_cli.commands.profile.options import Options
     from gpt2ln_cli.commands.profile.view import view
     from gpt2ln_cli.text.prompts import LONG_SAMPLE, sample_prompts_folder
 
@@ -129,17 +155,22 @@ def command(
         workers=workers,
         quantiles=quantiles,
         against=against,
+        shard=shard,
+        engine=engine,  # type: ignore[arg-type]
+        ray_address=ray_address,
+        worker_cpus=worker_cpus,
+        worker_gpus=worker_gpus,
     )
     with pace(chosen.model) as progress:
         if not source and folder is not None:
-            record = profile_files(None, Path(folder), chosen.model, how, say=note)
+            record = profile_files(None, run_folder(folder), chosen.model, how, say=note)
         elif source == (STANDARD_INPUT,):
             from gpt2ln_cli.text.corpus.standard_input import NAME, documents_of
 
             given = documents_of(how.separator, column)
             record = profile_documents(given, [NAME], chosen.load(), how, progress)
         elif folder is not None:
-            record = profile_files(list(source), Path(folder), chosen.load(), how, progress, note)
+            record = profile_files(list(source), run_folder(folder), chosen.load(), how, progress, note)
         else:
             if not source:
                 sample = sample_prompts_folder() / LONG_SAMPLE

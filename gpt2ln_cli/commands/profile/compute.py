@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gpt2ln_cli.arguments import checked
+from gpt2ln_cli.arguments import checked, refuse_without_effect
 from gpt2ln_cli.checkpoint import DEFAULT_MODEL
-from gpt2ln_cli.commands.profile import engine, manifest, parts
+from gpt2ln_cli.commands.profile import cluster, engine, manifest, parts
 from gpt2ln_cli.commands.profile.against import published
+from gpt2ln_cli.commands.profile.engine import Engine
 from gpt2ln_cli.commands.profile.manifest import Manifest, Settings
 from gpt2ln_cli.commands.profile.measured import Measured, measure, nothing
+from gpt2ln_cli.commands.profile.options import Options
 from gpt2ln_cli.commands.profile.record import Profile, Shards
 from gpt2ln_cli.commands.profile.summarize import percents, summarize
 from gpt2ln_cli.commands.profile.work import Job, Worker, computing_in
@@ -31,27 +33,6 @@ from gpt2ln_cli.text.corpus.windows import Documents
 Say = Callable[[str], None]
 # How often a run looks whether another one, which is at the last shards, has done with them.
 WAIT_SECONDS = 1.0
-
-
-@dataclass(frozen=True)
-class Options:
-    """How a corpus is profiled."""
-
-    separator: Separator = "line"
-    documents: Documents = "each"
-    column: str | None = None
-    bos: bool = False
-    limit_tokens: int | None = None
-    skip_bad: bool = False
-    top: int = 10
-    features: bool = False
-    batch_tokens: int | None = None
-    """None takes what the run was begun with, and at first lets the device decide."""
-    threads: int | None = None
-    """None takes what the run was begun with, and at first shares the cores out."""
-    workers: int = 1
-    quantiles: Sequence[float] = ()
-    against: str | Path | None = None
 
 
 @checked
@@ -73,6 +54,11 @@ def profile(
     batch_tokens: int | None = None,
     threads: int | None = None,
     workers: int = 1,
+    shard: str | None = None,
+    engine: Engine = "local",
+    ray_address: str | None = None,
+    worker_cpus: float | None = None,
+    worker_gpus: float | None = None,
     progress: Progress | None = None,
 ) -> Profile:
     """Run a corpus of any size and tell how each LayerNorm's quantities are distributed; ``gpt2ln profile``.
@@ -95,6 +81,11 @@ def profile(
         batch_tokens: about how many padded tokens a forward pass has.
         threads: of each worker.
         workers: processes that work at it; 1 is this one.
+        shard: ``"I/N"`` does the I-th of N shares of the work and leaves the others to other calls.
+        engine: ``local`` processes, or ``ray``, which takes as many workers as its cluster has room for.
+        ray_address: of the cluster, as ``ray.init`` takes it.
+        worker_cpus: CPUs that a task of Ray's asks for; None is as many as its threads.
+        worker_gpus: GPUs that it asks for; None is 1 where the model is on a GPU.
         progress: called with (tokens done, about how many in all).
 
     Raises:
@@ -116,15 +107,42 @@ def profile(
         workers=workers,
         quantiles=quantiles,
         against=against,
+        shard=shard,
+        engine=engine,
+        ray_address=ray_address,
+        worker_cpus=worker_cpus,
+        worker_gpus=worker_gpus,
     )
     if output is not None:
         files = None if sources is None else _names(sources)
-        return profile_files(files, user_path(output), model, options, progress)
+        return profile_files(files, run_folder(output), model, options, progress)
     if sources is None or isinstance(sources, (str, Path)):
         raise UsageError("give output=, the folder of the run; without one, the texts themselves, as a list of them.")
-    if limit_tokens is not None or workers != 1:
-        raise UsageError("limit_tokens and workers have no effect on texts that are handed over: leave out.")
+    refuse_without_effect(
+        "on texts that are handed over",
+        limit_tokens=(limit_tokens, None),
+        workers=(workers, 1),
+        shard=(shard, None),
+        engine=(engine, "local"),
+        ray_address=(ray_address, None),
+        worker_cpus=(worker_cpus, None),
+        worker_gpus=(worker_gpus, None),
+    )
     return profile_documents(_numbered(sources), ["texts"], model, options, progress)
+
+
+def run_folder(given: str | Path) -> Path:
+    """The folder of a run.
+
+    Raises:
+        UsageError: it is an address.
+    """
+    if "://" in str(given):
+        raise UsageError(
+            f"output '{given}' is an address: a run is kept in a folder, since its parts need locks and renames; give "
+            "a folder that all workers see. What is read may be anywhere."
+        )
+    return user_path(given)
 
 
 def profile_files(
@@ -230,6 +248,8 @@ def _work(
     say: Say,
 ) -> Manifest:
     """Do the shards that are left."""
+    options.check_engine()
+    share = options.share()
     sources = find(files)
     model = as_model(named)
     settings = _settings(model, options, there)
@@ -244,26 +264,35 @@ def _work(
         there = manifest.settle(folder, Manifest(settings=settings, sources=sources, cut=cut))
         settings = _settings(model, options, there)
     manifest.check(folder, there, settings, sources)
-    pending = [n for n in range(len(there.cut.shards)) if _state(folder, n, there, say) is None]
+    mine = range(len(there.cut.shards))[share]
+    if not mine:
+        raise UsageError(f"--shard {options.shard}: the run has {len(there.cut.shards):,} shards; give no greater N.")
+    pending = [n for n in mine if _state(folder, n, there, say) is None]
     meter = _Meter(there, pending, progress)
-    job = Job(str(folder), _how(model), options.skip_bad)
-    worker = Worker(job, model) if options.workers == 1 else None
+    job = Job(str(folder.absolute()), _how(model), options.skip_bad)
+    gpus = options.worker_gpus if options.worker_gpus is not None else float(model.body.device.type == "cuda")
+    worker = Worker(job, model) if options.workers == 1 and options.engine == "local" else None
     if not isinstance(named, Model):
         del model  # workers load their own
-    while pending:
-        if worker is not None:
-            done = engine.in_this_process(worker, pending, meter.report)
-        else:
-            done = engine.in_processes(job, pending, min(options.workers, len(pending)), meter.report)
-        left = []
-        for shard, tokens in done:
-            if tokens is None:
-                left.append(shard)
+    with cluster.connected(options.ray_address) if options.engine == "ray" and pending else contextlib.nullcontext():
+        while pending:
+            if worker is not None:
+                done = engine.in_this_process(worker, pending, meter.report)
+            elif options.engine == "ray":
+                cpus = there.settings.threads if options.worker_cpus is None else options.worker_cpus
+                digest, report = there.digest, meter.report
+                done = cluster.on_ray(job, digest, pending, cpus=cpus, gpus=gpus, report=report, say=say)
             else:
-                meter.finish(shard, tokens)
-        if len(left) == len(pending):
-            time.sleep(WAIT_SECONDS)
-        pending = left
+                done = engine.in_processes(job, pending, min(options.workers, len(pending)), meter.report)
+            left = []
+            for shard, tokens in done:
+                if tokens is None:
+                    left.append(shard)
+                else:
+                    meter.finish(shard, tokens)
+            if len(left) == len(pending):
+                time.sleep(WAIT_SECONDS)
+            pending = left
     return there
 
 
@@ -297,7 +326,11 @@ def _settings(model: Model, options: Options, there: Manifest | None) -> Setting
     if model.tokenizer is None:
         raise CheckpointError(f"{model.checkpoint.location} has no tokenizer, and a corpus is text.")
     body = model.body
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if options.engine == "ray":
+        threads = max(1, int(options.worker_cpus or 1))
+    else:
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        threads = max(1, cores // options.workers)
     begun = None if there is None else there.settings
     return Settings(
         model=model.info,
@@ -311,7 +344,7 @@ def _settings(model: Model, options: Options, there: Manifest | None) -> Setting
         top=options.top,
         features=options.features,
         batch_tokens=options.batch_tokens or (begun.batch_tokens if begun else tokens_in_a_pass(body)),
-        threads=options.threads or (begun.threads if begun else max(1, cores // options.workers)),
+        threads=options.threads or (begun.threads if begun else threads),
         environment=manifest.environment(str(body.device)),
         flags=parameter_flags(model.layer_norms()),
     )

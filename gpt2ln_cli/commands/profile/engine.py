@@ -1,4 +1,4 @@
-"""The local engine: worker processes, each of which may be killed at any moment.
+"""What maps work over shards, and the local one: worker processes, each of which may be killed at any moment.
 
 They are processes of their own, that import nothing of the program that began them: a script needs no guard.
 """
@@ -16,11 +16,12 @@ import traceback
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, Literal
 
 from gpt2ln_cli.commands.profile.work import Job, Report, Worker
 from gpt2ln_cli.errors import Gpt2lnError, UsageError
 
+Engine = Literal["local", "ray"]
 # Workers that may end one after the other before any of them has done a shard.
 MOST_DEATHS = 3
 # Of the terminal's signal only the parent tells.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import platform
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,7 +48,9 @@ class Worker:
         self._folder, self._skip_bad = Path(job.folder), job.skip_bad
         found = manifests.read(self._folder)
         if found is None:
-            raise UsageError(f"{self._folder} holds no run: its manifest is gone.")
+            raise UsageError(
+                f"{self._folder} holds no run on {platform.node()}: its manifest is gone, or out of sight."
+            )
         self.manifest: Manifest = found
         settings = found.settings
         if model is None:
@@ -60,7 +63,10 @@ class Worker:
         here = manifests.environment(str(model.body.device))
         different = list(manifests.environment_differences(settings.environment, here))
         if different:
-            raise UsageError(f"this worker would give other numbers than the run's: {'; '.join(different)}.")
+            raise UsageError(
+                f"a worker on {platform.node()} would give other numbers than the run's: {'; '.join(different)}; leave "
+                "that machine out, or make it like the one that the run was begun on."
+            )
         self._reader = Reader(found.sources, separator=settings.separator, column=settings.column)
 
     def close(self) -> None:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from contextlib import closing
-from typing import BinaryIO
+from contextlib import ExitStack, closing
+from typing import TYPE_CHECKING, BinaryIO
 
 import msgspec
 
 from gpt2ln_cli.errors import PromptError
 from gpt2ln_cli.text.corpus.documents import CHUNK, OVERLAP, SEPARATORS, Bad, Document, Separator, cut, texts
-from gpt2ln_cli.text.corpus.sources import Source, Unpacked, check_unchanged, damages, opened, parquet
+from gpt2ln_cli.text.corpus.sources import Source, Unpacked, check_unchanged, damages, opened, parquet, unreachable
+
+if TYPE_CHECKING:
+    from pyarrow.parquet import ParquetFile
 
 # A shard has a thousandth of the corpus, but no less and no more than this. What is under way is lost by a kill.
 LEAST_BYTES, MOST_BYTES, SHARDS = 2**20, 2**23, 1024
@@ -93,6 +96,8 @@ def cut_corpus(
                 if sum(one.bytes for one in gathered) >= size:
                     shards.append(gathered)
                     gathered = []
+        except unreachable() as error:
+            raise PromptError(f"can't read {source.name}: {' '.join(str(error).split())}.") from error
         except damages() as error:
             reason = " ".join(str(error).split()) or type(error).__name__
             bad.append(check(Bad(source.name, "", f"damaged or cut short ({reason})"), skip_bad=skip_bad))
@@ -166,12 +171,13 @@ class Reader:
     def __init__(self, sources: Sequence[Source], *, separator: Separator, column: str | None) -> None:
         self._sources, self._separator, self._column = sources, separator, column or TEXT
         self._open: tuple[int, Unpacked, int] | None = None
+        self._table: tuple[int, ParquetFile] | None = None
+        self._held = ExitStack()
 
     def close(self) -> None:
         """Close what is open."""
-        if self._open is not None:
-            self._open[1].close()
-        self._open = None
+        self._held.close()
+        self._open = self._table = None
 
     def read(self, shard: Shard) -> Iterator[Document | Bad]:
         """Its documents in order; a document that can't be used is told in its place.
@@ -179,13 +185,17 @@ class Reader:
         Raises:
             PromptError: a source has changed, or can't be read any more.
         """
+        sources = [self._sources[number] for number in dict.fromkeys(piece.source for piece in shard)]
+        for source in sources:
+            check_unchanged(source)
         for piece in shard:
             source = self._sources[piece.source]
-            check_unchanged(source)
             try:
-                yield from self._table(source, piece) if source.kind == "table" else self._text(source, piece)
+                yield from self._rows(source, piece) if source.kind == "table" else self._text(source, piece)
             except damages() as error:
+                check_unchanged(source)
                 raise PromptError(f"can't read {source.name}: {' '.join(str(error).split())}.") from error
+        for source in sources:
             check_unchanged(source)
 
     def _text(self, source: Source, piece: Piece) -> Iterator[Document | Bad]:
@@ -207,7 +217,7 @@ class Reader:
                 return file.read(length)
         if self._open is None or self._open[0] != piece.source or self._open[2] > piece.begin:
             self.close()
-            self._open = (piece.source, Unpacked(source), 0)
+            self._open = (piece.source, self._held.enter_context(closing(Unpacked(source))), 0)
         _, stream, position = self._open
         try:
             for _ in _chunks(stream, piece.begin - position):
@@ -219,17 +229,20 @@ class Reader:
         self._open = (piece.source, stream, piece.end)
         return data
 
-    def _table(self, source: Source, piece: Piece) -> Iterator[Document | Bad]:
-        with parquet(source) as table:
-            row = sum(table.metadata.row_group(group).num_rows for group in range(piece.begin))
-            groups = list(range(piece.begin, piece.end))
-            for batch in table.iter_batches(batch_size=ROWS, row_groups=groups, columns=[self._column]):
-                for text in batch.column(0).to_pylist():
-                    if isinstance(text, str):
-                        yield Document(source.name, row, text)
-                    else:
-                        yield Bad(source.name, f"row {row}", f"no text under '{self._column}'")
-                    row += 1
+    def _rows(self, source: Source, piece: Piece) -> Iterator[Document | Bad]:
+        if self._table is None or self._table[0] != piece.source:
+            self.close()
+            self._table = (piece.source, self._held.enter_context(parquet(source)))
+        _, table = self._table
+        row = sum(table.metadata.row_group(group).num_rows for group in range(piece.begin))
+        groups = list(range(piece.begin, piece.end))
+        for batch in table.iter_batches(batch_size=ROWS, row_groups=groups, columns=[self._column]):
+            for text in batch.column(0).to_pylist():
+                if isinstance(text, str):
+                    yield Document(source.name, row, text)
+                else:
+                    yield Bad(source.name, f"row {row}", f"no text under '{self._column}'")
+                row += 1
 
 
 def _chunks(stream: Unpacked, length: int) -> Iterator[bytes]:

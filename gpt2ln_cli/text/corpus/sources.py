@@ -6,6 +6,7 @@ import contextlib
 import glob
 import io
 import stat
+import sys
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,6 +18,7 @@ from gpt2ln_cli.errors import PromptError, UsageError
 from gpt2ln_cli.paths import path_text, user_path
 
 if TYPE_CHECKING:
+    from fsspec import AbstractFileSystem
     from pyarrow.parquet import ParquetFile
 
 SourceKind = Literal["text", "lines", "table"]
@@ -115,28 +117,35 @@ def _elsewhere(given: str) -> Iterator[Source]:
 
     try:
         system, path = url_to_fs(given)
+        system.invalidate_cache()  # what it once listed may have changed
         if glob.has_magic(given):
             paths = sorted(one for one in system.glob(path) if _is_known(one))
         elif system.isdir(path):
             paths = sorted(one for one in system.find(path) if _is_known(one))
         else:
             paths = [path]
-        for one in paths:
-            address = str(system.unstrip_protocol(one))
-            info: dict[str, Any] = system.info(one)
-            kind, packing = _recognize(one)
-            stamp = next((str(info[tag]) for tag in ("ETag", "etag", "blob_id") if info.get(tag)), "")
-            yield Source(
-                name=address,
-                address=address,
-                kind=kind,
-                packing=packing,
-                size=int(info["size"] or 0),
-                stamp=stamp or str(system.ukey(one)),
-            )
-    except (OSError, ValueError, ImportError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise PromptError(f"can't read {given}: {reason}.") from error
+        yield from (_stored(system, one) for one in paths)
+    except Exception as error:  # each store has errors of its own, and of its client
+        raise PromptError(f"can't read {given}: {_said(error)}.") from error
+
+
+def _stored(system: AbstractFileSystem, path: str) -> Source:
+    address = str(system.unstrip_protocol(path))
+    info: dict[str, Any] = system.info(path)
+    kind, packing = _recognize(path)
+    stamp = next((str(info[tag]) for tag in ("ETag", "etag", "blob_id") if info.get(tag)), "")
+    return Source(
+        name=address,
+        address=address,
+        kind=kind,
+        packing=packing,
+        size=int(info["size"] or 0),
+        stamp=stamp or str(system.ukey(path)),
+    )
+
+
+def _said(error: Exception) -> str:
+    return " ".join(str(error).split()).rstrip(".") or type(error).__name__
 
 
 def _is_hidden(path: Path) -> bool:
@@ -160,7 +169,7 @@ def check_unchanged(source: Source) -> None:
     Raises:
         PromptError: it is not, or it is gone.
     """
-    now = next(iter(_elsewhere(source.address) if "://" in source.address else [_local(Path(source.address))]))
+    now = _now(source.address) if "://" in source.address else _local(Path(source.address))
     if (now.size, now.stamp) != (source.size, source.stamp):
         raise PromptError(
             f"{source.name} has changed since the run began ({source.size:,} bytes then, {now.size:,} now): its parts "
@@ -168,12 +177,30 @@ def check_unchanged(source: Source) -> None:
         )
 
 
-def opened(source: Source) -> BinaryIO:
-    """Its bytes as stored."""
+def _now(address: str) -> Source:
+    from fsspec.core import url_to_fs
+
+    try:
+        system, path = url_to_fs(address)
+        system.invalidate_cache(path)
+        return _stored(system, path)
+    except Exception as error:  # as where it was found
+        raise PromptError(f"can't read {address}: {_said(error)}.") from error
+
+
+def opened(source: Source, *, by_range: bool = False) -> BinaryIO:
+    """Its bytes as stored.
+
+    Args:
+        source: it.
+        by_range: fetch what is asked for and no more; else what follows is fetched ahead.
+    """
     if "://" in source.address:
         import fsspec
 
-        remote: BinaryIO = fsspec.open(source.address, "rb").open()
+        ahead = {"cache_type": "none"} if by_range else {}
+        system, path = fsspec.core.url_to_fs(source.address)
+        remote: BinaryIO = system.open(path, "rb", **ahead)
         return remote
     return Path(source.address).open("rb")
 
@@ -226,8 +253,15 @@ def parquet(source: Source) -> Iterator[ParquetFile]:
     """Its table, of which only what is asked for is read."""
     from pyarrow.parquet import ParquetFile
 
-    with opened(source) as raw:
+    with opened(source, by_range=True) as raw:
         yield ParquetFile(raw, pre_buffer=True)
+
+
+def unreachable() -> tuple[type[Exception], ...]:
+    """What is raised where a store can't be reached, or refuses: no fault of the file's."""
+    kinds: list[type[Exception]] = [ConnectionError, TimeoutError]
+    clients = (sys.modules.get(name) for name in ("httpx", "httpx2"))  # as huggingface_hub's version has it
+    return (*kinds, *(client.HTTPError for client in clients if client is not None))
 
 
 def damages() -> tuple[type[Exception], ...]:
@@ -235,7 +269,14 @@ def damages() -> tuple[type[Exception], ...]:
     import lzma
     import zlib
 
-    kinds: list[type[Exception]] = [EOFError, OSError, lzma.LZMAError, zlib.error, io.UnsupportedOperation]
+    kinds: list[type[Exception]] = [
+        EOFError,
+        OSError,
+        lzma.LZMAError,
+        zlib.error,
+        io.UnsupportedOperation,
+        *unreachable(),
+    ]
     if find_spec("pyarrow") is not None:
         import pyarrow
 
