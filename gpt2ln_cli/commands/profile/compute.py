@@ -16,6 +16,7 @@ from gpt2ln_cli.commands.profile.against import published
 from gpt2ln_cli.commands.profile.engine import Engine
 from gpt2ln_cli.commands.profile.manifest import Manifest, Settings
 from gpt2ln_cli.commands.profile.measured import Measured, measure, nothing
+from gpt2ln_cli.commands.profile.meter import Meter
 from gpt2ln_cli.commands.profile.options import Options
 from gpt2ln_cli.commands.profile.record import Profile, Shards
 from gpt2ln_cli.commands.profile.summarize import percents, summarize
@@ -268,7 +269,7 @@ def _work(
     if not mine:
         raise UsageError(f"--shard {options.shard}: the run has {len(there.cut.shards):,} shards; give no greater N.")
     pending = [n for n in mine if _state(folder, n, there, say) is None]
-    meter = _Meter(there, pending, progress)
+    meter = Meter(there, pending, progress)
     job = Job(str(folder.absolute()), _how(model), options.skip_bad)
     gpus = options.worker_gpus if options.worker_gpus is not None else float(model.body.device.type == "cuda")
     worker = Worker(job, model) if options.workers == 1 and options.engine == "local" else None
@@ -294,31 +295,6 @@ def _work(
                 time.sleep(WAIT_SECONDS)
             pending = left
     return there
-
-
-class _Meter:
-    """How far a run has come, and about how far there is to go."""
-
-    def __init__(self, there: Manifest, pending: Sequence[int], progress: Progress | None) -> None:
-        self._bytes = {shard: sum(piece.bytes for piece in there.cut.shards[shard]) for shard in pending}
-        self._all = sum(self._bytes.values())
-        limit = there.settings.limit_tokens
-        self._limit = None if limit is None else limit * len(pending) // max(1, len(there.cut.shards))
-        self._progress = progress
-        self._tokens = self._finished_bytes = self._finished_tokens = 0
-
-    def report(self, tokens: int) -> None:
-        self._tokens += tokens
-        if self._progress is not None:
-            # Before a shard is done, nobody knows how many bytes a token has.
-            a_byte = self._finished_tokens / self._finished_bytes if self._finished_bytes else 0.25
-            about = int(self._all * a_byte) if self._limit is None else self._limit
-            self._progress(self._tokens, max(about, self._tokens))
-
-    def finish(self, shard: int, tokens: int) -> None:
-        if tokens:
-            self._finished_bytes += self._bytes[shard]
-            self._finished_tokens += tokens
 
 
 def _settings(model: Model, options: Options, there: Manifest | None) -> Settings:
