@@ -198,7 +198,7 @@ def test_a_page_of_1024_tokens_is_small_and_loads_nothing(demo):
     record = gpt2ln_cli.report(text + text, model=demo, overflow="truncate", vectors=True)
     assert record.inspection.counts.tokens == 1024
     page = page_of(record)
-    assert len(page.encode()) <= 2_500_000
+    assert len(page.encode()) <= 2_600_000
     assert "This page holds the first" not in page
     parsed = Parts()
     parsed.feed(page)

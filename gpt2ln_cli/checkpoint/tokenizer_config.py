@@ -138,15 +138,16 @@ class Settings:
     def add_tokens(self, tokenizer: Tokenizer) -> None:
         """Add what the settings list, in the order of the numbers, and what has a role in them."""
         roles = [_added(role) for role in self._named(assumed=self.own_class)]
-        special = {role.content for role in roles}
+        extra = self._roles.get("extra_special_tokens") or self._roles.get("additional_special_tokens") or ()
+        listed = [*map(_added, extra if isinstance(extra, list) else ())]
+        special = {role.content for role in [*roles, *listed]}
         tokens = [self._numbered[number] for number in sorted(self._numbered)]
         known = {token.content for token in tokens}
         known.update(token.content for token in tokenizer.get_added_tokens_decoder().values())
         if tokenizer.token_to_id(END_OF_TEXT) is None:
             # AutoTokenizer would give the one that nobody listed a number beyond the embedding.
             known.add(END_OF_TEXT)
-        extra = self._roles.get("extra_special_tokens") or self._roles.get("additional_special_tokens") or ()
-        for role in [*roles, *map(_added, extra if isinstance(extra, list) else ())]:
+        for role in [*roles, *listed]:
             if role.content not in known:
                 known.add(role.content)
                 tokens.append(role)

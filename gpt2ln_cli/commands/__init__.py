@@ -46,7 +46,7 @@ COMMANDS = (
     Command("track", "Scale", "Follow LayerNorms over a training run.", "track.Track"),
     Command("plot", "Look", "Draw a figure for a paper: PNG, SVG or PDF.", None),
     Command("report", "Look", "Write one page with everything.", "report.Report"),
-    Command("tour", "Learn", "Answer a learner's questions by experiments, and why LayerNorm is there.", "tour.Tour"),
+    Command("tour", "Learn", "Answer a learner's questions by experiments.", "tour.Tour"),
     Command("models", "Service", "List the checkpoints that need no download.", "models.Models"),
     Command("schema", "Service", "Print the JSON Schema of what a command gives.", None),
     Command("completion", "Service", "Print the script by which a shell completes words.", None),
