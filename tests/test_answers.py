@@ -49,6 +49,15 @@ def test_no_column_stands_for_tokens_that_are_not_there(command, monkeypatch):
     assert "rest:" not in table(record, 400, monkeypatch, everything=True)
 
 
+@pytest.mark.parametrize("sort", [None, "sigma"])
+def test_one_token_is_no_average_and_not_two(sort, monkeypatch):
+    text = " ".join(table(gpt2ln_cli.inspect([[5]], model=trained(), sort=sort), 400, monkeypatch).split())
+    assert "sites x 1 token = " in text
+    assert "on average" not in text
+    assert "first" in text.split("'first' is")[0]
+    assert "rest" not in text.split("'first' is")[0]
+
+
 def test_a_report_begins_with_what_it_comes_to(monkeypatch):
     record = gpt2ln_cli.report(IDS, model=trained())
     whole, (learned,) = record.verification.claims[0], record.claims
