@@ -54,7 +54,7 @@ class _Words(Formatter):
         if format_spec == "share":
             return share(value)
         if format_spec == "plural":
-            return "s" * (value != 1)
+            return "" if value == 1 else "s"
         return str(super().format_field(value, format_spec))
 
 
