@@ -16,6 +16,8 @@ MAKE = {
     "ablate": lambda model: gpt2ln_cli.ablate(IDS, model=model),
     "diff": lambda model: gpt2ln_cli.diff(model, altered(_other, model), IDS),
     "report": lambda model: gpt2ln_cli.report(IDS, model=model),
+    "features": lambda model: gpt2ln_cli.features(IDS, model=model),
+    "attribute": lambda model: gpt2ln_cli.attribute(IDS, model=model),
 }
 # The most lines at 80 columns, by the model's layers.
 LINES = {12: 60, 48: 100}
@@ -38,6 +40,22 @@ def test_what_is_read_fits(model, command, monkeypatch):
     lines = text.rstrip("\n").split("\n")
     assert len(lines) <= LINES[model.info.n_layer]
     assert max(map(len, lines)) <= 80
+
+
+@pytest.mark.parametrize("command", ["features", "attribute"])
+def test_no_column_stands_for_tokens_that_are_not_there(command, monkeypatch):
+    record = getattr(gpt2ln_cli, command)([[5]], model=trained())
+    assert "later positions" not in table(record, 400, monkeypatch)
+    assert "rest:" not in table(record, 400, monkeypatch, everything=True)
+
+
+@pytest.mark.parametrize("sort", [None, "sigma"])
+def test_one_token_is_no_average_and_not_two(sort, monkeypatch):
+    text = " ".join(table(gpt2ln_cli.inspect([[5]], model=trained(), sort=sort), 400, monkeypatch).split())
+    assert "sites x 1 token = " in text
+    assert "on average" not in text
+    assert "first" in text.split("'first' is")[0]
+    assert "rest" not in text.split("'first' is")[0]
 
 
 def test_a_report_begins_with_what_it_comes_to(monkeypatch):

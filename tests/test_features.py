@@ -224,7 +224,7 @@ def test_the_page_says_what_was_found(folders):
         stream_ = io.StringIO()
         output.write(gpt2ln_cli.view(gpt2ln_cli.features(PROMPTS, model=folder)), "table", stream_)
         texts[kind] = " ".join(stream_.getvalue().split())
-    assert "massive features yes There are 1 (|x| above 100 and above 1,000 times the median" in texts["planted"]
+    assert "massive features yes 1 found (|x| above 100 and above 1,000 times the median" in texts["planted"]
     assert "from h.2.ln_1 on; the largest is feature 5, |x| = " in texts["planted"]
     assert "5*: " in texts["planted"]
     assert "massive features NO No feature is massive" in texts["plain"]

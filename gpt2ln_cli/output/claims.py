@@ -29,7 +29,7 @@ class Says:
 
     The sentences are templates over ``statistic``, ``threshold``, ``level`` and the claim's figures: ``{threshold}``
     has four significant digits, and a format of Python's, as in ``{sites:,}`` and ``{statistic:.1%}``, is obeyed;
-    ``{statistic:share}`` is a percentage that is rounded down.
+    ``{statistic:share}`` is a percentage that is rounded down, ``{tokens:plural}`` an s where there is not one.
     """
 
     name: str
@@ -53,6 +53,8 @@ class _Words(Formatter):
             return number(value)
         if format_spec == "share":
             return share(value)
+        if format_spec == "plural":
+            return "" if value == 1 else "s"
         return str(super().format_field(value, format_spec))
 
 

@@ -116,7 +116,12 @@ def _blocks(record: Ablation) -> Iterator[Block]:
     yield Paragraph(explained, "note")
     if any(one.looks_ahead for one in rows):
         yield Paragraph(ahead, "note")
-    yield from nonfinite(record.nonfinite)
+    if any(value is None for one in rows for value in (one.loss, one.loss_difference, one.kl, one.same_top)):
+        yield from nonfinite(record.nonfinite)
+    elif record.nonfinite:
+        yield Paragraph(
+            "A perplexity, exp(loss), is beyond a float: it is in --all and data, as a dash and null.", "note"
+        )
 
 
 def _overflows(rows: Sequence[Ablated]) -> Iterator[Paragraph]:

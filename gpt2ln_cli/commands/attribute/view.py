@@ -31,6 +31,9 @@ PARTS = ("first", "rest")
 LEAST = 0.01
 # Writers of a picture.
 DRAWN = 40
+# Writers of a site, and about as many sites, where not all is asked for.
+LARGEST = 2
+BRIEF_SITES = 50
 ONE = Says(
     "one writer",
     "At {site}, {where}, where sigma is greatest ({sigma}), {writer} wrote {statistic:.0%} of sigma^2{through}.",
@@ -61,6 +64,11 @@ SITES = (
     "made sigma smaller. In brackets the features through which a writer with a large share made a tenth of it or "
     "more."
 )
+BRIEF = (
+    "Each LayerNorm's {largest} writers with the largest shares of sigma^2, of 1% or more (mean over tokens; a "
+    "negative share made sigma smaller){sites}. All writers{and_sites}, the features they wrote through, and the "
+    "shares through the layers: --all."
+)
 VALUES = "Each LayerNorm's writers of 1% of x[{feature}] or more, mean over tokens; the values add up to x[{feature}]."
 TOKENS = "Of each token the writers of 1% of sigma^2 or more; --json and --table rows have all."
 
@@ -76,14 +84,64 @@ def view(record: Attribution) -> View:
         prompts_table(record.prompts),
         warnings_table(record.warnings),
     ]
-    return View(record, list(_blocks(record)), more=more, main="writers" if record.rows is None else "rows")
+    asked = record.rows is not None or record.feature is not None
+    return View(
+        record,
+        list(_blocks(record)),
+        more=more,
+        main="writers" if record.rows is None else "rows",
+        brief=None if asked else list(_in_brief(record)),
+    )
 
 
-def _blocks(record: Attribution) -> Iterator[Block]:
+def _beginning(record: Attribution) -> Iterator[Block]:
     yield header(record.model, record.prompts, bos=record.bos)
     yield quotes(record.prompts)
     yield from warnings(record.warnings)
     yield claims(record.claims, SAYS)
+
+
+def _in_brief(record: Attribution) -> Iterator[Block]:
+    yield from _beginning(record)
+    yield Heading("Who wrote most of sigma^2 at each LayerNorm, in forward order")
+    yield (table := _largest(record))
+    shown, count = sum(1 for _ in table.rows()), len(record.sites)
+    sites, and_sites = (f"; {shown} of {count} sites", " and sites") if shown < count else ("", "")
+    yield Paragraph(BRIEF.format(largest=LARGEST, sites=sites, and_sites=and_sites), "note")
+    yield from nonfinite(record.nonfinite)
+
+
+def _largest(record: Attribution) -> Table:
+    """A site a row, with the writers that made most of its sigma^2."""
+    parts = [
+        (part, group)
+        for part, group in (("first", "position 0"), ("rest", "later positions"))
+        if any(getattr(site, part) for site in record.sites)
+    ]
+    looks = [Look("site", key=True), *(Look(name, group) for _, group in parts for name in ("sigma", "writers"))]
+    names = ["site", *(f"{part}_{name}" for part, _ in parts for name in ("sigma", "writers"))]
+    columns = [Column(name, str, look=look, data=False) for name, look in zip(names, looks, strict=True)]
+    # Blocks have the same sites each, of which the first stays.
+    step = -(-len(record.sites) // BRIEF_SITES)
+    last = len(record.sites) - 1
+    chosen = [site for index, site in enumerate(record.sites) if index % step == 0 or index == last]
+
+    def rows() -> Iterator[Sequence[str]]:
+        for site in chosen:
+            values = ((number(getattr(site, f"{part}_sigma")), _most(getattr(site, part) or ())) for part, _ in parts)
+            yield [site.name, *(value for pair in values for value in pair)]
+
+    return Table("largest", columns, rows)
+
+
+def _most(shares: Sequence[Share]) -> str:
+    known = [one for one in shares if one.share is not None and abs(one.share) >= LEAST]
+    known.sort(key=lambda one: -abs(one.share or 0.0))
+    return ", ".join(f"{one.writer} {one.share:.0%}" for one in known[:LARGEST]) or MISSING
+
+
+def _blocks(record: Attribution) -> Iterator[Block]:
+    yield from _beginning(record)
     valued = record.feature is not None
     of = f"feature {record.feature} of x" if valued else "sigma^2"
     yield Heading(f"Who wrote {of} at each LayerNorm, in forward order")

@@ -70,9 +70,9 @@ SAYS = {
     "compare.shape_kept": Says(
         "shape",
         yes="normalizing keeps it: x - mu and xhat differ by nothing but a factor in all {cases} cases, so kurtosis "
-        "stays. Gain and bias then change kurtosis by up to {by_gain:.2f}.",
+        "stays. Gain and bias then change kurtosis by {by_gain:.2f} at most.",
         no="normalizing changes it in {statistic:.0f} of {cases} cases, kurtosis by up to {by_normalizing:.3g}; gain "
-        "and bias by up to {by_gain:.2f}.",
+        "and bias by {by_gain:.2f} at most.",
         unsure="whether normalizing keeps it can't be told from these numbers.",
     ),
     "compare.greater_sigma": Says(

@@ -51,8 +51,8 @@ SAYS = {
         "gain or bias differ",
         yes="Gain or bias differ at {differing} of {sites} sites, most at {site}: ||b - a|| of its {vector} is {norm}, "
         "and feature {feature} went from {a} to {b}.",
-        no="Gain and bias are the same in A and B at all {sites} sites, but for rounding to {dtype}: they differ by "
-        "{statistic:.2g} units of the last place at most.",
+        no="Gain and bias are the same in A and B at all {sites} sites, to half a unit of the last place of {dtype}: "
+        "they differ by {statistic:.2g} at most.",
         unsure="Whether gain or bias differ can't be told: neither A nor B has any at {sites} sites.",
     ),
     "diff.gain_grew": _grew("gain", "gains"),

@@ -41,11 +41,13 @@ def _largest(record: Inspection) -> Iterator[str]:
         return
     (least, there), (most, here) = min(found), max(found)
     whose = "of later tokens" if later else "at position 0"
+    several = record.counts.tokens - (record.counts.sequences if later else 0) > 1
+    mean = " on average" if several else ""
     if found[1:]:
         smallest = f"smallest at {there} ({number(least)})"
-        yield f"sigma {whose} is largest at {here} ({number(most)} on average) and {smallest}."
+        yield f"sigma {whose} is largest at {here} ({number(most)}{mean}) and {smallest}."
     else:
-        yield f"sigma {whose} is {number(most)} on average at {here}."
+        yield f"sigma {whose} is {number(most)}{mean} at {here}."
 
 
 def _first_and_later(record: Inspection) -> Iterator[str]:

@@ -44,8 +44,10 @@ SHOWN = [QUANTITIES[name] for name in SUMMARIZED if not QUANTITIES[name].signed]
 SAYS = {
     "inspect.one_for_each_token": Says(
         "one for each token",
-        yes="{total:,} in all; formula: {sites:,} sites x {tokens:,} tokens = {formula:,}, agrees.",
-        no="{total:,} in all; formula: {sites:,} sites x {tokens:,} tokens = {formula:,}, DISAGREES.",
+        yes="{total:,} in all; formula: {sites:,} site{sites:plural} x {tokens:,} token{tokens:plural} = {formula:,}, "
+        "agrees.",
+        no="{total:,} in all; formula: {sites:,} site{sites:plural} x {tokens:,} token{tokens:plural} = {formula:,}, "
+        "DISAGREES.",
         unsure="{total:,} in all, and no formula to hold them against.",
     )
 }
@@ -199,13 +201,16 @@ def _brief(record: Inspection) -> Table:
     if not any(map(is_learned, record.sites)):
         # Which is said once.
         shown = {name: look for name, look in BRIEF.items() if name.startswith(("first_", "rest_"))}
+    part = "rest" if any(site.rest for site in record.sites) else "first"
+    if part == "first":
+        shown = {name: look for name, look in shown.items() if not name.startswith("rest_")}
     if sort is None:
         return brief(full, shown)
     if sort not in QUANTITIES:
         return brief(full, shown, sort=sort)
     # What they are sorted by stands first, and not again.
-    others = {name: look for name, look in shown.items() if name != f"rest_{sort}_mean"}
-    first = Look(f"{QUANTITIES[sort].short}\nlater", form=_form(QUANTITIES[sort]))
+    others = {name: look for name, look in shown.items() if name != f"{part}_{sort}_mean"}
+    first = Look(f"{QUANTITIES[sort].short}\n{part}", form=_form(QUANTITIES[sort]))
     return brief(full, {"sorted_by": first, **others}, sort="sorted_by")
 
 

@@ -105,7 +105,8 @@ def _facts(record: Profile) -> Iterator[Fact]:
     yield Fact("", f"{corpus.documents:,} documents, {how}: {corpus.windows:,} windows, {begin}")
     limited = "" if corpus.limit_tokens is None else f" of {corpus.limit_tokens:,} asked for"
     of = "" if shards.chosen == shards.of else f", a sample of {shards.of:,}"
-    yield Fact("tokens", f"{corpus.tokens:,}{limited}, from {shards.done:,} of {shards.chosen:,} shards{of}")
+    noun = f"shard{'s' * (shards.chosen != 1)}"
+    yield Fact("tokens", f"{corpus.tokens:,}{limited}, from {shards.done:,} of {shards.chosen:,} {noun}{of}")
     yield Fact("statistics", f"{counts.total:,}; padded positions apart: {counts.padding:,}")
 
 

@@ -47,7 +47,7 @@ SAYS = {
         "batch independence",
         yes="With another context and other padding beside it, {beside_another:share} of a context's y are the same "
         "bits at every site; alone and in another row {in_another_shape:share} are wherever x is. (Padded on the left "
-        "with naive positions they would differ by {naively_padded:.1e}.)",
+        "with naive positions they would differ by {naively_padded:.2g}.)",
         no="With another context and other padding beside it, {beside_another:share} of a context's y are the same "
         "bits at the worst site; alone and in another row {in_another_shape:share} are wherever x is; mu, sigma and y "
         "differ by up to {largest_difference:.1e}.",
