@@ -7,9 +7,11 @@ import io
 import json
 import re
 import shutil
+import tempfile
 import tracemalloc
 from collections import Counter
 from html.parser import HTMLParser
+from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -83,6 +85,9 @@ SHAPES = {
     "diff": lambda _, make: gpt2ln_cli.diff(
         make(), make(lambda body: body.h[1].ln_2.weight.data.mul_(1.25)), [[3, 1, 4], [9, 2]]
     ),
+    "diff of runs": lambda demo, make: diff_of_runs(
+        *(with_tokenizer(make(change, vocab_size=demo.checkpoint.config.vocab_size)) for change in (same, grow_massive))
+    ),
     "diff of parameters": lambda demo, _: gpt2ln_cli.diff(demo, demo, layers=FEW),
     "track": lambda _, make: gpt2ln_cli.track([make(), "./none", make(grow_massive)], [[3, 1, 4], [9, 2]]),
     "track of parameters": lambda demo, _: gpt2ln_cli.track(demo, layers=FEW),
@@ -98,6 +103,20 @@ def with_tokenizer(folder):
     """The model with the tokenizer of the demo."""
     shutil.copy(BUNDLED["demo"] / "tokenizer.json", folder)
     return folder
+
+
+def same(_):
+    """No change of a model."""
+
+
+def diff_of_runs(*models):
+    """What two models make of one corpus."""
+    with tempfile.TemporaryDirectory() as name:
+        corpus, *runs = (Path(name, part) for part in ("corpus.txt", "a", "b"))
+        corpus.write_text("the war was over\nhatred\n")
+        for run, model in zip(runs, models, strict=True):
+            gpt2ln_cli.profile([corpus], output=run, model=model, threads=1)
+        return gpt2ln_cli.diff_runs(*runs)
 
 
 @pytest.fixture(scope="session")

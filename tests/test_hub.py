@@ -617,7 +617,8 @@ def test_bars_appear_on_a_terminal_only_and_never_among_the_data(hub, gpt2ln, bi
     shutil.rmtree(home)
     leader, follower = pty.openpty()
     fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 100, 0, 0))
-    environment = {**os.environ, "HF_HOME": str(home), "HF_ENDPOINT": hub.url, "HF_HUB_OFFLINE": "0"}
+    inherited = {key: value for key, value in os.environ.items() if not key.upper().startswith(FOREIGN)}
+    environment = {**inherited, "HF_HOME": str(home), "HF_ENDPOINT": hub.url, "NO_PROXY": "127.0.0.1"}
     process = subprocess.Popen(
         [sys.executable, "-m", "gpt2ln_cli", "params", "--model", "org/big", "--json"],
         stdout=subprocess.PIPE,

@@ -119,9 +119,7 @@ def _blocks(record: Ablation) -> Iterator[Block]:
     if any(value is None for one in rows for value in (one.loss, one.loss_difference, one.kl, one.same_top)):
         yield from nonfinite(record.nonfinite)
     elif record.nonfinite:
-        yield Paragraph(
-            "A perplexity, exp(loss), is beyond a float: it is in --all and data, as a dash and null.", "note"
-        )
+        yield Paragraph("A perplexity, exp(loss), is beyond a float: --all and data have a dash or null.", "note")
 
 
 def _overflows(rows: Sequence[Ablated]) -> Iterator[Paragraph]:
