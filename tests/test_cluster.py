@@ -69,6 +69,7 @@ def numbers(record):
     return msgspec.json.encode(msgspec.structs.replace(record, speed=None))
 
 
+@pytest.mark.slow
 def test_shares_of_an_array_job_add_up_to_the_run(run, local, tmp_path, capsys):
     folder = tmp_path / "run"
     of = local[0].shards.of

@@ -673,6 +673,7 @@ def living(monkeypatch):
     return most
 
 
+@pytest.mark.slow
 def test_no_passage_is_kept_for_the_sake_of_a_row(demo, monkeypatch):
     most = living(monkeypatch)
     prompts = [[token] * 300 for token in range(1, 5)]  # two passes

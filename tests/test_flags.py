@@ -211,6 +211,7 @@ def test_a_sound_checkpoint_passes_strict_everywhere(make_folder, gpt2ln):
         assert (name, gpt2ln(name, *words, "--model", folder, "--strict")[0]) == (name, 0)
 
 
+@pytest.mark.slow
 def test_the_tour_flags_once_what_its_runs_flag(monkeypatch, gpt2ln):
     changed = gpt2ln_cli.load("demo")
     changed.body.h[3].ln_1.weight[5] = NAN
@@ -277,7 +278,8 @@ def test_no_runtime_warning_reaches_the_terminal(make_folder, gpt2ln, tmp_path, 
 
 
 @pytest.mark.filterwarnings("error::RuntimeWarning")
-@pytest.mark.parametrize("spoil", ["nan", *(pytest.param(one, marks=pytest.mark.slow) for one in [*HOSTILE][1:])])
+@pytest.mark.slow
+@pytest.mark.parametrize("spoil", HOSTILE)
 def test_no_runtime_warning_comes_of_the_probe_and_the_tour(spoil):
     changed = gpt2ln_cli.load("demo")
     HOSTILE[spoil](changed.body)

@@ -314,7 +314,9 @@ COMMANDS = {
 }
 
 
-@pytest.mark.parametrize("command", WITH_RECORD)
+@pytest.mark.parametrize(
+    "command", [pytest.param(one, marks=[pytest.mark.slow] if one == "tour" else []) for one in WITH_RECORD]
+)
 def test_every_command_makes_a_page_that_loads_nothing(command, capsys):
     assert main([command, *COMMANDS[command], "--format", "html"]) == 0
     page = capsys.readouterr().out
@@ -488,6 +490,7 @@ def test_the_ledger_gives_back_what_it_was_given(data):
 @pytest.mark.parametrize(
     "output_format", [pytest.param(name, marks=pytest.mark.slow if name == "table" else ()) for name in FORMATS]
 )
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_rows(demo, tmp_path, monkeypatch, output_format):
     """Eight times the rows take no more memory to write, and the run's own numbers go to a file."""
     monkeypatch.undo()  # what holds every JSON against the schema keeps it in memory

@@ -220,6 +220,7 @@ QUANTITY = """
 """
 
 
+@pytest.mark.slow
 def test_a_quantity_is_one_entry(house, tmp_path):
     house.insert("quantities.py", QUANTITY, before="def _entries")
     assert list(house.changed()) == ["quantities.py"]

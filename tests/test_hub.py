@@ -217,6 +217,7 @@ def test_without_ranges_params_fetches_the_file_once(hub, gpt2ln, big):
     assert hub.fetched() == set()
 
 
+@pytest.mark.slow
 def test_inspect_fetches_only_what_it_needs_and_params_uses_it(hub, gpt2ln, tmp_path):
     folder = copy(DEMO, tmp_path)
     for other in ("README.md", "pytorch_model.bin", "tf_model.h5", "vocab.json", "merges.txt", "onnx"):
@@ -251,6 +252,7 @@ def msgspec_builtins(value):
         pytest.param("bin", False, marks=pytest.mark.slow),
     ],
 )
+@pytest.mark.slow
 def test_which_weights_are_fetched(hub, gpt2ln, small, tmp_path, suffix, sharded):
     """Safetensors before pickles, one file before shards; the tokenizer's two old files where there is no new one."""
     folder = copy(small, tmp_path)
@@ -280,6 +282,7 @@ def test_another_architecture_is_refused_before_its_weights(hub, gpt2ln, small, 
     assert hub.fetched() == {"config.json"}
 
 
+@pytest.mark.slow
 def test_revisions(hub, gpt2ln, small, make_folder):
     other = make_folder(n_layer=3)
     repository = hub.repositories["gpt2"] = Repository(small, branches={"v2": other, "refs/pr/1": other})
@@ -348,6 +351,7 @@ def test_a_malformed_variable_is_named_where_the_hub_is_asked(gpt2ln, name, valu
     refused(gpt2ln("params", "--model", "gpt2", **{name: value}), f"{name} is '{value}', which is not")
 
 
+@pytest.mark.slow
 def test_a_malformed_variable_stops_nothing_that_is_at_hand(gpt2ln, small):
     slips = {name: values[-1] for name, values in MALFORMED.items()} | {"HF_ENDPOINT": "http://["}
     for words in (
@@ -359,6 +363,7 @@ def test_a_malformed_variable_stops_nothing_that_is_at_hand(gpt2ln, small):
         assert (done.returncode, json.loads(done.stdout)["command"]) == (0, words[0]), done.stderr
 
 
+@pytest.mark.slow
 def test_offline_only_the_cache_counts(hub, gpt2ln, small):
     hub.repositories["gpt2"] = Repository(small, ranges=False)
     words = ("params", "--model", "gpt2", "--json")
@@ -386,6 +391,7 @@ def test_what_is_cached_outlives_the_hub(hub, gpt2ln, small):
 # Failures
 
 
+@pytest.mark.slow
 def test_what_the_hub_refuses(hub, gpt2ln, small):
     hub.repositories |= {
         "org/gated": Repository(small, gated=True, token="accepted"),
@@ -412,6 +418,7 @@ def test_a_repository_without_configuration_or_weights(hub, gpt2ln, small, tmp_p
 
 
 @pytest.mark.parametrize("command", ["params", pytest.param("inspect", marks=pytest.mark.slow)])
+@pytest.mark.slow
 def test_weights_that_the_server_fails_to_send(hub, gpt2ln, small, command):
     words = (command, "--model", "org/m", *(["--token-ids", "1"] if command == "inspect" else []))
     repository = hub.repositories["org/m"] = Repository(small, status={WEIGHTS: 500})
@@ -423,6 +430,7 @@ def test_weights_that_the_server_fails_to_send(hub, gpt2ln, small, command):
     assert time.monotonic() - began < 30
 
 
+@pytest.mark.slow
 def test_a_mute_server_is_left(hub, gpt2ln, small):
     hub.repositories["org/m"] = Repository(small, mute=frozenset({"config.json"}))
     began = time.monotonic()
@@ -444,6 +452,7 @@ SHORT = {"HF_HUB_ETAG_TIMEOUT": "1", "HF_HUB_DOWNLOAD_TIMEOUT": "1"}
         pytest.param(WEIGHTS, "GET", "headers", marks=pytest.mark.slow),
     ],
 )
+@pytest.mark.slow
 def test_a_server_that_drips_is_left(hub, gpt2ln, small, home, file, method, part):
     """Each byte comes within the limit on silence, and all of them would take an hour."""
     repository = hub.repositories["org/m"] = Repository(small, drips={(method, file): part})
@@ -462,6 +471,7 @@ def test_a_server_that_drips_is_left(hub, gpt2ln, small, home, file, method, par
         *(pytest.param(file, marks=pytest.mark.slow) for file in (f"{WEIGHTS}.index.json", "tokenizer.json")),
     ],
 )
+@pytest.mark.slow
 def test_a_small_file_that_never_ends(hub, gpt2ln, small, home, tmp_path, file):
     folder = copy(small, tmp_path)
     (folder / file).write_text((folder / file).read_text() if (folder / file).exists() else "{}")
@@ -483,6 +493,7 @@ def test_an_etag_that_leads_out_of_the_cache(hub, gpt2ln, small, home, tmp_path,
     assert not [path for path in home.rglob("*") if path.is_file() and path.read_bytes()[:1] == b"{"]
 
 
+@pytest.mark.slow
 def test_a_connection_that_drops_is_taken_up_again(hub, gpt2ln, big):
     hub.repositories["org/big"] = Repository(big, drops={WEIGHTS: 2})
     ours = record(gpt2ln("params", "--model", "org/big", "--json"))
@@ -498,6 +509,7 @@ def test_a_connection_that_drops_within_a_whole_file_is_taken_up_again(hub, gpt2
 
 
 @pytest.mark.parametrize("ranges", [True, pytest.param(False, marks=pytest.mark.slow)])
+@pytest.mark.slow
 def test_half_a_file_is_never_taken_for_a_whole_one(hub, gpt2ln, small, home, ranges):
     words = ("params", "--model", "org/m")
     repository = hub.repositories["org/m"] = Repository(small, ranges=ranges, drops={WEIGHTS: 10**6})
@@ -649,6 +661,7 @@ def test_no_torch_and_no_transformers(hub, gpt2ln, small, words):
 # The list of what is at hand
 
 
+@pytest.mark.slow
 def test_models_lists_the_bundled_and_every_whole_gpt2_of_the_cache(hub, gpt2ln, small, make_folder, tmp_path, home):
     assert [model["name"] for model in record(gpt2ln("models", "--json"))["models"]] == ["demo"]
     sharded = copy(small, tmp_path)

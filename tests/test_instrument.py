@@ -297,6 +297,7 @@ def test_a_compiled_body_is_refused_and_left_alone(loaded, how):
 # A model that is shared.
 
 
+@pytest.mark.slow
 def test_many_threads_get_the_figures_of_one(demo):
     calls = [
         lambda: gpt2ln_cli.inspect([IDS], model=demo, per_token=True),

@@ -98,6 +98,7 @@ def test_a_descriptor_that_cannot_be_written_is_found_before_the_run(tmp_path, n
     assert done.stderr == f"gpt2ln: can't write {name}: Bad file descriptor.\n"
 
 
+@pytest.mark.slow
 def test_a_page_and_a_figure_go_the_same_way(tmp_path):
     words = ["report", "--token-ids", "1,2", "--layer", "0"]
     done = bash(

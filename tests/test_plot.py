@@ -332,6 +332,7 @@ def test_png_has_300_dots_per_inch_and_pdf_embeds_truetype_without_a_date(inspec
     assert not re.search(rb"CreationDate|ModDate", pdf)
 
 
+@pytest.mark.slow
 def test_bytes_are_the_same_again_whatever_the_users_style_and_in_another_process():
     parameters = gpt2ln_cli.params(features=96, layers=3)
     with matplotlib.rc_context({"axes.facecolor": "black", "font.size": 20, "lines.linewidth": 7}):

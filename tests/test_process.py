@@ -103,6 +103,7 @@ def test_the_package_lists_its_functions_and_imports_none():
     assert not packages(modules) & {*HEAVY, "msgspec", "click"}
 
 
+@pytest.mark.slow
 def test_standard_output_carries_data_only():
     done = run("inspect", "The war was over", "--json")
     assert done.returncode == 0
@@ -155,6 +156,7 @@ def test_a_full_disk_is_one_line(words):
     assert "No space left" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_narrow_terminal_cuts_nothing():
     done = run("inspect", "The war was over", "--all", env={"COLUMNS": "60"})
     assert done.returncode == 0
@@ -185,6 +187,7 @@ def test_a_closed_standard_input_is_one_line():
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_an_ascii_locale_loses_no_figure():
     env = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "ascii"}
     prompt = "café 日本"

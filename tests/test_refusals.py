@@ -416,6 +416,7 @@ except CheckpointError as error:
     ],
     ids=lambda writer: writer.__name__,
 )
+@pytest.mark.slow
 def test_a_file_that_shrinks_before_its_gains_are_read(tiny, tmp_path, writer):
     """In a process of its own: reading beyond the end of what is mapped ends it by SIGBUS, without a word."""
     path = writer(tiny, tmp_path)

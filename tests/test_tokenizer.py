@@ -62,6 +62,7 @@ TEXTS = ("The war", " war", f"hatred{END} was not [PAD]ok <user>", "<a 1984 ﬁ 
     roles=st.dictionaries(ROLES, st.sampled_from(["[PAD]", "<user>", END]) | TOKEN, max_size=3),
     texts=st.lists(TEXT, min_size=1, max_size=5),
 )
+@pytest.mark.slow
 def test_folders_written_by_transformers(tmp_path_factory, kind, prefix_space, added, roles, texts):
     folder = fresh(tmp_path_factory)
     tokenizer = kind(
