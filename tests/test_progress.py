@@ -58,6 +58,7 @@ def test_tour_says_what_it_is_doing(demo):
         "fitting linear probes",
         "comparing contexts",
         "replacing LayerNorms",
+        "measuring gradients",
     ]
 
 

@@ -99,5 +99,6 @@ def _fixed_sigma(place: Place) -> Forward:
 
 
 def _middle(norms: Floats) -> float:
-    """Geometric mean."""
-    return float(np.exp(np.mean(np.log(norms))))
+    """Geometric mean; 0 where a norm is."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return float(np.exp(np.mean(np.log(norms))))
