@@ -26,7 +26,7 @@ from gpt2ln_cli.measure.flags import parameter_flags
 from gpt2ln_cli.model import Model, as_model
 from gpt2ln_cli.model.subject import Progress, tokens_in_a_pass
 from gpt2ln_cli.paths import user_path
-from gpt2ln_cli.text.corpus.documents import Bad, Document, Separator
+from gpt2ln_cli.text.corpus.documents import Bad, Document, Separator, grouped
 from gpt2ln_cli.text.corpus.shards import LEAST_BYTES, cut_corpus
 from gpt2ln_cli.text.corpus.sources import find
 from gpt2ln_cli.text.corpus.windows import Documents
@@ -224,7 +224,7 @@ def profile_documents(
 
     shards = 0
     with computing_in(settings.threads):
-        for shard in _shards(documents):
+        for shard in grouped(documents, LEAST_BYTES):
             skip = options.skip_bad
             measured.merge(measure(shard, model=loaded, settings=settings, limit=None, skip_bad=skip, report=report))
             shards += 1
@@ -366,16 +366,3 @@ def _numbered(texts: Iterable[Any]) -> Iterator[Document]:
         except UnicodeEncodeError as error:
             raise PromptError(f"text {number} is not valid (character {error.start} is half of a pair).") from error
         yield Document("texts", number, text)
-
-
-def _shards(documents: Iterable[Document | Bad]) -> Iterator[list[Document | Bad]]:
-    shard: list[Document | Bad] = []
-    size = 0
-    for document in documents:
-        shard.append(document)
-        size += len(document.text) if isinstance(document, Document) else 0
-        if size >= LEAST_BYTES:
-            yield shard
-            shard, size = [], 0
-    if shard:
-        yield shard

@@ -16,13 +16,12 @@ from gpt2ln_cli.commands.track.places import Place
 from gpt2ln_cli.commands.track.reading import Loading
 from gpt2ln_cli.commands.track.record import MassiveFeature
 from gpt2ln_cli.errors import CheckpointError
+from gpt2ln_cli.measure.feature_sums import MASSIVE, MASSIVE_TO_MEDIAN
 from gpt2ln_cli.model import Model, head_weight
 from gpt2ln_cli.model.instrument import Floats, Passage, watch
 from gpt2ln_cli.model.subject import Progress, Running, Subject
 from gpt2ln_cli.records import Flag, PromptInfo
 
-# A feature is massive above both (Sun et al., 2024).
-LEAST, TIMES_MEDIAN = 100.0, 1000.0
 # Passes of all tokens through each checkpoint: the kernels' own statistics, then x itself and the predictions.
 PASSES = 2
 
@@ -60,7 +59,7 @@ class Massive:
         if not self.finite:
             return
         size = np.abs(x)
-        nearness = size / np.maximum(LEAST, TIMES_MEDIAN * np.median(size, axis=1, keepdims=True))
+        nearness = size / np.maximum(MASSIVE, MASSIVE_TO_MEDIAN * np.median(size, axis=1, keepdims=True))
         self.nearest = max(self.nearest, (float(nearness.max()), int(nearness.argmax()) % x.shape[1]))
         for token, feature in np.argwhere(nearness > 1).tolist():
             here = float(x[token, feature])

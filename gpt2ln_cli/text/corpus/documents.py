@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -41,6 +41,20 @@ class Bad:
 
     def __str__(self) -> str:
         return f"{self.source}{', ' if self.place else ''}{self.place}: {self.reason}"
+
+
+def grouped(documents: Iterable[Document | Bad], characters: int) -> Iterator[list[Document | Bad]]:
+    """The documents in lists, each of which ends where it has so many characters, the last one with what is left."""
+    group: list[Document | Bad] = []
+    size = 0
+    for document in documents:
+        group.append(document)
+        size += len(document.text) if isinstance(document, Document) else 0
+        if size >= characters:
+            yield group
+            group, size = [], 0
+    if group:
+        yield group
 
 
 def cut(

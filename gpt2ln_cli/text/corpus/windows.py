@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from gpt2ln_cli.checkpoint.encoding import PIECE, encode, encode_all
 from gpt2ln_cli.errors import CheckpointError
 from gpt2ln_cli.text.contexts import Context, end_of_text_id
-from gpt2ln_cli.text.corpus.documents import Bad, Document
+from gpt2ln_cli.text.corpus.documents import Bad, Document, grouped
 from gpt2ln_cli.text.corpus.shards import check
 
 if TYPE_CHECKING:
@@ -122,15 +122,8 @@ def windows(
 
 def _encoded(documents: Iterable[Document | Bad], tokenizer: Tokenizer) -> Iterator[tuple[Document | Bad, list[int]]]:
     """Each document with its tokens, encoded some at a time: asking the library takes longer than a short text."""
-    ahead: list[Document | Bad] = []
-    characters = 0
-    for document in documents:
-        ahead.append(document)
-        characters += len(document.text) if isinstance(document, Document) else 0
-        if characters >= TOGETHER:
-            yield from _together(ahead, tokenizer)
-            ahead, characters = [], 0
-    yield from _together(ahead, tokenizer)
+    for ahead in grouped(documents, TOGETHER):
+        yield from _together(ahead, tokenizer)
 
 
 def _together(ahead: Sequence[Document | Bad], tokenizer: Tokenizer) -> Iterator[tuple[Document | Bad, list[int]]]:
