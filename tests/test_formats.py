@@ -487,9 +487,7 @@ def test_the_ledger_gives_back_what_it_was_given(data):
             np.testing.assert_array_equal(ledger.site(site), whole[site])
 
 
-@pytest.mark.parametrize(
-    "output_format", [pytest.param(name, marks=pytest.mark.slow if name == "table" else ()) for name in FORMATS]
-)
+@pytest.mark.parametrize("output_format", FORMATS)
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_rows(demo, tmp_path, monkeypatch, output_format):
     """Eight times the rows take no more memory to write, and the run's own numbers go to a file."""
@@ -497,15 +495,16 @@ def test_memory_does_not_grow_with_the_rows(demo, tmp_path, monkeypatch, output_
     monkeypatch.setattr(ledgers, "MEMORY", 2**16)
     monkeypatch.setattr("gpt2ln_cli.output.parquet.ROWS_AT_ONCE", 256)
     peaks = []
-    for layers in ([0], range(8)):
+    for layers in (range(8), [0], range(8)):  # the first fills the caches of what is imported
         record = gpt2ln_cli.inspect([[1] * 256], model=demo, layers=layers, per_token=True)
         with (tmp_path / "out").open("w") as stream:
             tracemalloc.start()
             output.write(gpt2ln_cli.view(record), output_format, stream)
             peaks.append(tracemalloc.get_traced_memory()[1])
             tracemalloc.stop()
-    # 14 x 256 rows more; one of them alone, as a record, takes over 500 bytes.
-    assert peaks[1] - peaks[0] < 40 * 14 * 256
+    # 14 x 256 rows more; one of them alone, as a record, takes over 500 bytes. Half of that leaves room for a resize of
+    # Rich's cache of widths, 292 KiB in one piece, which either run may meet.
+    assert peaks[2] - peaks[1] < 250 * 14 * 256
 
 
 def test_from_python_an_unknown_format_or_table_is_named(records):
