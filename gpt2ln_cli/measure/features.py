@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from typing_extensions import Self
 
-from gpt2ln_cli.measure.feature_sums import COUNT, HELD, LARGEST, M2, MEAN, NUMBERS, SHARE, STAGES, Stage, Sums
+from gpt2ln_cli.measure.feature_sums import COUNT, HELD, LARGEST, M2, MEAN, NUMBERS, SHARE, STAGES, Peaks, Stage
 from gpt2ln_cli.measure.stream import Block, Floats, Integers
 from gpt2ln_cli.measure.summary import PARTS, Part
 from gpt2ln_cli.sites import Site
@@ -67,13 +68,14 @@ class Features:
     def add(self, block: Block) -> None:
         """Take in one more block."""
         assert block.feature_sums is not None
-        for part, chosen in enumerate((block.position == 0, block.position != 0)):
-            sums = [of_site[part] for of_site in block.feature_sums]
-            present = [one for one in sums if one is not None]
-            if present:
-                numbers = np.array([one.numbers.cpu().double().numpy() for one in present])
+        for part, (sums, chosen) in enumerate(
+            zip(block.feature_sums, (block.position == 0, block.position != 0), strict=True)
+        ):
+            if sums is not None:
+                numbers = torch.stack([one.numbers for one in sums]).cpu().double().numpy()
                 places = list(zip(block.sequence[chosen].tolist(), block.position[chosen].tolist(), strict=True))
-                self._take_in(part, len(places), numbers, [_peaks(one, places) for one in present])
+                peaks = [[] if one.peaks is None else _peaks(one.peaks, places) for one in sums]
+                self._take_in(part, len(places), numbers, peaks)
 
     def merge(self, other: Self) -> None:
         """Take in what another one of the same sites has."""
@@ -89,7 +91,7 @@ class Features:
             further = numbers[:, :, MEAN] - mine[:, :, MEAN]
             mine[:, :, M2] += numbers[:, :, M2] + further**2 * (before * tokens / total)
             mine[:, :, MEAN] += further * (tokens / total)
-            mine[:, :, [SHARE, COUNT, HELD]] += numbers[:, :, [SHARE, COUNT, HELD]]
+            mine[:, :, SHARE:] += numbers[:, :, SHARE:]
             mine[:, :, LARGEST] = np.maximum(mine[:, :, LARGEST], numbers[:, :, LARGEST])
         for site, found in enumerate(peaks):
             self._peaks[part][site] = _highest([*self._peaks[part][site], *found], self._peaks_kept)
@@ -139,8 +141,7 @@ class Features:
         return self._peaks[PARTS.index(part)][site]
 
 
-def _peaks(sums: Sums, places: Sequence[tuple[int, int]]) -> list[Peak]:
-    found = sums.peaks
+def _peaks(found: Peaks, places: Sequence[tuple[int, int]]) -> list[Peak]:
     columns = (each.cpu().tolist() for each in (found.feature, found.token, found.x, found.y))
     return [Peak(feature, x, y, *places[token]) for feature, token, x, y in zip(*columns, strict=True)]
 

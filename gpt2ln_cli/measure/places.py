@@ -41,16 +41,15 @@ class Places:
     def add(self, block: Block) -> None:
         """Take in one more block."""
         assert block.feature_sums is not None
-        for part, chosen in enumerate((block.position == 0, block.position != 0)):
+        for part, (sums, chosen) in enumerate(
+            zip(block.feature_sums, (block.position == 0, block.position != 0), strict=True)
+        ):
             places = (block.sequence[chosen] << POSITION_BITS) + block.position[chosen]
-            for site, of_site in enumerate(block.feature_sums):
-                sums = of_site[part]
-                if sums is None:
-                    continue
-                for stage, records in enumerate(sums.records):
+            for site, of_site in enumerate(sums or ()):
+                for stage, records in enumerate(of_site.records):
                     features = records.feature.cpu().numpy()
                     if features.size:
-                        largest = sums.numbers[stage, LARGEST].cpu().double().numpy()[features]
+                        largest = of_site.numbers[stage, LARGEST].cpu().double().numpy()[features]
                         new = places[records.token.cpu().numpy()]
                         self._new |= self._take_in((part, site, stage), features, largest, new)
 

@@ -61,8 +61,9 @@ class Block:
     eps: Floats
     """(sites,): each module's own."""
     features: int
-    feature_sums: Sequence[Sequence[Sums | None]] | None = None
-    """What each site's features add up to, at position 0 and later; None where that is not watched."""
+    feature_sums: Sequence[Sequence[Sums] | None] | None = None
+    """Of position 0 and of later ones, where there are any, what each site's features add up to; None where that is not
+    watched."""
 
     def column(self, name: str) -> Floats:
         """One quantity, (sites, tokens)."""
@@ -134,7 +135,7 @@ def stream(
             padding=padding,
             eps=np.array([reading.eps for reading in one_each]),
             features=body.config.n_embd,
-            feature_sums=[watcher.sums[site] for site in sites] if watcher else None,
+            feature_sums=watcher.end(sites) if watcher else None,
         )
 
 

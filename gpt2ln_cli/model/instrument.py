@@ -345,10 +345,25 @@ def _check_ran(body: nn.Module, wanted: Sequence[Site], ran: Sequence[Site]) -> 
         )
 
 
+def at_once(device: torch.device, features: int) -> int:
+    """How many tokens to work on at a time: on a CPU what is made of them fits a core's second cache.
+
+    That is three times as fast as from beyond it. Elsewhere many small pieces are slower than a few large ones.
+    """
+    return max(1, (2**17 if device.type == "cpu" else 2**24) // features)
+
+
 def _shape(x: Tensor, mean: Tensor, rstd: Tensor) -> Shape:
+    tokens = at_once(x.device, x.shape[-1])
+    pieces = zip(*(each.flatten(0, -2).split(tokens) for each in (x, mean, rstd)), strict=True)
+    found = zip(*(_shape_of(*piece) for piece in pieces), strict=True)
+    return Shape(*(torch.cat(each).view(x.shape[:-1]) for each in found))
+
+
+def _shape_of(x: Tensor, mean: Tensor, rstd: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     # amin and amax, since torch.aminmax is some twenty times slower; a norm, since x ** 4 would be many times dearer.
     squares = (x - mean).mul_(rstd).square_()
-    return Shape(lowest=x.amin(-1), highest=x.amax(-1), square_norm=torch.linalg.vector_norm(squares, dim=-1))
+    return x.amin(-1), x.amax(-1), torch.linalg.vector_norm(squares, dim=-1)
 
 
 def _exact(x: Tensor) -> Exact:
