@@ -144,7 +144,11 @@ class Watcher:
             x, y = x.cpu(), y.cpu()
         tokens = max(1, at_once(x.device, x.shape[2]) // len(sites))
         pieces = list(zip(x.split(tokens, dim=1), y.split(tokens, dim=1), strict=True))
-        numbers = [_numbers(*(each.to(self._dtype) for each in piece)) for piece in pieces]
+        # Used again by every piece: to ask for memory takes longer than to fill it.
+        room = torch.empty_like(pieces[0][0], dtype=self._dtype)
+        numbers = [
+            _numbers(*(each.to(self._dtype) for each in piece), room[:, : piece[0].shape[1]]) for piece in pieces
+        ]
         added = numbers[0] if len(numbers) == 1 else _merged(numbers, [piece.shape[1] for piece, _ in pieces])
         for place, site in enumerate(sites):
             of_site = added[place]
@@ -182,17 +186,17 @@ class Watcher:
         ]
 
 
-def _numbers(x: Tensor, y: Tensor) -> Tensor:
-    """The numbers of x and y, (sites, tokens, features): (sites, stages, numbers, features)."""
+def _numbers(x: Tensor, y: Tensor, room: Tensor) -> Tensor:
+    """The numbers of x and y, (sites, tokens, features): (sites, stages, numbers, features); room is for as many."""
     stages = []
     for values in (x, y):
         mean = values.sum(dim=1) / values.shape[1]
-        m2 = (values - mean[:, None]).square_().sum(dim=1)
+        m2 = torch.sub(values, mean[:, None], out=room).square_().sum(dim=1)
         largest = torch.maximum(values.amax(dim=1), -values.amin(dim=1))
-        squares = (x - x.mean(dim=-1, keepdim=True)).square_() if values is x else y.square()
-        whole = squares.sum(dim=-1, keepdim=True)
-        share = (whole.reciprocal().mT @ squares)[:, 0]
-        massive = _massive(x, largest, squares, whole) if values is x else y.new_zeros(2, len(y), y.shape[2])
+        torch.sub(x, x.mean(dim=-1, keepdim=True), out=room).square_() if values is x else torch.square(y, out=room)
+        whole = room.sum(dim=-1, keepdim=True)
+        share = (whole.reciprocal().mT @ room)[:, 0]
+        massive = _massive(x, largest, room, whole) if values is x else y.new_zeros(2, len(y), y.shape[2])
         stages.append(torch.stack([mean, m2, largest, share, *massive], dim=1))
     return torch.stack(stages, dim=1)
 

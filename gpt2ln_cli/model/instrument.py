@@ -355,14 +355,19 @@ def at_once(device: torch.device, features: int) -> int:
 
 def _shape(x: Tensor, mean: Tensor, rstd: Tensor) -> Shape:
     tokens = at_once(x.device, x.shape[-1])
-    pieces = zip(*(each.flatten(0, -2).split(tokens) for each in (x, mean, rstd)), strict=True)
-    found = zip(*(_shape_of(*piece) for piece in pieces), strict=True)
+    kind = torch.promote_types(x.dtype, mean.dtype)
+    if x.shape[:-1].numel() <= tokens:
+        return Shape(*_shape_of(x, mean, rstd, torch.empty_like(x, dtype=kind)))
+    pieces = list(zip(*(each.flatten(0, -2).split(tokens) for each in (x, mean, rstd)), strict=True))
+    # Used again by every piece.
+    room = torch.empty_like(pieces[0][0], dtype=kind)
+    found = zip(*(_shape_of(*piece, room[: len(piece[0])]) for piece in pieces), strict=True)
     return Shape(*(torch.cat(each).view(x.shape[:-1]) for each in found))
 
 
-def _shape_of(x: Tensor, mean: Tensor, rstd: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _shape_of(x: Tensor, mean: Tensor, rstd: Tensor, room: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     # amin and amax, since torch.aminmax is some twenty times slower; a norm, since x ** 4 would be many times dearer.
-    squares = (x - mean).mul_(rstd).square_()
+    squares = torch.sub(x, mean, out=room).mul_(rstd).square_()
     return x.amin(-1), x.amax(-1), torch.linalg.vector_norm(squares, dim=-1)
 
 
