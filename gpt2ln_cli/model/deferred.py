@@ -52,12 +52,12 @@ class Deferred(Conv1D):
         if source is not None:
             with source.making:
                 if "source" in self.__dict__:
-                    # The class hides it until it is another one.
-                    self._parameters["weight"] = nn.Parameter(_made(source), requires_grad=False)
+                    # Before the bias, as it was; the class hides it until it is another one.
+                    kept = nn.Parameter(_made(source), requires_grad=False)
+                    self.__dict__["_parameters"] = {"weight": kept, **self._parameters}
                     self.__class__ = Conv1D  # type: ignore[assignment]
                     del self.__dict__["source"]
-        kept: Tensor = self._parameters["weight"]  # type: ignore[assignment]
-        return kept
+        return self._parameters["weight"]  # type: ignore[return-value]
 
 
 def _made(source: Source) -> Tensor:

@@ -86,8 +86,8 @@ def make_room(body: GPT2Model, checkpoint: Checkpoint, tokens: int) -> None:
     if there is not None and least > there:
         ways = ["take fewer tokens at a time (--batch-tokens, shorter prompts)", *_narrower(body, checkpoint)]
         raise UsageError(
-            f"a pass of {tokens:,} tokens through {checkpoint.location} takes {gigabytes(least)} of memory at least, "
-            f"and {gigabytes(there)} are free: {', or '.join(ways)}."
+            f"a pass of {tokens:,} tokens through {checkpoint.location} takes {_bytes(least)} of memory at least, "
+            f"and {_bytes(there)} are free: {', or '.join(ways)}."
         )
 
 
@@ -103,7 +103,7 @@ def settle(body: GPT2Model, checkpoint: Checkpoint) -> None:
     if there is not None and whole > there:
         ways = ["leave it to the commands that make its matrices one after the other", *_narrower(body, checkpoint)]
         raise UsageError(
-            f"the whole body of {checkpoint.location} takes {gigabytes(whole)} of memory, and {gigabytes(there)} are "
+            f"the whole body of {checkpoint.location} takes {_bytes(whole)} of memory, and {_bytes(there)} are "
             f"free: {', or '.join(ways)}."
         )
     for module in left:
@@ -116,6 +116,6 @@ def _narrower(body: GPT2Model, checkpoint: Checkpoint) -> list[str]:
     return [f"give --dtype {stored}, in which it is stored"] if narrower else []
 
 
-def gigabytes(count: int) -> str:
+def _bytes(count: int) -> str:
     """A number of bytes as people read it."""
-    return f"{count / 1e9:,.1f} GB"
+    return f"{count / 1e9:,.1f} GB" if count >= 1e8 else f"{count / 1e6:,.1f} MB"

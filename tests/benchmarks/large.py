@@ -55,8 +55,9 @@ class Shape:
 XL, B13 = Shape(48, 1600, 25, 1024), Shape(40, 5120, 40, 2048)
 
 
-def safetensors(shape: Shape, folder: Path) -> Path:
-    """A folder with one ``model.safetensors``, float16."""
+def safetensors(shape: Shape, folder: Path, kind: str = "F16") -> Path:
+    """A folder with one ``model.safetensors``, in half precision."""
+    import ml_dtypes
     import numpy as np
 
     sizes = {"n_layer": shape.layers, "n_embd": shape.width, "n_head": shape.heads, "n_positions": shape.positions}
@@ -64,7 +65,7 @@ def safetensors(shape: Shape, folder: Path) -> Path:
     header, end = {}, 0
     for name, of in shape.tensors():
         start, end = end, end + 2 * prod(of)
-        header[name] = {"dtype": "F16", "shape": of, "data_offsets": (start, end)}
+        header[name] = {"dtype": kind, "shape": of, "data_offsets": (start, end)}
     head = json.dumps(header).encode()
     head += b" " * (-len(head) % 8)
     with (folder / "model.safetensors").open("wb") as file:
@@ -79,8 +80,13 @@ def safetensors(shape: Shape, folder: Path) -> Path:
             else:
                 continue
             file.seek(8 + len(head) + header[name]["data_offsets"][0])
-            file.write(some.astype("<f2").tobytes())
+            file.write(some.astype("<f2" if kind == "F16" else ml_dtypes.bfloat16).tobytes())
     return folder
+
+
+def bfloat16(shape: Shape, folder: Path) -> Path:
+    """The same in bfloat16, in which a CPU multiplies some twenty times faster."""
+    return safetensors(shape, folder, "BF16")
 
 
 def nanogpt(shape: Shape, folder: Path) -> Path:
@@ -117,6 +123,7 @@ def quantized(shape: Shape, folder: Path) -> Path:
     """A GGUF file, Q8_0."""
     import gguf
     import numpy as np
+
     from gpt2ln_cli.checkpoint.gguf_file import BLOCK_NAMES, NAMES
 
     names = {own: theirs for theirs, own in {**NAMES, **BLOCK_NAMES}.items()}
@@ -154,7 +161,7 @@ def quantized(shape: Shape, folder: Path) -> Path:
 
 INSPECT, LAYER_0 = "gpt2ln_cli.inspect(ids, model=model)", "gpt2ln_cli.stats(ids, model=model, layers=0)"
 CASES = {
-    "13B, safetensors float16: inspect": (safetensors, B13, "auto", INSPECT),
+    "13B, safetensors bfloat16: inspect": (bfloat16, B13, "auto", INSPECT),
     "13B, safetensors float16 as float32: inspect": (safetensors, B13, "float32", INSPECT),
     "13B, safetensors float16 as float32: stats --layer 0": (safetensors, B13, "float32", LAYER_0),
     "XL, safetensors float16 as float32: inspect": (safetensors, XL, "float32", INSPECT),
@@ -204,7 +211,9 @@ def main(checkout: Path, only: str) -> None:
             continue
         own, whole, seconds = done.stdout.split()
         figures = (int(own) * 1024 / 1e9, int(whole) * 1024 / 1e9)
-        print(f"| {name} | {largest / 1e9:.1f} | {figures[0]:.2f} | {figures[1]:.2f} | {float(seconds):.0f} |", flush=True)
+        print(
+            f"| {name} | {largest / 1e9:.1f} | {figures[0]:.2f} | {figures[1]:.2f} | {float(seconds):.0f} |", flush=True
+        )
 
 
 if __name__ == "__main__":
