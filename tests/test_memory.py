@@ -90,6 +90,7 @@ def test_a_file_that_no_system_maps_whole(tmp_path):
         header[name] = {"dtype": "F16", "shape": of, "data_offsets": (end, end + 2 * prod(of))}
         end += 2 * prod(of)
     head = json.dumps(header).encode()
+    head += b" " * (-len(head) % 8)
     with (tmp_path / "model.safetensors").open("wb") as file:
         file.write(len(head).to_bytes(8, "little") + head)
         file.seek(8 + len(head) + header["wpe.weight"]["data_offsets"][0])

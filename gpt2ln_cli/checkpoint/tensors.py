@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -86,19 +87,21 @@ class Place:
         return np.frombuffer(read(self.start, self.stop), self._kind()).reshape(self.shape)
 
     def stored(self, path: Path) -> StoredTensor:
-        """The tensor in a file on this disk: copied for NumPy, for torch mapped by itself."""
+        """The tensor in a file on this disk: copied for NumPy, for torch mapped by itself.
+
+        Numbers that lie across their type's boundaries are copied for torch, too, which does not compute with such.
+        """
+        item_bytes = (self.stop - self.start) // max(1, math.prod(self.shape))
+        aligned = item_bytes > 0 and self.start % item_bytes == 0
 
         def array() -> Array:
             return self.array(lambda start, stop: read_at(path, start, stop - start))
 
         def tensor() -> torch.Tensor:
-            kind = self._kind()
-            values = bytes_of(path, self.start, self.stop - self.start, mapped=True)
-            # torch computes with no number that lies across its type's boundaries.
-            values = values if self.start % kind.itemsize == 0 and len(values) else values.copy()
-            return as_torch(values.view(kind).reshape(self.shape))
+            values = bytes_of(path, self.start, self.stop - self.start, mapped=aligned)
+            return as_torch((values if aligned else values.copy()).view(self._kind()).reshape(self.shape))
 
-        return StoredTensor(self.shape, self.dtype, array, tensor, mapped=True)
+        return StoredTensor(self.shape, self.dtype, array, tensor, aligned)
 
     def _kind(self) -> np.dtype[Any]:
         import numpy as np
