@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from dataclasses import dataclass
@@ -88,14 +89,23 @@ def read_at(path: Path, start: int, length: int) -> bytes:
 def bytes_of(path: Path, start: int, length: int, *, mapped: bool) -> NDArray[np.uint8]:
     """Bytes of a file as an array: mapped copy-on-write, or as :func:`read_at` copies them.
 
+    What is mapped is so many bytes and not the file: a system refuses to map more than its memory at once.
+
     Raises:
         CheckpointError: it can't be read, or ends before that.
     """
     import numpy as np
 
-    if mapped:
+    if not mapped or not length:
+        return np.frombuffer(read_at(path, start, length), np.uint8)
+    try:
         return np.asarray(np.memmap(path, dtype=np.uint8, mode="c", offset=start, shape=(length,)))
-    return np.frombuffer(read_at(path, start, length), np.uint8)
+    except ValueError as error:  # beyond its end
+        raise changed(path) from error
+    except OSError as error:
+        if error.errno == errno.ENOMEM:
+            raise MemoryError(f"no room to map {length:,} bytes of {path}") from error
+        raise CheckpointError(f"can't read {path}: {error.strerror or error}.") from error
 
 
 def changed(path: Path) -> CheckpointError:

@@ -227,7 +227,7 @@ class Weights(Mapping[str, StoredTensor]):
             values = self._vectors.get(name)
             return self._local[name].array() if values is None else values
 
-        return StoredTensor(place.shape, place.dtype, array, lambda: self._local[name].tensor())
+        return StoredTensor(place.shape, place.dtype, array, lambda: self._local[name].tensor(), mapped=True)
 
     @cached_property
     def _vectors(self) -> dict[str, Array]:

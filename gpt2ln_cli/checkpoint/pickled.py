@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from functools import cache, cached_property, partial
 from typing import TYPE_CHECKING, Any
 
-from gpt2ln_cli.checkpoint.files import Stamp, begins_with, read_at
+from gpt2ln_cli.checkpoint.files import Stamp, begins_with
 from gpt2ln_cli.checkpoint.tensors import Place, StoredTensor, as_array, dtype_of, from_torch
 from gpt2ln_cli.errors import CheckpointError, is_want_of_memory
 
@@ -63,9 +63,6 @@ class Pickle:
         """
         stamp = Stamp.of(self.path)
 
-        def read(start: int, stop: int) -> bytes:
-            return read_at(self.path, start, stop - start)
-
         def tensor(name: str) -> torch.Tensor:
             values: torch.Tensor = _within(self._loaded, keys)[name]
             return values
@@ -78,8 +75,11 @@ class Pickle:
         found = {}
         for name, values in _plain(str(self.path), _within(self.content, keys)).items():
             place = None if self.entries is None else _place(str(self.path), name, values, self.entries)
-            reader = partial(array, name) if place is None else partial(place.array, read)
-            found[name] = replace(from_torch(values), array=reader, tensor=partial(tensor, name))
+            found[name] = (
+                replace(from_torch(values), array=partial(array, name), tensor=partial(tensor, name))
+                if place is None
+                else place.stored(self.path)
+            )
         return found
 
 

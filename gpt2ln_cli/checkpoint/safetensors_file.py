@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 
@@ -19,8 +18,6 @@ from gpt2ln_cli.errors import CheckpointError
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    import torch
 
 LENGTH_BYTES = 8
 # One read brings the header of nearly every GPT-2: gpt2-xl's 580 tensors take about 60,000 bytes.
@@ -93,32 +90,12 @@ def read_header(name: str, size: int, read: Callable[[int, int], bytes]) -> dict
 def open_safetensors(path: Path) -> dict[str, StoredTensor]:
     """The tensors of a safetensors file by their names; its header alone is read.
 
-    NumPy's values are copied from the file. torch's are mapped, by safetensors' own library.
-
     Raises:
         CheckpointError: it can't be read, is damaged, or its header disagrees with its size.
     """
-    mapped: list[Any] = []
-
-    def tensor(name: str) -> torch.Tensor:
-        from safetensors import SafetensorError, safe_open
-
-        try:
-            if not mapped:
-                # Of a file that it may not open, safetensors says that it isn't there.
-                path.open("rb").close()
-                mapped.append(safe_open(path, framework="pt"))
-            values: torch.Tensor = mapped[0].get_tensor(name)
-        except SafetensorError as error:
-            raise CheckpointError(f"{path} is damaged or not a safetensors file: {error}.") from error
-        except OSError as error:
-            raise CheckpointError(f"can't read {path}: {error.strerror or error}.") from error
-        return values
 
     def read(start: int, stop: int) -> bytes:
         return read_at(path, start, stop - start)
 
-    return {
-        name: StoredTensor(place.shape, place.dtype, partial(place.array, read), partial(tensor, name))
-        for name, place in read_header(str(path), path.stat().st_size, read).items()
-    }
+    places = read_header(str(path), path.stat().st_size, read)
+    return {name: place.stored(path) for name, place in places.items()}

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from gpt2ln_cli.checkpoint.files import bytes_of, read_at
 from gpt2ln_cli.errors import CheckpointError, UsageError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import numpy as np
     import torch
     from numpy.typing import NDArray
 
@@ -37,6 +40,8 @@ class StoredTensor:
     """Read it for NumPy; bfloat16 is that of ml_dtypes."""
     tensor: Callable[[], torch.Tensor]
     """Read it for torch, on the CPU."""
+    mapped: bool = False
+    """Whether torch is given pages of the file, which take no memory of its own."""
 
     def transposed(self) -> StoredTensor:
         """The transposed matrix; torch gets it contiguous, so that it multiplies bit for bit as one stored that way."""
@@ -51,12 +56,17 @@ class StoredTensor:
             self.dtype,
             lambda: self.array()[:rows],
             lambda: self.tensor()[:rows],
+            self.mapped,
         )
 
     def reshaped(self, *shape: int) -> StoredTensor:
         """The same values in another shape."""
         return StoredTensor(
-            shape, self.dtype, lambda: self.array().reshape(shape), lambda: self.tensor().reshape(shape)
+            shape,
+            self.dtype,
+            lambda: self.array().reshape(shape),
+            lambda: self.tensor().reshape(shape),
+            self.mapped,
         )
 
 
@@ -74,13 +84,33 @@ class Place:
         """The tensor, of a floating-point type, that ``read`` gives the bytes of."""
         import numpy as np
 
-        if self.dtype == "bfloat16":
-            import ml_dtypes
+        return np.frombuffer(read(self.start, self.stop), self._kind()).reshape(self.shape)
 
-            kind: Any = ml_dtypes.bfloat16
-        else:
-            kind = np.dtype(self.dtype).newbyteorder("<")
-        return np.frombuffer(read(self.start, self.stop), kind).reshape(self.shape)
+    def stored(self, path: Path) -> StoredTensor:
+        """The tensor in a file on this disk: copied for NumPy, for torch mapped by itself.
+
+        Numbers that lie across their type's boundaries are copied for torch, too, which does not compute with such.
+        """
+        item_bytes = (self.stop - self.start) // max(1, math.prod(self.shape))
+        aligned = item_bytes > 0 and self.start % item_bytes == 0
+
+        def array() -> Array:
+            return self.array(lambda start, stop: read_at(path, start, stop - start))
+
+        def tensor() -> torch.Tensor:
+            values = bytes_of(path, self.start, self.stop - self.start, mapped=aligned)
+            return as_torch((values if aligned else values.copy()).view(self._kind()).reshape(self.shape))
+
+        return StoredTensor(self.shape, self.dtype, array, tensor, aligned)
+
+    def _kind(self) -> np.dtype[Any]:
+        import numpy as np
+
+        name: Any = self.dtype
+        if self.dtype == "bfloat16":
+            from ml_dtypes import bfloat16 as name
+        kind: np.dtype[Any] = np.dtype(name)
+        return kind.newbyteorder("<")
 
 
 def from_array(shape: Sequence[int], dtype: str, read: Callable[[bool], Array]) -> StoredTensor:

@@ -25,7 +25,7 @@ class Watch:
 
     def see(self, passage: Passage) -> None:
         """Count the tokens of one site in one forward pass."""
-        eps = eps_of(self.loaded.body, passage.site)
+        eps = eps_of(self.loaded.lazy_body, passage.site)
         with np.errstate(all="ignore"):
             variance = passage.x.var(axis=1)
             # NaN exceeds nothing.

@@ -314,7 +314,7 @@ def _whole(name: str) -> Writer:
 
 def _heads(name: str, projection: nn.Module, heads: int) -> Writer:
     """A head's output is what enters its rows of the projection's weight times these; then comes the bias."""
-    weight, bias = (wide(projection.get_parameter(name).detach()) for name in ("weight", "bias"))
+    weight, bias = (wide(getattr(projection, name).detach()) for name in ("weight", "bias"))
     weights = weight.reshape(heads, -1, weight.shape[1])
 
     def parts(entering: Tensor) -> Tensor:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import threading
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from gpt2ln_cli.arguments import checked, checkpoint_name
 from gpt2ln_cli.checkpoint import DEFAULT_MODEL, LM_HEAD, Checkpoint, LayerNormParameters, locate
 from gpt2ln_cli.checkpoint.environment import import_hub
+from gpt2ln_cli.checkpoint.tensors import FLOATS
 from gpt2ln_cli.errors import CheckpointError, UsageError
 from gpt2ln_cli.sites import all_sites
 
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from torch import nn
     from transformers.models.gpt2.modeling_gpt2 import GPT2Model
 
+    from gpt2ln_cli.checkpoint.tensors import StoredTensor
     from gpt2ln_cli.records import ModelInfo
     from gpt2ln_cli.sites import Site
 
@@ -70,7 +73,21 @@ class Model:
 
     @property
     def body(self) -> GPT2Model:
-        """Transformers' ``GPT2Model`` in evaluation mode, on its device.
+        """Transformers' ``GPT2Model`` in evaluation mode, on its device, with all its weights.
+
+        Raises:
+            CheckpointError: the weights can't be read.
+            UsageError: the memory does not take them.
+        """
+        from gpt2ln_cli.model.memory import settle
+
+        with self._reading:
+            settle(self.lazy_body, self._checkpoint)
+            return self.lazy_body
+
+    @property
+    def lazy_body(self) -> GPT2Model:
+        """The body as passes run it: matrices that take memory are made when a pass comes to them.
 
         Raises:
             CheckpointError: the weights can't be read.
@@ -178,7 +195,7 @@ def head_weight(model: Model) -> torch.Tensor:
     Raises:
         CheckpointError: the weights can't be read, or the head is not tied and missing.
     """
-    checkpoint, embedding = model.checkpoint, model.body.wte.weight
+    checkpoint, embedding = model.checkpoint, model.lazy_body.wte.weight
     own = checkpoint.contents.tensors.get(LM_HEAD)
     if own is not None:
         if own.shape != tuple(embedding.shape):
@@ -186,6 +203,8 @@ def head_weight(model: Model) -> torch.Tensor:
                 f"{checkpoint.location}: '{LM_HEAD}' has shape {list(own.shape)} where the token embedding has "
                 f"{list(embedding.shape)}."
             )
+        if own.dtype not in FLOATS:
+            raise CheckpointError(f"{checkpoint.location}: '{LM_HEAD}' is stored as {own.dtype}, which is no weight.")
         checkpoint.check_unchanged()
         return own.tensor().to(embedding)
     if not checkpoint.config.tie_word_embeddings:
@@ -212,7 +231,9 @@ def resolve_device(device: Device) -> torch.device:
 
 
 def build_body(checkpoint: Checkpoint, *, device: Device = "auto", dtype: Dtype = "auto") -> GPT2Model:
-    """Read all weights into a ``GPT2Model`` in evaluation mode; LayerNorms without a bias keep none.
+    """Read weights into a ``GPT2Model`` in evaluation mode; LayerNorms without a bias keep none.
+
+    Matrices of blocks that take memory of their own are deferred (``deferred.py``).
 
     Args:
         checkpoint: the checkpoint, whose tensors have the shapes of its configuration.
@@ -227,12 +248,15 @@ def build_body(checkpoint: Checkpoint, *, device: Device = "auto", dtype: Dtype 
     import torch
     from transformers.models.gpt2.configuration_gpt2 import GPT2Config
     from transformers.models.gpt2.modeling_gpt2 import GPT2Model
+    from transformers.pytorch_utils import Conv1D
+
+    from gpt2ln_cli.model.deferred import defer
 
     target = resolve_device(device)
-    name = checkpoint.stored_dtype() if dtype == "auto" else dtype
-    kind = getattr(torch, name, None)
+    name_of_type = checkpoint.stored_dtype() if dtype == "auto" else dtype
+    kind = getattr(torch, name_of_type, None)
     if not isinstance(kind, torch.dtype):
-        raise UsageError(f"dtype '{name}' is none of auto, float32, float16, bfloat16.")
+        raise UsageError(f"dtype '{name_of_type}' is none of auto, float32, float16, bfloat16.")
     config = checkpoint.config
     # On the meta device nothing is allocated or initialized: the checkpoint's tensors become the parameters.
     try:
@@ -256,19 +280,27 @@ def build_body(checkpoint: Checkpoint, *, device: Device = "auto", dtype: Dtype 
             )
     except Exception as error:  # whatever transformers makes of an odd configuration
         raise CheckpointError(f"transformers rejects the configuration in {checkpoint.location}: {error}.") from error
+
+    def read(stored: StoredTensor) -> torch.Tensor:
+        values = stored.tensor().to(device=target, dtype=kind)
+        checkpoint.check_unchanged()
+        return values
+
     state = {}
     for name, parameter in list(body.named_parameters()):
         stored = checkpoint.contents.tensors.get(name)
-        if stored is not None:
-            state[name] = stored.tensor().to(device=target, dtype=kind)
-            continue
-        # Only a bias may be missing. Conv1D always adds one, which may as well be 0.
         module = body.get_submodule(name.rpartition(".")[0])
-        if isinstance(module, torch.nn.LayerNorm):
+        if stored is not None:
+            as_stored = stored.mapped and stored.dtype == name_of_type and target.type == "cpu"
+            if isinstance(module, Conv1D) and len(stored.shape) == 2 and not as_stored:
+                defer(module, partial(read, stored), kind.itemsize)
+            else:
+                state[name] = read(stored)
+        # Only a bias may be missing. Conv1D always adds one, which may as well be 0.
+        elif isinstance(module, torch.nn.LayerNorm):
             module.register_parameter("bias", None)
         else:
             state[name] = torch.zeros(parameter.shape, device=target, dtype=kind)
-    checkpoint.check_unchanged()
     body.load_state_dict(state, assign=True)
     body.requires_grad_(False)
     body.train(False)

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypedDict, runtime_checkable
 
-import torch
 from typing_extensions import Unpack
 
 from gpt2ln_cli.model import Model
 from gpt2ln_cli.model.batch import Batch
+from gpt2ln_cli.model.memory import free, make_room
 from gpt2ln_cli.records import PromptInfo
 from gpt2ln_cli.sites import all_sites
 from gpt2ln_cli.text.batches import BATCH_TOKENS, Numbered, check_batches, plan
@@ -107,7 +107,8 @@ def prepare(prompts: Sequence[str | Sequence[int]], model: Model, **running: Unp
     """Tokenize the prompts, then read the weights: what is wrong with the call is found before.
 
     Raises:
-        UsageError: the device is not there, or ``batch_size`` or ``batch_tokens`` is below 1.
+        UsageError: the device is not there, ``batch_size`` or ``batch_tokens`` is below 1, or a pass takes more memory
+            than there is.
         CheckpointError: the weights or the tokenizer can't be used.
         PromptError: a prompt can't be used.
     """
@@ -122,22 +123,20 @@ def prepare(prompts: Sequence[str | Sequence[int]], model: Model, **running: Unp
     batches = plan(
         contexts,
         batch_size=batch_size,
-        batch_tokens=tokens_in_a_pass(model.body) if batch_tokens is None else batch_tokens,
+        batch_tokens=tokens_in_a_pass(model.lazy_body) if batch_tokens is None else batch_tokens,
     )
+    # As a batch is padded, its shorter sequences are no longer than the longest.
+    longest = (max(len(contexts[number].token_ids) for number in batch) * len(batch) for batch in batches)
+    make_room(model.lazy_body, model.checkpoint, max(longest, default=0))
     return Subject(model, contexts, batches, bos, running.get("progress"))
 
 
 def tokens_in_a_pass(body: GPT2Model) -> int:
     """How many tokens to run at a time: ``BATCH_TOKENS`` on a CPU, on a GPU what its free memory takes."""
-    device = body.device
-    if device.type == "cuda":
-        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        free = torch.cuda.mem_get_info(device)[0] + unused
-    elif device.type == "mps":
-        free = torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
-    else:
+    there = free(body.device) if body.device.type in ("cuda", "mps") else None
+    if there is None:
         return BATCH_TOKENS
-    return max(BATCH_TOKENS, min(MOST_TOKENS, int(SHARE_OF_MEMORY * free / bytes_a_token(body))))
+    return max(BATCH_TOKENS, min(MOST_TOKENS, int(SHARE_OF_MEMORY * there / bytes_a_token(body))))
 
 
 def bytes_a_token(body: GPT2Model) -> int:

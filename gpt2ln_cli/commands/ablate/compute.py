@@ -60,7 +60,7 @@ def replace_all(subject: Subject, sites: Sequence[Site], features: Sequence[int]
         PromptError: no context has a next token.
         CheckpointError: the model has no LM head.
     """
-    body = subject.model.body
+    body = subject.model.lazy_body
     ids = [subject.contexts[number].token_ids for batch in subject.batches for number in batch]
     lengths = [len(sequence) for sequence in ids]
     has_next = np.ones(sum(lengths), dtype=bool)

@@ -84,10 +84,10 @@ def attribute(
     if token is not None and not 0 <= token < longest:
         raise UsageError(f"token {token}: the longest sequence has positions 0 to {longest - 1}.")
     reader = writers.Attribution(
-        source.body,
+        source.lazy_body,
         chosen,
         heads=by_head,
-        rounding=source.body.dtype in (torch.float16, torch.bfloat16),
+        rounding=source.lazy_body.dtype in (torch.float16, torch.bfloat16),
         feature=feature,
         per_token=per_token or token is not None or top is not None,
     )

@@ -118,8 +118,8 @@ def _words(subject: Subject, carried: Carried, sites: Sequence[Site], *, probe: 
         probe=probed,
         contexts=[],
         claims=[
-            discarded(setting.tokens, model.body.config.n_embd),
-            equalized([setting], {site.name: eps_of(model.body, site) for site in sites}),
+            discarded(setting.tokens, model.lazy_body.config.n_embd),
+            equalized([setting], {site.name: eps_of(model.lazy_body, site) for site in sites}),
             shape_kept(setting.tokens),
             *greater(setting),
             stream_keeps_sigma(probed, asked=probe),

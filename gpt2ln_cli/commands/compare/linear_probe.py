@@ -159,7 +159,7 @@ def probe_sigma(loaded: Model, sample: Sample, sites: Sequence[Site]) -> SigmaPr
 
 def _sample(loaded: Model, sites: Sequence[Site], prompts: Sequence[Sequence[int]]) -> dict[Site, _Sample]:
     subject = prepare(prompts, loaded)
-    tokens, width = sum(len(prompt) - 1 for prompt in prompts), loaded.body.config.n_embd
+    tokens, width = sum(len(prompt) - 1 for prompt in prompts), loaded.lazy_body.config.n_embd
     samples = {
         site: _Sample(np.empty((tokens, width), np.float32), np.empty((tokens, width), np.float32), np.empty(tokens))
         for site in sites

@@ -87,7 +87,7 @@ def shared_directions(
 
 def _common(model: Model, sites: Sequence[Site], sample: Sample) -> dict[Site, Floats]:
     """The direction of the mean xhat of the sample prompts at each site, position 0 apart; as a vector of length 1."""
-    sums = {site: np.zeros(model.body.config.n_embd) for site in sites}
+    sums = {site: np.zeros(model.lazy_body.config.n_embd) for site in sites}
 
     def add(starts: dict[int, int], passage: Passage) -> None:
         xhat = undo(model, passage).xhat
@@ -182,7 +182,7 @@ def _shared(
     others: SharedByOthers | None,
 ) -> SharedAtSite:
     count = len(context.token_ids)
-    heads = loaded.body.config.n_head
+    heads = loaded.lazy_body.config.n_head
     across = normalized(Axis.FEATURE_OVER_CONTEXT, undone.x, [count], heads=heads, eps=undone.eps)
     texts = token_texts(context.token_ids, loaded.tokenizer)
     held = [xhat @ xhat.mean(axis=0) / np.sum(xhat**2, axis=1) for xhat in (undone.xhat, across)]

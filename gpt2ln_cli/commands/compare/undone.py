@@ -46,8 +46,8 @@ class Undone:
 
 def undo(loaded: Model, passage: Passage) -> Undone:
     """Take gain and bias off a site's output, so that what is left is what the module itself made of x."""
-    module, eps = layer_norm(loaded.body, passage.site), eps_of(loaded.body, passage.site)
-    dtype = loaded.body.dtype
+    module, eps = layer_norm(loaded.lazy_body, passage.site), eps_of(loaded.lazy_body, passage.site)
+    dtype = loaded.lazy_body.dtype
     x, y = passage.x, passage.y
     gain, bias = learned(module, "weight", x.shape[1]), learned(module, "bias", x.shape[1])
     gain = np.ones(x.shape[1]) if gain is None else gain
@@ -91,5 +91,5 @@ def see_all(
     for batch, rows in subject.passes():
         lengths = [len(context.token_ids) for _, context in rows]
         starts = dict(zip((number for number, _ in rows), itertools.accumulate([0, *lengths[:-1]]), strict=True))
-        watch(subject.model.body, batch, sites, functools.partial(see, starts))
+        watch(subject.model.lazy_body, batch, sites, functools.partial(see, starts))
         steps.add(sum(lengths))

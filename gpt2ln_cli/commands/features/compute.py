@@ -62,7 +62,7 @@ def features(
     width, configured = source.checkpoint.config.n_embd, source.checkpoint.config.layer_norm_epsilon
     fold, tallies = folds.Features(chosen, width, peaks=top), Tallies(chosen)
     steps = subject.steps()
-    for block in stream(source.body, subject.in_batches(), chosen, watcher=Watcher(peaks=top, exact=True)):
+    for block in stream(source.lazy_body, subject.in_batches(), chosen, watcher=Watcher(peaks=top, exact=True)):
         fold.add(block)
         tallies.add(block)
         steps.add(len(block.position))

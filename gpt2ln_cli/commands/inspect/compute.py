@@ -209,7 +209,7 @@ def run(
     columns = Columns(chosen) if per_token else None
     folds: list[Fold] = [counting, summaries, tallies, *([columns] if columns is not None else [])]
     steps = subject.steps()
-    for block in stream(subject.model.body, subject.in_batches(), chosen, shape=per_token):
+    for block in stream(subject.model.lazy_body, subject.in_batches(), chosen, shape=per_token):
         for fold in folds:
             fold.add(block)
         steps.add(len(block.position))

@@ -56,7 +56,7 @@ class VectorRows(Rows[VectorRow]):
         self._ids = [token for context in subject.contexts for token in context.token_ids]
         self._texts = token_texts(self._ids, subject.model.tokenizer)
         self._sequence, self._position = columns.sequence, columns.position
-        self._eps = [eps_of(subject.model.body, site) for site in columns.sites]
+        self._eps = [eps_of(subject.model.lazy_body, site) for site in columns.sites]
         self._places = [(number, place) for number, tokens in enumerate(chosen) for place in range(len(tokens))]
         self._statistics = [
             np.array([columns.column(number, name)[tokens] for name in ("mean", "sigma")])
@@ -122,8 +122,8 @@ def _strict(numbers: Floats) -> list[float | None]:
 
 def _read(subject: Subject, columns: Columns, chosen: Sequence[Integers]) -> list[tuple[NDArray[Any], NDArray[Any]]]:
     """Of each site x and y of its tokens, (tokens, features), in the batches of the run: else the last bits differ."""
-    width, dtype = subject.model.body.config.n_embd, np.float32
-    if subject.model.body.dtype == torch.float64:
+    width, dtype = subject.model.lazy_body.config.n_embd, np.float32
+    if subject.model.lazy_body.dtype == torch.float64:
         dtype = np.float64  # type: ignore[assignment]
     kept = [(np.empty((len(tokens), width), dtype), np.empty((len(tokens), width), dtype)) for tokens in chosen]
     starts = np.cumsum([0, *(len(context.token_ids) for context in subject.contexts)])
@@ -140,7 +140,7 @@ def _read(subject: Subject, columns: Columns, chosen: Sequence[Integers]) -> lis
             if any(map(len, places)):
                 taken[columns.sites[number]] = (number, np.concatenate(places))
                 wanted[columns.sites[number]] = torch.from_numpy(np.concatenate(at))
-        found = read_vectors(subject.model.body, batch, wanted) if wanted else {}
+        found = read_vectors(subject.model.lazy_body, batch, wanted) if wanted else {}
         for site, vectors in found.items():
             number, at_places = taken[site]
             for array, tensor in zip(kept[number], vectors, strict=True):

@@ -24,6 +24,7 @@ from gpt2ln_cli.commands.profile.work import Job, Worker, computing_in
 from gpt2ln_cli.errors import CheckpointError, PromptError, UsageError
 from gpt2ln_cli.measure.flags import parameter_flags
 from gpt2ln_cli.model import Model, as_model
+from gpt2ln_cli.model.memory import make_room
 from gpt2ln_cli.model.subject import Progress, tokens_in_a_pass
 from gpt2ln_cli.paths import user_path
 from gpt2ln_cli.text.corpus.documents import Bad, Document, Separator, grouped
@@ -271,7 +272,7 @@ def _work(
     pending = [n for n in mine if _state(folder, n, there, say) is None]
     meter = Meter(there, pending, progress)
     job = Job(str(folder.absolute()), _how(model), options.skip_bad)
-    gpus = options.worker_gpus if options.worker_gpus is not None else float(model.body.device.type == "cuda")
+    gpus = options.worker_gpus if options.worker_gpus is not None else float(model.lazy_body.device.type == "cuda")
     worker = Worker(job, model) if options.workers == 1 and options.engine == "local" else None
     if not isinstance(named, Model):
         del model  # workers load their own
@@ -301,13 +302,15 @@ def _settings(model: Model, options: Options, there: Manifest | None) -> Setting
     """What this call measures, where it leaves something open as the run was begun."""
     if model.tokenizer is None:
         raise CheckpointError(f"{model.checkpoint.location} has no tokenizer, and a corpus is text.")
-    body = model.body
+    body = model.lazy_body
     if options.engine == "ray":
         threads = max(1, int(options.worker_cpus or 1))
     else:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         threads = max(1, cores // options.workers)
     begun = None if there is None else there.settings
+    batch_tokens = options.batch_tokens or (begun.batch_tokens if begun else tokens_in_a_pass(body))
+    make_room(body, model.checkpoint, batch_tokens)
     return Settings(
         model=model.info,
         weights=manifest.weights_hash(model),
@@ -319,7 +322,7 @@ def _settings(model: Model, options: Options, there: Manifest | None) -> Setting
         limit_tokens=options.limit_tokens,
         top=options.top,
         features=options.features,
-        batch_tokens=options.batch_tokens or (begun.batch_tokens if begun else tokens_in_a_pass(body)),
+        batch_tokens=batch_tokens,
         threads=options.threads or (begun.threads if begun else threads),
         environment=manifest.environment(str(body.device)),
         flags=parameter_flags(model.layer_norms()),
@@ -335,8 +338,8 @@ def _how(model: Model) -> dict[str, Any]:
         "revision": None if local else checkpoint.revision,
         "heads": model.heads,
         "prefix": model.prefix,
-        "device": model.body.device.type,
-        "dtype": str(model.body.dtype).removeprefix("torch."),
+        "device": model.lazy_body.device.type,
+        "dtype": str(model.lazy_body.dtype).removeprefix("torch."),
     }
 
 

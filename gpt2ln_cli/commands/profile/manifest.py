@@ -115,11 +115,13 @@ def weights_hash(model: Model) -> str:
     """A hash of all that the model computes with."""
     import torch
 
+    from gpt2ln_cli.model.deferred import tensors
+
     found = hashlib.sha256(msgspec.json.encode(model.checkpoint.config))
-    for name, tensor in sorted(model.body.state_dict().items()):
+    for name, tensor in tensors(model.lazy_body):
         found.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
         found.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().data)
-    for name, module in model.body.named_modules():
+    for name, module in model.lazy_body.named_modules():
         found.update(f"{name} {getattr(module, 'eps', '')}".encode())
     return found.hexdigest()
 

@@ -165,7 +165,7 @@ def measure(
     # In float32 it takes a third of the time.
     watcher = Watcher(peaks=0, exact=False, records=True) if settings.features else None
     placed = [fold for fold in (measured.tops, measured.places) if fold is not None]
-    for block in stream(model.body, batches(), measured.counting.sites, shape=True, watcher=watcher):
+    for block in stream(model.lazy_body, batches(), measured.counting.sites, shape=True, watcher=watcher):
         for fold in measured.folds.values():
             fold.add(block)
         for fold in placed:

@@ -14,6 +14,7 @@ from gpt2ln_cli.commands.profile import parts
 from gpt2ln_cli.commands.profile.manifest import Manifest
 from gpt2ln_cli.commands.profile.measured import measure
 from gpt2ln_cli.errors import CheckpointError, UsageError
+from gpt2ln_cli.model.memory import make_room
 from gpt2ln_cli.text.corpus.shards import Reader
 
 if TYPE_CHECKING:
@@ -57,10 +58,11 @@ class Worker:
             from gpt2ln_cli.model import load
 
             model = load(**job.model)
+            make_room(model.lazy_body, model.checkpoint, settings.batch_tokens)
             if manifests.weights_hash(model) != settings.weights:
                 raise CheckpointError(f"'{settings.model.name}' is another model than the run was begun with.")
         self._model = model
-        here = manifests.environment(str(model.body.device))
+        here = manifests.environment(str(model.lazy_body.device))
         different = list(manifests.environment_differences(settings.environment, here))
         if different:
             raise UsageError(

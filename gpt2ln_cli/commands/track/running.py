@@ -159,7 +159,7 @@ class Runs:
             def see(passage: Passage, first: np.ndarray[Any, np.dtype[np.bool_]] = first) -> None:
                 massive[passage.site].see(passage.x, first)
 
-            output = watch(subject.model.body, batch, sites, see)
+            output = watch(subject.model.lazy_body, batch, sites, see)
             if head is not None:
                 losses.append(_losses(output[batch.mask.bool().to(output.device)], rows, head, ends))
             steps.add(sum(lengths))

@@ -141,7 +141,7 @@ def minibatches(subject: Subject) -> tuple[list[list[list[int]]], list[int] | No
     ids = [list(context.token_ids) for context in subject.contexts]
     if len(ids) == 1:
         # As long as the other, so that a rival whose statistics take in the padding is known for what it is.
-        vocabulary = subject.model.body.config.vocab_size
+        vocabulary = subject.model.lazy_body.config.vocab_size
         added = [(token + 1) % vocabulary for token in reversed(ids[0])]
         return [[ids[0], added]], added
     batches = [list(batch) for batch in subject.batches]

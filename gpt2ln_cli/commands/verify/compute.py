@@ -31,7 +31,7 @@ def try_all(subject: Subject) -> Verification:
     Args:
         subject: the model and the contexts; the first context stands for all in batch independence and causality.
     """
-    body, info = subject.model.body, subject.model.info
+    body, info = subject.model.lazy_body, subject.model.info
     batches, added = minibatches(subject)
     first = subject.contexts[0].token_ids
     care = Watch(subject.model)
