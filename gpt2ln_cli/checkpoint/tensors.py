@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from gpt2ln_cli.checkpoint.files import bytes_of
 from gpt2ln_cli.errors import CheckpointError, UsageError
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ class Place:
     start: int
     stop: int
 
-    def array(self, read: Callable[[int, int], bytes]) -> Array:
+    def array(self, read: Callable[[int, int], bytes | Array]) -> Array:
         """The tensor, of a floating-point type, that ``read`` gives the bytes of."""
         import numpy as np
 
@@ -81,6 +82,11 @@ class Place:
         else:
             kind = np.dtype(self.dtype).newbyteorder("<")
         return np.frombuffer(read(self.start, self.stop), kind).reshape(self.shape)
+
+    def of(self, path: Path, *, mapped: bool) -> Array:
+        """The tensor, of a floating-point type, in a file on disk: mapped copy-on-write, or copied."""
+        values = self.array(lambda start, stop: bytes_of(path, start, stop - start, mapped=mapped))
+        return values if values.flags.aligned else values.copy()
 
 
 def from_array(shape: Sequence[int], dtype: str, read: Callable[[bool], Array]) -> StoredTensor:
