@@ -143,6 +143,12 @@ def test_of_several_steps_none_is_guessed(model, tmp_path, state, says):
     refused(folder, f"holds 3 steps, model-1000, model-900, model-999, and .*{says}")
 
 
+@pytest.mark.parametrize("name", ["./" + "a" * 250, "./a\0b"])
+def test_a_name_that_no_file_can_have(name):
+    with pytest.raises(CheckpointError, match="no file or folder"):
+        gpt2ln_cli.params(model=name)
+
+
 def test_a_single_step_needs_no_name(model, tmp_path):
     folder = tf.openai_release(model, tmp_path)
     (folder / "checkpoint").unlink()

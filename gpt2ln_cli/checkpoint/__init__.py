@@ -165,12 +165,19 @@ def _on_disk(model: str) -> Path | None:
     try:
         path.stat()
     except (FileNotFoundError, NotADirectoryError, ValueError):
-        # TensorFlow calls a bundle by what the names of its files have in common.
-        index = path.with_name(path.name + BUNDLE) if path.name else path
-        return index if index.is_file() else None
+        return _bundle(path)
     except OSError as error:
         raise _unreadable(path, error) from error
     return path
+
+
+def _bundle(path: Path) -> Path | None:
+    """The index of the bundle that TensorFlow calls by what its files' names have in common; None where none is."""
+    try:
+        index = path.with_name(path.name + BUNDLE)
+        return index if index.is_file() else None
+    except (OSError, ValueError):
+        return None
 
 
 def _unreadable(path: Path, error: OSError) -> CheckpointError:
