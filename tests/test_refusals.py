@@ -12,6 +12,7 @@ import zipfile
 
 import gguf
 import layouts
+import layouts_tensorflow
 import numpy as np
 import pytest
 import torch
@@ -411,6 +412,9 @@ except CheckpointError as error:
         layouts.nanogpt,
         layouts.llmc_float32,
         layouts.gguf_float32,
+        layouts_tensorflow.openai_release,
+        layouts_tensorflow.tf_model,
+        layouts_tensorflow.keras_hub_preset,
     ],
     ids=lambda writer: writer.__name__,
 )
