@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import gguf
+import layouts_tensorflow
 import numpy as np
 import torch
 from safetensors.torch import save_file
@@ -299,8 +300,12 @@ FOLDERS: tuple[Writer, ...] = (
     whole_bin,
     old_bin,
     sharded_bin,
+    *layouts_tensorflow.FOLDERS,
 )
-TELLING_FILES: tuple[Writer, ...] = (file_with_config, nanogpt, compiled_nanogpt, gguf_float32, llmc_float32)
+TELLING_FILES: tuple[Writer, ...] = (
+    *(file_with_config, nanogpt, compiled_nanogpt, gguf_float32, llmc_float32),
+    *layouts_tensorflow.TELLING_FILES,
+)
 SILENT_FILES: tuple[Writer, ...] = (lone_safetensors, lone_bin, lone_pth, mingpt, old_mingpt)
 LAYOUTS: tuple[Writer, ...] = (*FOLDERS, *TELLING_FILES, *SILENT_FILES)
 

@@ -1,7 +1,8 @@
 """Feed mutated checkpoint files to the command line, in a process of its own so that its memory can be told.
 
 ``python tests/mutate.py 2000 SEED`` prints a line of JSON: how many examples, their exit codes, the memory they took.
-``python tests/mutate.py 2000 SEED tokenizers`` mutates the tokenizers' files alone, and has text encoded.
+``python tests/mutate.py 2000 SEED tokenizers`` mutates the tokenizers' files alone, and has text encoded;
+``tensorflow`` in its place mutates what TensorFlow and Keras write.
 """
 
 from __future__ import annotations
@@ -15,11 +16,13 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import layouts
+import layouts_tensorflow
 import torch
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
@@ -145,13 +148,13 @@ def small_tokenizer() -> Tokenizer:
     return tokenizer
 
 
-def write_everything(folder: Path) -> list[Target]:
+def write_everything(folder: Path, writers: Sequence[layouts.Writer] = layouts.LAYOUTS) -> list[Target]:
     """One small model in every layout."""
     model, tokenizer = small_model(), small_tokenizer()
     (folder / "tokenizer").mkdir()
     tokenizer.save(str(folder / "tokenizer" / "tokenizer.json"))
     targets = []
-    for writer in layouts.LAYOUTS:
+    for writer in writers:
         place = folder / writer.__name__
         place.mkdir()
         if writer is layouts.gguf_float32:
@@ -250,6 +253,8 @@ def mutate(draw, content: bytes, suffix: str, values: tuple[object, ...]) -> byt
             (length,) = struct.unpack("<Q", content[:8])
             header = edit_json(draw, content[8 : 8 + length], values)
             return layouts.safetensors_bytes(header, content[8 + length :])
+    if suffix == ".index" and draw(st.booleans()):
+        return layouts_tensorflow.edit_index(draw, content, NUMBERS)
     if not content:
         return content
     limit = len(content) - 1
@@ -340,5 +345,9 @@ def fuzz(examples: int, chosen_seed: int, write: Callable[[Path], list[Target]])
 
 
 if __name__ == "__main__":
-    chosen = write_tokenizers if sys.argv[3:] == ["tokenizers"] else write_everything
-    print(json.dumps(fuzz(int(sys.argv[1]), int(sys.argv[2]), chosen)))
+    kinds = {
+        "": write_everything,
+        "tokenizers": write_tokenizers,
+        "tensorflow": partial(write_everything, writers=layouts_tensorflow.LAYOUTS),
+    }
+    print(json.dumps(fuzz(int(sys.argv[1]), int(sys.argv[2]), kinds["".join(sys.argv[3:])])))

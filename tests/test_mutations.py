@@ -41,6 +41,11 @@ def test_mutated_files_are_read_or_refused(examples):
     mutate(examples, "20240326")
 
 
+@pytest.mark.parametrize("examples", [50, pytest.param(500, marks=pytest.mark.slow)])
+def test_mutated_files_of_tensorflow_are_read_or_refused(examples):
+    mutate(examples, "20240326", "tensorflow")
+
+
 @pytest.mark.parametrize("examples", [50, pytest.param(2000, marks=pytest.mark.slow)])
 def test_mutated_tokenizers_are_read_or_refused(examples):
     # A panic prints itself past sys.stderr, where the examples look.

@@ -12,6 +12,7 @@ import zipfile
 
 import gguf
 import layouts
+import layouts_tensorflow
 import numpy as np
 import pytest
 import torch
@@ -111,9 +112,7 @@ def test_truncated_files(tiny, tmp_path, refused, writer):
     path = writer(tiny, tmp_path)
     weights = path
     if path.is_dir():
-        weights = max(
-            (p for p in path.iterdir() if p.suffix in (".safetensors", ".bin")), key=lambda p: p.stat().st_size
-        )
+        weights = max(path.iterdir(), key=lambda p: p.stat().st_size)
     whole = weights.read_bytes()
     for length in (len(whole) - 1, len(whole) // 2, 200):
         weights.write_bytes(whole[:length])
@@ -413,6 +412,9 @@ except CheckpointError as error:
         layouts.nanogpt,
         layouts.llmc_float32,
         layouts.gguf_float32,
+        layouts_tensorflow.openai_release,
+        layouts_tensorflow.tf_model,
+        layouts_tensorflow.keras_hub_preset,
     ],
     ids=lambda writer: writer.__name__,
 )

@@ -19,7 +19,7 @@ from gpt2ln_cli.checkpoint.base import (
     check_numbers,
     check_tensors,
 )
-from gpt2ln_cli.checkpoint.files import stamps
+from gpt2ln_cli.checkpoint.files import BUNDLE, data_of, stamps
 from gpt2ln_cli.checkpoint.huggingface import INDEX_SUFFIX
 from gpt2ln_cli.checkpoint.tensors import LM_HEAD
 from gpt2ln_cli.errors import CheckpointError, UsageError
@@ -55,7 +55,9 @@ class Layout(Protocol):
 
 # The first that matches reads; those that know their files by their first bytes come before those that go by the name.
 LAYOUTS = (
+    "keras_hub",
     "huggingface",
+    "openai_release",
     "gguf_file",
     "llmc",
     "nanogpt",
@@ -63,8 +65,12 @@ LAYOUTS = (
 )
 DEFAULT_MODEL = "demo"
 # The files of a checkpoint's folder, and what is read beside a lone file.
-WEIGHT_SUFFIXES = (".safetensors", ".bin", INDEX_SUFFIX)
-BESIDE = (CONFIG, "tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt")
+WEIGHT_SUFFIXES = (".safetensors", ".bin", ".h5", BUNDLE, INDEX_SUFFIX)
+BESIDE = (
+    *(CONFIG, "tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt"),
+    *("hparams.json", "checkpoint", "encoder.json", "vocab.bpe"),
+    *("assets/tokenizer/vocabulary.json", "assets/tokenizer/merges.txt", "model.weights.json"),
+)
 BUNDLED = {DEFAULT_MODEL: Path(__file__).parent.parent / "bundled" / DEFAULT_MODEL}
 
 
@@ -141,10 +147,12 @@ def files_of(model: str) -> Iterator[Path]:
     folder = path if path.is_dir() else path.parent
     yield from (folder / name for name in BESIDE)
     if not path.is_dir():
-        yield path
+        yield from (path, *data_of(path))
         return
     try:
-        yield from (file for file in folder.iterdir() if file.name.endswith(WEIGHT_SUFFIXES))
+        for file in folder.iterdir():
+            if file.name.endswith(WEIGHT_SUFFIXES):
+                yield from (file, *data_of(file))
     except OSError as error:
         raise _unreadable(path, error) from error
 
@@ -157,10 +165,19 @@ def _on_disk(model: str) -> Path | None:
     try:
         path.stat()
     except (FileNotFoundError, NotADirectoryError, ValueError):
-        return None
+        return _bundle(path)
     except OSError as error:
         raise _unreadable(path, error) from error
     return path
+
+
+def _bundle(path: Path) -> Path | None:
+    """The index of the bundle that TensorFlow calls by what its files' names have in common; None where none is."""
+    try:
+        index = path.with_name(path.name + BUNDLE)
+        return index if index.is_file() else None
+    except (OSError, ValueError):
+        return None
 
 
 def _unreadable(path: Path, error: OSError) -> CheckpointError:
@@ -178,7 +195,8 @@ def _recognize(path: Path, *, name: str, source: Source, heads: int | None, pref
             raise CheckpointError(f"{path} is no checkpoint: it has no config.json.")
         if layout is None:
             raise CheckpointError(
-                f"{path} is a file of no kind that gpt2ln reads: .safetensors, .bin, .pt, .pth, .gguf, llm.c's .bin."
+                f"{path} is a file of no kind that gpt2ln reads: .safetensors, .bin, .pt, .pth, .gguf, .h5, "
+                "llm.c's .bin, TensorFlow's .index."
             )
         before = stamps(path)
         contents = layout.read(path, heads, prefix)

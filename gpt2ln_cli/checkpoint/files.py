@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import glob
 import os
 import stat
 from dataclasses import dataclass
@@ -21,7 +22,12 @@ MOST_JSON_BYTES = 16 * 2**20
 # Of a tokenizer: the largest in use have 34 MB, for a vocabulary five times that of GPT-2.
 MOST_FILE_BYTES = 2**26
 # What a checkpoint's folder is read from; a tokenizer is read whole at once.
-READ_FROM = ("config.json", "model*.safetensors*", "pytorch_model*.bin*")
+READ_FROM = (
+    *("config.json", "model*.safetensors*", "pytorch_model*.bin*", "tf_model*.h5*", "model*.weights.*"),
+    *("hparams.json", "checkpoint", "*.index", "*.data-*"),
+)
+# How the index of a bundle of TensorFlow's ends.
+BUNDLE = ".index"
 
 
 def read_json(path: Path) -> bytes:
@@ -152,8 +158,15 @@ def stamps(location: Path) -> tuple[Stamp, ...]:
         OSError: a file is not there.
     """
     if not location.is_dir():
-        return (Stamp.of(location),)
+        return tuple(map(Stamp.of, (location, *data_of(location))))
     return tuple(Stamp.of(path) for pattern in READ_FROM for path in sorted(location.glob(pattern)) if path.is_file())
+
+
+def data_of(path: Path) -> list[Path]:
+    """The files that hold the values of a bundle of TensorFlow's, beside its index; none for any other file."""
+    if not path.name.endswith(BUNDLE):
+        return []
+    return sorted(path.parent.glob(f"{glob.escape(path.name.removesuffix(BUNDLE))}.data-*"))
 
 
 def begins_with(path: Path, magic: bytes) -> bool:

@@ -1,4 +1,4 @@
-"""The Hugging Face folder: ``config.json`` beside weights in safetensors or pickles, whole or in shards."""
+"""The Hugging Face folder: ``config.json`` beside weights in safetensors, pickles or HDF5, whole or in shards."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from gpt2ln_cli.checkpoint import tfgpt2
 from gpt2ln_cli.checkpoint.base import CONFIG, Contents, parse_config
 from gpt2ln_cli.checkpoint.files import read_json
+from gpt2ln_cli.checkpoint.hdf5 import open_hdf5
 from gpt2ln_cli.checkpoint.pickled import open_pickle
 from gpt2ln_cli.checkpoint.safetensors_file import open_safetensors
 from gpt2ln_cli.checkpoint.tensors import StoredTensor, body_of, chosen_body
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
 WEIGHTS = "model.safetensors"
 PICKLED_WEIGHTS = "pytorch_model.bin"
+TENSORFLOW_WEIGHTS = "tf_model.h5"
 INDEX_SUFFIX = ".index.json"
 
 
@@ -43,7 +46,11 @@ def read(path: Path, heads: int | None, prefix: str | None) -> Contents:  # noqa
         UsageError: the weights are several bodies' and ``prefix`` does not say whose, or says one that is not there.
     """
     config = parse_config(path / CONFIG)
-    openers: tuple[tuple[str, Opener], ...] = ((WEIGHTS, open_safetensors), (PICKLED_WEIGHTS, open_pickled))
+    openers: tuple[tuple[str, Opener], ...] = (
+        (WEIGHTS, open_safetensors),
+        (PICKLED_WEIGHTS, open_pickled),
+        (TENSORFLOW_WEIGHTS, open_hdf5),
+    )
     for name, opener in openers:
         if (path / name).is_file():
             tensors = opener(path / name)
@@ -51,8 +58,10 @@ def read(path: Path, heads: int | None, prefix: str | None) -> Contents:  # noqa
             tensors = _open_shards(path / (name + INDEX_SUFFIX), opener)
         else:
             continue
-        return Contents(config, body_of(path, tensors, prefix), chosen_body(prefix))
-    raise CheckpointError(f"{path} has a {CONFIG} and no {WEIGHTS} or {PICKLED_WEIGHTS} beside it.")
+        return Contents(config, body_of(path, tfgpt2.renamed(tensors), prefix), chosen_body(prefix))
+    raise CheckpointError(
+        f"{path} has a {CONFIG} and no {WEIGHTS}, {PICKLED_WEIGHTS} or {TENSORFLOW_WEIGHTS} beside it."
+    )
 
 
 def open_pickled(path: Path) -> dict[str, StoredTensor]:
@@ -79,10 +88,18 @@ def read_index(path: Path) -> dict[str, str]:
     if not weight_map:
         raise CheckpointError(f"{path} names no shard.")
     for shard in sorted(set(weight_map.values())):
-        # A name and nothing else: no folder above, no other drive.
-        if shard in ("", ".", "..") or any(mark in shard for mark in "/\\:\0"):
-            raise CheckpointError(f"{path} names the shard '{shard}', which is not a file of this folder.")
+        check_beside(path, shard)
     return weight_map
+
+
+def check_beside(path: Path, shard: str) -> None:
+    """Refuse what is more than the name of a file: no folder above, no other drive.
+
+    Raises:
+        CheckpointError: it is.
+    """
+    if shard in ("", ".", "..") or any(mark in shard for mark in "/\\:\0"):
+        raise CheckpointError(f"{path} names the shard '{shard}', which is not a file of this folder.")
 
 
 def _open_shards(path: Path, opener: Opener) -> dict[str, StoredTensor]:
@@ -92,7 +109,11 @@ def _open_shards(path: Path, opener: Opener) -> dict[str, StoredTensor]:
         if not (path.parent / shard).is_file():
             raise CheckpointError(f"{path} names the shard '{shard}', which is missing; fetch the folder whole.")
         shards[shard] = opener(path.parent / shard)
+    found = {}
     for name, shard in weight_map.items():
-        if name not in shards[shard]:
+        # TensorFlow's weights leave out in the shard what the model's variables are under.
+        stored = name if name in shards[shard] else name.partition("/")[2]
+        if stored not in shards[shard]:
             raise CheckpointError(f"{path} says that '{name}' is in '{shard}', where it is not.")
-    return {name: shards[shard][name] for name, shard in weight_map.items()}
+        found[name] = shards[shard][stored]
+    return found

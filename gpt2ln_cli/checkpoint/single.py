@@ -6,7 +6,9 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from gpt2ln_cli.checkpoint import tfgpt2
 from gpt2ln_cli.checkpoint.base import CONFIG, Config, Contents, body_shapes, parse_config
+from gpt2ln_cli.checkpoint.hdf5 import open_hdf5
 from gpt2ln_cli.checkpoint.huggingface import open_pickled
 from gpt2ln_cli.checkpoint.mingpt import renamed
 from gpt2ln_cli.checkpoint.safetensors_file import open_safetensors
@@ -16,7 +18,13 @@ from gpt2ln_cli.errors import CheckpointError, UsageError
 if TYPE_CHECKING:
     from pathlib import Path
 
-OPENERS = {".safetensors": open_safetensors, ".bin": open_pickled, ".pt": open_pickled, ".pth": open_pickled}
+OPENERS = {
+    ".safetensors": open_safetensors,
+    ".bin": open_pickled,
+    ".pt": open_pickled,
+    ".pth": open_pickled,
+    ".h5": open_hdf5,
+}
 HEAD_WIDTH = 64
 LAYER = re.compile(r"h\.(\d{1,9})\.")
 
@@ -38,7 +46,7 @@ def read(path: Path, heads: int | None, prefix: str | None) -> Contents:
         CheckpointError: the file can't be used.
         UsageError: the heads do not divide the width, or they or the prefix are needed and not given.
     """
-    tensors = body_of(path, renamed(OPENERS[path.suffix](path)), prefix)
+    tensors = body_of(path, tfgpt2.renamed(renamed(OPENERS[path.suffix](path))), prefix)
     linear = is_linear(tensors)
     if linear:
         tensors = from_linear(tensors)
@@ -52,8 +60,16 @@ def read(path: Path, heads: int | None, prefix: str | None) -> Contents:
     return Contents(config, tensors, [*inferred, *chosen_body(prefix)])
 
 
-def infer_config(path: Path, tensors: Mapping[str, StoredTensor], heads: int | None) -> tuple[Config, list[str]]:
+def infer_config(
+    path: Path, tensors: Mapping[str, StoredTensor], heads: int | None, whence: str = "--heads"
+) -> tuple[Config, list[str]]:
     """Conclude the configuration from the tensors' shapes; return it with what was concluded.
+
+    Args:
+        path: the file or folder, for errors.
+        tensors: by GPT-2's names.
+        heads: how many attention heads there are, where that is known.
+        whence: how it is known.
 
     Raises:
         CheckpointError: the embeddings are missing or are no matrices.
@@ -67,7 +83,6 @@ def infer_config(path: Path, tensors: Mapping[str, StoredTensor], heads: int | N
     if heads is not None:
         if width % heads:
             raise UsageError(f"{heads} heads do not divide the width {width} of {path}.")
-        whence = "--heads"
     elif width % HEAD_WIDTH == 0 and width > 0:
         heads, whence = width // HEAD_WIDTH, f"width / {HEAD_WIDTH}"
     else:

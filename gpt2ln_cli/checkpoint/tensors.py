@@ -80,7 +80,7 @@ class Place:
     start: int
     stop: int
 
-    def array(self, read: Callable[[int, int], bytes]) -> Array:
+    def array(self, read: Callable[[int, int], bytes | Array]) -> Array:
         """The tensor, of a floating-point type, that ``read`` gives the bytes of."""
         import numpy as np
 
@@ -111,6 +111,11 @@ class Place:
             from ml_dtypes import bfloat16 as name
         kind: np.dtype[Any] = np.dtype(name)
         return kind.newbyteorder("<")
+
+    def of(self, path: Path, *, mapped: bool) -> Array:
+        """The tensor, of a floating-point type, in a file on disk: mapped copy-on-write, or copied."""
+        values = self.array(lambda start, stop: bytes_of(path, start, stop - start, mapped=mapped))
+        return values if values.flags.aligned else values.copy()
 
 
 def from_array(shape: Sequence[int], dtype: str, read: Callable[[bool], Array]) -> StoredTensor:

@@ -18,17 +18,21 @@ if TYPE_CHECKING:
 GPT2_VOCABULARIES = (50257, 50304)
 GPT2_REPOSITORIES = ("openai-community/gpt2", "gpt2")
 WHOLE, VOCABULARY, MERGES = "tokenizer.json", "vocab.json", "merges.txt"
+# The same two files as OpenAI names them.
+OPENAI_VOCABULARY, OPENAI_MERGES = "encoder.json", "vocab.bpe"
 
 
 def read_tokenizer(folder: Path) -> Tokenizer | None:
-    """Load ``tokenizer.json``, or ``vocab.json`` and ``merges.txt``, with the settings beside; None without either.
+    """Load ``tokenizer.json``, or a vocabulary and its merges, with the settings beside; None without either.
 
     Raises:
         CheckpointError: the files are there and can't be read.
     """
     from tokenizers import models
 
-    whole, vocabulary, merges = folder / WHOLE, folder / VOCABULARY, folder / MERGES
+    whole = folder / WHOLE
+    pairs = [(folder / VOCABULARY, folder / MERGES), (folder / OPENAI_VOCABULARY, folder / OPENAI_MERGES)]
+    two = next((pair for pair in pairs if all(path.exists() for path in pair)), None)
     if whole.exists():
         content = checked(read_file(whole), str(whole))
 
@@ -38,8 +42,9 @@ def read_tokenizer(folder: Path) -> Tokenizer | None:
             settings.add_tokens(tokenizer)
             return tokenizer
 
-    elif vocabulary.exists() and merges.exists():
-        for path in (vocabulary, merges):
+    elif two is not None:
+        vocabulary, merges = two
+        for path in two:
             check_file(path)
 
         def read() -> Tokenizer:
@@ -54,11 +59,13 @@ def read_tokenizer(folder: Path) -> Tokenizer | None:
     return guarded(read, f"can't read the tokenizer in {folder}")
 
 
-def byte_level_bpe(vocabulary: Mapping[str, int], merges: Sequence[tuple[str, str]]) -> Tokenizer:
+def byte_level_bpe(
+    vocabulary: Mapping[str, int], merges: Sequence[tuple[str, str]], *, add_prefix_space: bool = False
+) -> Tokenizer:
     """GPT-2's kind of tokenizer from its vocabulary and merges."""
     from tokenizers import AddedToken
 
-    tokenizer = _byte_level_bpe(vocabulary, merges, add_prefix_space=False)
+    tokenizer = _byte_level_bpe(vocabulary, merges, add_prefix_space=add_prefix_space)
     if tokenizer.token_to_id(END_OF_TEXT) is not None:
         tokenizer.add_special_tokens([AddedToken(END_OF_TEXT, normalized=False)])
     return tokenizer

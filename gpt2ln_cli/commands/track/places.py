@@ -13,7 +13,7 @@ import msgspec
 from gpt2ln_cli.arguments import checkpoint_name
 from gpt2ln_cli.checkpoint import BUNDLED, is_local
 from gpt2ln_cli.checkpoint.base import CONFIG
-from gpt2ln_cli.checkpoint.files import read_json
+from gpt2ln_cli.checkpoint.files import BUNDLE, read_json
 from gpt2ln_cli.errors import CheckpointError, UsageError
 from gpt2ln_cli.model import Model
 from gpt2ln_cli.paths import path_text, user_path
@@ -24,7 +24,7 @@ STEP = re.compile(r"(?:^|[-_]|step|iter|epoch|ckpt|checkpoint)(\d{1,18})$")
 STATE = "trainer_state.json"
 # What transformers and others call a checkpoint that they are still writing.
 UNFINISHED = ("tmp-", ".")
-SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".gguf")
+SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".gguf", ".h5", BUNDLE)
 
 
 class TrainerState(msgspec.Struct):
