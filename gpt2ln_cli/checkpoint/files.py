@@ -20,7 +20,7 @@ MOST_JSON_BYTES = 16 * 2**20
 # Of a tokenizer: the largest in use have 34 MB, for a vocabulary five times that of GPT-2.
 MOST_FILE_BYTES = 2**26
 # What a checkpoint's folder is read from; a tokenizer is read whole at once.
-READ_FROM = ("config.json", "model*.safetensors*", "pytorch_model*.bin*")
+READ_FROM = ("config.json", "*.safetensors*", "*.bin*")
 
 
 def read_json(path: Path) -> bytes:

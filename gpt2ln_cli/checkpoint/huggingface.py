@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -13,6 +14,7 @@ from gpt2ln_cli.checkpoint.pickled import open_pickle
 from gpt2ln_cli.checkpoint.safetensors_file import open_safetensors
 from gpt2ln_cli.checkpoint.tensors import StoredTensor, body_of, chosen_body
 from gpt2ln_cli.errors import CheckpointError
+from gpt2ln_cli.paths import path_text
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
 WEIGHTS = "model.safetensors"
 PICKLED_WEIGHTS = "pytorch_model.bin"
 INDEX_SUFFIX = ".index.json"
+# What training leaves beside its weights, adapters, and parts of what has an index.
+NO_WEIGHTS = re.compile(r"optimizer|scheduler|training_args|rng_state|random_states|adapter_|.*-\d{5}-of-\d{5}\.")
+FILES_SHOWN = 6
 
 
 class Index(msgspec.Struct, frozen=True):
@@ -52,16 +57,44 @@ def read(path: Path, heads: int | None, prefix: str | None) -> Contents:  # noqa
         else:
             continue
         return Contents(config, body_of(path, tensors, prefix), chosen_body(prefix))
-    raise CheckpointError(f"{path} has a {CONFIG} and no {WEIGHTS} or {PICKLED_WEIGHTS} beside it.")
+    found = weights_in(path)
+    if not found:
+        raise CheckpointError(f"{path} has a {CONFIG} and no weights beside it, {WEIGHTS} or {PICKLED_WEIGHTS}.")
+    if len(found) > 1:
+        raise CheckpointError(f"{path} has no {WEIGHTS}, and several other files of weights; {choose(found)}.")
+    (file,) = found
+    opener = open_safetensors if file.suffix == ".safetensors" else open_pickled
+    return Contents(config, body_of(path, opener(file), prefix), [only(file), *chosen_body(prefix)])
+
+
+def weights_in(path: Path) -> list[Path]:
+    """A folder's files that are weights by their names: safetensors where there are any, else pickles."""
+    for suffix in (".safetensors", ".bin"):
+        files = sorted(file for file in path.glob(f"*{suffix}") if file.is_file() and not NO_WEIGHTS.match(file.name))
+        if files:
+            return files
+    return []
+
+
+def only(file: Path) -> str:
+    """What a record says where a file was taken since there was no other."""
+    return f"weights from {path_text(file.name)}, the only ones there"
+
+
+def choose(files: Sequence[Path]) -> str:
+    """What to do where there are several."""
+    shown = ", ".join(file.name for file in files[:FILES_SHOWN]) + " and more" * (len(files) > FILES_SHOWN)
+    return f"give one of them, as --model {files[0]}: {shown}"
 
 
 def open_pickled(path: Path) -> dict[str, StoredTensor]:
-    """The tensors of a pickled state dict by their names.
+    """The tensors of a pickled state dict by their names, wherever in the file it stands.
 
     Raises:
         CheckpointError: it can't be read, is damaged, or wants more than tensors.
     """
-    return open_pickle(path).tensors()
+    opened = open_pickle(path)
+    return opened.tensors(*opened.state_dict())
 
 
 def read_index(path: Path) -> dict[str, str]:
