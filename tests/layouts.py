@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import gguf
+import layouts_pickles
 import numpy as np
 import torch
 from safetensors.torch import save_file
@@ -299,9 +300,28 @@ FOLDERS: tuple[Writer, ...] = (
     whole_bin,
     old_bin,
     sharded_bin,
+    layouts_pickles.variant,
 )
-TELLING_FILES: tuple[Writer, ...] = (file_with_config, nanogpt, compiled_nanogpt, gguf_float32, llmc_float32)
-SILENT_FILES: tuple[Writer, ...] = (lone_safetensors, lone_bin, lone_pth, mingpt, old_mingpt)
+TELLING_FILES: tuple[Writer, ...] = (
+    file_with_config,
+    nanogpt,
+    compiled_nanogpt,
+    gguf_float32,
+    llmc_float32,
+    layouts_pickles.build_nanogpt,
+)
+SILENT_FILES: tuple[Writer, ...] = (
+    lone_safetensors,
+    lone_bin,
+    lone_pth,
+    mingpt,
+    old_mingpt,
+    layouts_pickles.loop,
+    layouts_pickles.lightning,
+    layouts_pickles.deepspeed,
+    layouts_pickles.nested_twice,
+    layouts_pickles.lone_in_a_folder,
+)
 LAYOUTS: tuple[Writer, ...] = (*FOLDERS, *TELLING_FILES, *SILENT_FILES)
 
 

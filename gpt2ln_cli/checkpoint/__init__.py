@@ -181,7 +181,8 @@ def _recognize(path: Path, *, name: str, source: Source, heads: int | None, pref
             raise CheckpointError(f"{path} is no checkpoint: {what_lies_in(path)}")
         if layout is None:
             raise CheckpointError(
-                f"{path} is a file of no kind that gpt2ln reads: .safetensors, {', '.join(PICKLED)}, .gguf, llm.c's .bin."
+                f"{path} is a file of no kind that gpt2ln reads: .safetensors, {', '.join(PICKLED)}, .gguf, "
+                "llm.c's .bin."
             )
         before = stamps(path)
         contents = layout.read(path, heads, prefix)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from gpt2ln_cli.checkpoint.huggingface import choose, weights_in
+from gpt2ln_cli.checkpoint.huggingface import NO_WEIGHTS, choose, weights_in
 from gpt2ln_cli.checkpoint.single import PICKLED
 
 if TYPE_CHECKING:
@@ -41,7 +41,8 @@ def what_lies_in(folder: Path) -> str:
             "it is torch.distributed.checkpoint's; make one file of it with python -m "
             f"torch.distributed.checkpoint.format_utils dcp_to_torch {folder} weights.pt, and give that."
         )
-    files = weights_in(folder) or [entry for entry in entries if entry.suffix in (".gguf", *PICKLED)]
+    others = (".gguf", *PICKLED)
+    files = weights_in(folder) or [one for one in entries if one.suffix in others and not NO_WEIGHTS.match(one.name)]
     if files:
         return f"it has no config.json; {choose(files)}."
     return "it has no config.json."

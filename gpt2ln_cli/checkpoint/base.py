@@ -247,8 +247,8 @@ class Checkpoint:
         """
         if self.config.quantized is not None:
             raise CheckpointError(
-                f"{self.location} is {self.config.quantized}: run what it was made from; params, track and diff without "
-                "prompts read its gains and biases."
+                f"{self.location} is {self.config.quantized}: run what it was made from; params, track and diff "
+                "without prompts read its gains and biases."
             )
 
     def check_unchanged(self) -> None:

@@ -1,4 +1,4 @@
-"""What takes the places of the classes that a pickle names beside its tensors: objects that keep their fields and do nothing."""
+"""What takes the places of the classes that a pickle names beside its tensors: it keeps its fields and does nothing."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from typing import Any
 
 # Of Python's own library these alone: what else a training loop leaves in a file would be no class but a call.
-KEPT = {"argparse.Namespace", "types.SimpleNamespace", "pathlib.PosixPath", "pathlib.WindowsPath", "pathlib.PurePath"}
+PATHS = ("PurePath", "PurePosixPath", "PureWindowsPath", "Path", "PosixPath", "WindowsPath")
+KEPT = {"argparse.Namespace", "types.SimpleNamespace", *(f"pathlib.{name}" for name in PATHS)}
 # Whole modules of these are no state dicts.
 NEVER = {*sys.stdlib_module_names, "torch"}
 # torch's list of what may be loaded is one for all threads.
@@ -19,13 +20,11 @@ _LOCK = threading.RLock()
 class Inert:
     """Stands for an object of a class that is not here; what the file says are its fields are kept."""
 
-    def __new__(cls, *_: Any, **__: Any) -> Inert:  # noqa: PYI034  (a subclass is made for each name)
-        return object.__new__(cls)
-
     def __init__(self, *_: Any, **__: Any) -> None:
-        pass
+        """Whatever a call would give it is let go."""
 
     def __setstate__(self, state: Any) -> None:
+        """Keep the fields."""
         if isinstance(state, dict):
             self.__dict__.update({key: value for key, value in state.items() if isinstance(key, str)})
 
