@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import gguf
+import layouts_pickles
 import layouts_tensorflow
 import numpy as np
 import torch
@@ -300,13 +301,18 @@ FOLDERS: tuple[Writer, ...] = (
     whole_bin,
     old_bin,
     sharded_bin,
+    layouts_pickles.variant,
     *layouts_tensorflow.FOLDERS,
 )
 TELLING_FILES: tuple[Writer, ...] = (
-    *(file_with_config, nanogpt, compiled_nanogpt, gguf_float32, llmc_float32),
+    *(file_with_config, nanogpt, compiled_nanogpt, gguf_float32, llmc_float32, layouts_pickles.build_nanogpt),
     *layouts_tensorflow.TELLING_FILES,
 )
-SILENT_FILES: tuple[Writer, ...] = (lone_safetensors, lone_bin, lone_pth, mingpt, old_mingpt)
+SILENT_FILES: tuple[Writer, ...] = (
+    *(lone_safetensors, lone_bin, lone_pth, mingpt, old_mingpt),
+    *(layouts_pickles.loop, layouts_pickles.lightning, layouts_pickles.deepspeed),
+    *(layouts_pickles.nested_twice, layouts_pickles.lone_in_a_folder),
+)
 LAYOUTS: tuple[Writer, ...] = (*FOLDERS, *TELLING_FILES, *SILENT_FILES)
 
 

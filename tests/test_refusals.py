@@ -82,7 +82,7 @@ def test_a_pickle_that_wants_more_than_tensors(tiny, tmp_path, refused, name, zi
     if name == "pytorch_model.bin":
         layouts.write_config(tiny, folder)
         path = folder
-    refused(path, "wants more than tensors (", "mkdir)", "safetensors.torch.save_file")
+    refused(path, "wants more than tensors (", "mkdir)", "safetensors.torch.save_model")
     assert not target.exists()
     # It would have: that is what makes the refusal worth something.
     torch.load(folder / name, weights_only=False)
@@ -102,7 +102,7 @@ def test_pickles_of_other_things(tiny, tmp_path, refused):
     refused(tmp_path / "list.pt", "a list where a state dict of tensors was expected")
     state = layouts.nanogpt_state(tiny)
     torch.save({**state, "model_args": {"n_layer": "two"}}, tmp_path / "ckpt.pt")
-    refused(tmp_path / "ckpt.pt", "its model_args make no GPT-2")
+    refused(tmp_path / "ckpt.pt", "its configuration makes no GPT-2")
     torch.save({**state, "model": 5}, tmp_path / "ckpt.pt")
     refused(tmp_path / "ckpt.pt", "a int where a state dict")
 

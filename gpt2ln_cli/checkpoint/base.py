@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 MODEL_TYPE = "gpt2"
 CONFIG = "config.json"
 MISSING_SHOWN = 6
+LAYER_NORM = re.compile(r"(h\.\d+\.ln_[12]|ln_f)\.(weight|bias)")
 ALIASES = {
     "hidden_size": "n_embd",
     "max_position_embeddings": "n_positions",
@@ -56,6 +58,8 @@ class Config(msgspec.Struct, frozen=True):
     """Whether the LM head is the token embedding where the checkpoint stores none."""
     bias: bool = True
     """False where LayerNorms and matrices may lack their bias, as nanoGPT's ``bias=False`` makes them."""
+    quantized: str | None = None
+    """What the matrices were quantized by, in a folder that can't be run here; gains and biases are plain floats."""
 
 
 class StoredConfig(Config, frozen=True):
@@ -65,12 +69,22 @@ class StoredConfig(Config, frozen=True):
     max_position_embeddings: int | msgspec.UnsetType = msgspec.UNSET
     num_attention_heads: int | msgspec.UnsetType = msgspec.UNSET
     num_hidden_layers: int | msgspec.UnsetType = msgspec.UNSET
+    quantization_config: dict[str, Any] | None = None
 
     def resolved(self) -> Config:
         """The configuration in GPT-2's own names; where a size stands under both, transformers takes the other one."""
         aliases = {own: getattr(self, alias) for alias, own in ALIASES.items()}
         given = {own: value for own, value in aliases.items() if value is not msgspec.UNSET}
+        given["quantized"] = _quantizer(self.quantization_config)
         return Config(**{field: getattr(self, field) for field in Config.__struct_fields__} | given)
+
+
+def _quantizer(stored: dict[str, Any] | None) -> str | None:
+    """In words, what transformers' ``quantization_config`` says."""
+    if stored is None:
+        return None
+    bits = stored.get("bits") or next((bits for bits in (4, 8) if stored.get(f"load_in_{bits}bit")), None)
+    return f"{stored.get('quant_method', 'quantized')}" + (f" {bits}-bit" if bits else "")
 
 
 def parse_config(path: Path) -> Config:
@@ -132,6 +146,13 @@ def body_shapes(config: Config) -> Iterator[tuple[str, tuple[int, ...]]]:
             yield f"{block}{matrix}.bias", (columns,)
 
 
+def stored_shapes(config: Config) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Those of :func:`body_shapes` that are stored as they are: of a quantized model the gains and biases alone."""
+    for name, shape in body_shapes(config):
+        if config.quantized is None or LAYER_NORM.fullmatch(name):
+            yield name, shape
+
+
 def check_tensors(path: Path, config: Config, tensors: Mapping[str, StoredTensor]) -> None:
     """Compare the configuration with the tensors that the file's header declares, before anything is allocated.
 
@@ -141,7 +162,7 @@ def check_tensors(path: Path, config: Config, tensors: Mapping[str, StoredTensor
     """
 
     def missing() -> Iterator[str]:
-        for name, shape in body_shapes(config):
+        for name, shape in stored_shapes(config):
             if name in tensors:
                 found = tensors[name]
                 if found.shape != shape:
@@ -216,7 +237,19 @@ class Checkpoint:
         return "float64" if "float64" in stored else "float32"
 
     def _present(self) -> Iterator[tuple[str, tuple[int, ...]]]:
-        return (item for item in body_shapes(self.config) if item[0] in self.contents.tensors)
+        return (item for item in stored_shapes(self.config) if item[0] in self.contents.tensors)
+
+    def check_runs(self) -> None:
+        """See that it can be run.
+
+        Raises:
+            CheckpointError: its matrices are quantized in a way that needs the library that did it.
+        """
+        if self.config.quantized is not None:
+            raise CheckpointError(
+                f"{self.location} is {self.config.quantized}: run what it was made from; params, track and diff "
+                "without prompts read its gains and biases."
+            )
 
     def check_unchanged(self) -> None:
         """See, after reading, that no file changed meanwhile.

@@ -23,7 +23,7 @@ MOST_JSON_BYTES = 16 * 2**20
 MOST_FILE_BYTES = 2**26
 # What a checkpoint's folder is read from; a tokenizer is read whole at once.
 READ_FROM = (
-    *("config.json", "model*.safetensors*", "pytorch_model*.bin*", "tf_model*.h5*", "model*.weights.*"),
+    *("config.json", "*.safetensors*", "*.bin*", "*.h5*", "model*.weights.*"),
     *("hparams.json", "checkpoint", "*.index", "*.data-*"),
 )
 # How the index of a bundle of TensorFlow's ends.

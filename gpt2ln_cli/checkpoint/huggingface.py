@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -15,6 +16,7 @@ from gpt2ln_cli.checkpoint.pickled import open_pickle
 from gpt2ln_cli.checkpoint.safetensors_file import open_safetensors
 from gpt2ln_cli.checkpoint.tensors import StoredTensor, body_of, chosen_body
 from gpt2ln_cli.errors import CheckpointError
+from gpt2ln_cli.paths import path_text
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,6 +27,9 @@ WEIGHTS = "model.safetensors"
 PICKLED_WEIGHTS = "pytorch_model.bin"
 TENSORFLOW_WEIGHTS = "tf_model.h5"
 INDEX_SUFFIX = ".index.json"
+# What training leaves beside its weights, adapters, and parts of what has an index.
+NO_WEIGHTS = re.compile(r"optimizer|scheduler|training_args|rng_state|random_states|adapter_|.*-\d{5}-of-\d{5}\.")
+FILES_SHOWN = 6
 
 
 class Index(msgspec.Struct, frozen=True):
@@ -59,18 +64,47 @@ def read(path: Path, heads: int | None, prefix: str | None) -> Contents:  # noqa
         else:
             continue
         return Contents(config, body_of(path, tfgpt2.renamed(tensors), prefix), chosen_body(prefix))
-    raise CheckpointError(
-        f"{path} has a {CONFIG} and no {WEIGHTS}, {PICKLED_WEIGHTS} or {TENSORFLOW_WEIGHTS} beside it."
-    )
+    found = weights_in(path)
+    if not found:
+        raise CheckpointError(
+            f"{path} has a {CONFIG} and no {WEIGHTS}, {PICKLED_WEIGHTS} or {TENSORFLOW_WEIGHTS} beside it."
+        )
+    if len(found) > 1:
+        raise CheckpointError(f"{path} has no {WEIGHTS}, and several other files of weights; {choose(found)}.")
+    (file,) = found
+    opener = open_safetensors if file.suffix == ".safetensors" else open_pickled
+    tensors = tfgpt2.renamed(opener(file))
+    return Contents(config, body_of(path, tensors, prefix), [only(file), *chosen_body(prefix)])
+
+
+def weights_in(path: Path) -> list[Path]:
+    """A folder's files that are weights by their names: safetensors where there are any, else pickles."""
+    for suffix in (".safetensors", ".bin"):
+        files = sorted(file for file in path.glob(f"*{suffix}") if file.is_file() and not NO_WEIGHTS.match(file.name))
+        if files:
+            return files
+    return []
+
+
+def only(file: Path) -> str:
+    """What a record says where a file was taken since there was no other."""
+    return f"weights from {path_text(file.name)}, the only ones there"
+
+
+def choose(files: Sequence[Path]) -> str:
+    """What to do where there are several."""
+    shown = ", ".join(file.name for file in files[:FILES_SHOWN]) + " and more" * (len(files) > FILES_SHOWN)
+    return f"give one of them, as --model {files[0]}: {shown}"
 
 
 def open_pickled(path: Path) -> dict[str, StoredTensor]:
-    """The tensors of a pickled state dict by their names.
+    """The tensors of a pickled state dict by their names, wherever in the file it stands.
 
     Raises:
         CheckpointError: it can't be read, is damaged, or wants more than tensors.
     """
-    return open_pickle(path).tensors()
+    opened = open_pickle(path)
+    return opened.tensors(*opened.state_dict())
 
 
 def read_index(path: Path) -> dict[str, str]:

@@ -1,4 +1,7 @@
-"""nanoGPT's ``ckpt.pt``: the tensors under ``model`` and their configuration under ``model_args``."""
+"""nanoGPT's ``ckpt.pt``: the tensors under ``model`` and their configuration under ``model_args``.
+
+build-nanogpt's is the same with an object of its own class under ``config``.
+"""
 
 from __future__ import annotations
 
@@ -9,15 +12,14 @@ import msgspec
 
 from gpt2ln_cli.checkpoint.base import Config, Contents
 from gpt2ln_cli.checkpoint.files import begins_with
+from gpt2ln_cli.checkpoint.inert import Inert
 from gpt2ln_cli.checkpoint.pickled import ZIP_MAGIC, open_pickle
-from gpt2ln_cli.checkpoint.single import without_bias
+from gpt2ln_cli.checkpoint.single import PICKLED, without_bias
 from gpt2ln_cli.checkpoint.tensors import body_of, chosen_body, from_linear, is_linear
 from gpt2ln_cli.errors import CheckpointError
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-SUFFIXES = (".pt", ".pth", ".bin")
 
 
 class ModelArguments(msgspec.Struct, frozen=True):
@@ -36,12 +38,19 @@ def matches(path: Path) -> bool:
     Raises:
         CheckpointError: it is a pickle that can't be read.
     """
-    is_zip = path.is_file() and path.suffix in SUFFIXES and begins_with(path, ZIP_MAGIC)
+    is_zip = path.is_file() and path.suffix in PICKLED and begins_with(path, ZIP_MAGIC)
     return is_zip and _is_training_state(open_pickle(path).content)
 
 
 def _is_training_state(content: Any) -> bool:
-    return isinstance(content, Mapping) and "model" in content and "model_args" in content
+    return isinstance(content, Mapping) and "model" in content and _arguments(content) is not None
+
+
+def _arguments(content: Mapping[str, Any]) -> Any:
+    """The fields of the configuration, wherever they stand; None where there are none."""
+    config = content.get("config")
+    own = vars(config) if isinstance(config, Inert) and "block_size" in vars(config) else None
+    return content.get("model_args", own)
 
 
 def read(path: Path, heads: int | None, prefix: str | None) -> Contents:  # noqa: ARG001  (model_args tells the heads)
@@ -53,9 +62,9 @@ def read(path: Path, heads: int | None, prefix: str | None) -> Contents:  # noqa
     """
     pickle = open_pickle(path)
     try:
-        arguments = msgspec.convert(pickle.content["model_args"], type=ModelArguments)
+        arguments = msgspec.convert(_arguments(pickle.content), type=ModelArguments)
     except msgspec.ValidationError as error:
-        raise CheckpointError(f"{path}: its model_args make no GPT-2: {error}.") from error
+        raise CheckpointError(f"{path}: its configuration makes no GPT-2: {error}.") from error
     tensors = body_of(path, pickle.tensors("model"), prefix)
     config = Config(
         vocab_size=arguments.vocab_size,

@@ -1,7 +1,8 @@
 """A file of torch.save, on disk or on the Hub, read by torch's loader for tensors alone.
 
-Nothing that a file wants to import or call is. Of a zip archive, which torch.save has written since 1.6, the loader is
-given the pickle without the tensors' values: it says where each storage lies, and what is asked for is read from there.
+Nothing that a file wants to import or call is; where it names classes beside its tensors, stand-ins of ours take their
+places (``inert.py``). Of a zip archive, which torch.save has written since 1.6, the loader is given the pickle without
+the tensors' values: it says where each storage lies, and what is asked for is read from there.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from functools import cache, cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from gpt2ln_cli.checkpoint.files import Stamp, begins_with
+from gpt2ln_cli.checkpoint.inert import Inert, stand_ins
 from gpt2ln_cli.checkpoint.tensors import Place, StoredTensor, as_array, dtype_of, from_torch
 from gpt2ln_cli.errors import CheckpointError, is_want_of_memory
 
@@ -38,7 +40,14 @@ ZIP_MAGIC = b"PK\x03\x04"
 BLOCK_BYTES = 2**15
 # The limit of safetensors, for a header.
 MOST_HEADER_BYTES = 100_000_000
-REFUSED_GLOBAL = re.compile(r"GLOBAL (\S+)")
+REFUSED_GLOBAL = re.compile(r"GLOBAL (\S+)|Can only .* got (<class .*>|\S+)")
+# Its weights may be tied: save_file refuses memory that two tensors share.
+MODULE_ADVICE = (
+    "where you trust it, load it with torch once and write the model with safetensors.torch.save_model, or save its "
+    "state_dict()."
+)
+# Where training loops, Lightning and DeepSpeed keep the model's state dict.
+KEYS = ("model_state_dict", "state_dict", "module", "model")
 
 
 @dataclass(frozen=True)
@@ -54,6 +63,17 @@ class Pickle:
     @cached_property
     def _loaded(self) -> Any:
         return self.content if self.entries is None else _load(self.path)
+
+    def state_dict(self) -> tuple[str, ...]:
+        """The keys under which the state dict stands; none where it is all that was saved."""
+        keys: tuple[str, ...] = ()
+        content = self.content
+        while isinstance(content, Mapping) and not _has_tensors(content):
+            key = next((key for key in KEYS if isinstance(content.get(key), Mapping)), None)
+            if key is None:
+                return ()
+            keys, content = (*keys, key), content[key]
+        return keys
 
     def tensors(self, *keys: str) -> dict[str, StoredTensor]:
         """The plain tensors of the state dict that stands under the keys, by their names.
@@ -136,8 +156,7 @@ def _skeleton(name: str, size: int, file: Any) -> tuple[Any, list[int]]:
         raise CheckpointError(f"{name} is a compressed archive or damaged; torch.save compresses nothing.")
     if sum(entry.file_size for entry in listed) > size:
         raise CheckpointError(f"{name} is damaged: its parts have more bytes than it.")
-    file.seek(0)
-    with FakeTensorMode():
+    with FakeTensorMode(), stand_ins(file):
         content = torch.load(file, map_location="cpu", weights_only=True)
     return content, [*sorted(entry.header_offset for entry in listed), end]
 
@@ -225,7 +244,8 @@ def _load(path: Path) -> Any:
 
     with _explained(str(path)), path.open("rb") as file:
         if file.read(len(ZIP_MAGIC)) == ZIP_MAGIC:
-            return torch.load(path, map_location="cpu", mmap=True, weights_only=True)
+            with stand_ins(file):
+                return torch.load(path, map_location="cpu", mmap=True, weights_only=True)
         # A map reads no further than the file goes; a file sets aside as much memory as it is asked to read.
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
             _check_claims(path, mapped)
@@ -244,8 +264,8 @@ def _explained(name: str) -> Iterator[None]:
     except pickle.UnpicklingError as error:
         if wanted := REFUSED_GLOBAL.search(str(error)):
             raise CheckpointError(
-                f"{name} is a pickle that wants more than tensors ({wanted[1]}), which gpt2ln never runs; where you "
-                "trust it, load it with torch once and write its tensors with safetensors.torch.save_file."
+                f"{name} is a pickle that wants more than tensors ({wanted[1] or wanted[2]}), which gpt2ln never runs; "
+                f"{MODULE_ADVICE}"
             ) from error
         raise CheckpointError(f"{name} is damaged, or no file of torch.save.") from error
     except OSError as error:
@@ -274,6 +294,12 @@ def _check_claims(path: Path, mapped: mmap.mmap) -> None:
         raise CheckpointError(f"{path} is damaged: it claims {max(claims)} elements and has {len(mapped)} bytes.")
 
 
+def _has_tensors(content: Mapping[Any, Any]) -> bool:
+    import torch
+
+    return any(isinstance(value, torch.Tensor) for value in content.values())
+
+
 def _within(content: Any, keys: Sequence[str]) -> Any:
     for key in keys:
         content = content[key]
@@ -288,6 +314,10 @@ def _plain(name: str, content: Any) -> dict[str, torch.Tensor]:
     """
     import torch
 
+    if isinstance(content, Inert):
+        raise CheckpointError(
+            f"{name} holds a whole {type(content).__name__}, which gpt2ln never builds; {MODULE_ADVICE}"
+        )
     if not isinstance(content, Mapping):
         raise CheckpointError(f"{name} holds a {type(content).__name__} where a state dict of tensors was expected.")
     found = {}

@@ -64,7 +64,8 @@ def read_header(name: str, size: int, read: Callable[[int, int], bytes]) -> dict
         header += read(len(first), data_start)
     try:
         raw = msgspec.json.decode(header, type=dict[str, msgspec.Raw])
-        raw.pop("__metadata__", None)
+        # What save_model left out, since it shares its memory with another: the name of that one.
+        shared = msgspec.json.decode(raw.pop("__metadata__", b"{}"), type=dict[str, str])
         entries = {stored: msgspec.json.decode(entry, type=_Entry) for stored, entry in raw.items()}
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise damaged(f"its header does not read: {error}") from error
@@ -79,12 +80,13 @@ def read_header(name: str, size: int, read: Callable[[int, int], bytes]) -> dict
         end = stop
     if end != data_bytes:
         raise damaged(f"its tensors end at byte {end:,} of {data_bytes:,}")
-    return {
+    places = {
         stored: Place(
             DTYPES.get(entry.dtype, entry.dtype), entry.shape, *(data_start + at for at in entry.data_offsets)
         )
         for stored, entry in entries.items()
     }
+    return {left_out: places[kept] for left_out, kept in shared.items() if kept in places} | places
 
 
 def open_safetensors(path: Path) -> dict[str, StoredTensor]:

@@ -18,14 +18,11 @@ from gpt2ln_cli.errors import CheckpointError, UsageError
 if TYPE_CHECKING:
     from pathlib import Path
 
-OPENERS = {
-    ".safetensors": open_safetensors,
-    ".bin": open_pickled,
-    ".pt": open_pickled,
-    ".pth": open_pickled,
-    ".h5": open_hdf5,
-}
+PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".tar", ".pkl")
+OPENERS = {".safetensors": open_safetensors, ".h5": open_hdf5, **dict.fromkeys(PICKLED, open_pickled)}
 HEAD_WIDTH = 64
+# What a relative has beside GPT-2's own names: it would run, and mean nothing.
+RELATIVE = "embed_timestep.weight"
 LAYER = re.compile(r"h\.(\d{1,9})\.")
 
 
@@ -46,7 +43,10 @@ def read(path: Path, heads: int | None, prefix: str | None) -> Contents:
         CheckpointError: the file can't be used.
         UsageError: the heads do not divide the width, or they or the prefix are needed and not given.
     """
-    tensors = body_of(path, tfgpt2.renamed(renamed(OPENERS[path.suffix](path))), prefix)
+    stored = OPENERS[path.suffix](path)
+    if RELATIVE in stored:
+        raise CheckpointError(f"{path} is a Decision Transformer: its blocks are GPT-2's, its inputs are no tokens.")
+    tensors = body_of(path, tfgpt2.renamed(renamed(stored)), prefix)
     linear = is_linear(tensors)
     if linear:
         tensors = from_linear(tensors)

@@ -142,12 +142,12 @@ class Watcher:
         # mps has no float64.
         if self._dtype == torch.float64 and x.device.type == "mps":
             x, y = x.cpu(), y.cpu()
-        tokens = max(1, at_once(x.device, x.shape[2]) // len(sites))
-        pieces = list(zip(x.split(tokens, dim=1), y.split(tokens, dim=1), strict=True))
+        count = -(-x.shape[1] // max(1, at_once(x.device, x.shape[2]) // len(sites)))
+        pieces = list(zip(x.chunk(count, dim=1), y.chunk(count, dim=1), strict=True))
         # Used again by every piece: to ask for memory takes longer than to fill it.
         room = torch.empty_like(pieces[0][0], dtype=self._dtype)
         numbers = [
-            _numbers(*(each.to(self._dtype) for each in piece), room[:, : piece[0].shape[1]]) for piece in pieces
+            _numbers(of_x.to(self._dtype), of_y.to(self._dtype), room[:, : of_x.shape[1]]) for of_x, of_y in pieces
         ]
         added = numbers[0] if len(numbers) == 1 else _merged(numbers, [piece.shape[1] for piece, _ in pieces])
         for place, site in enumerate(sites):

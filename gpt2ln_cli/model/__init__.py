@@ -257,6 +257,7 @@ def build_body(checkpoint: Checkpoint, *, device: Device = "auto", dtype: Dtype 
     kind = getattr(torch, name_of_type, None)
     if not isinstance(kind, torch.dtype):
         raise UsageError(f"dtype '{name_of_type}' is none of auto, float32, float16, bfloat16.")
+    checkpoint.check_runs()
     config = checkpoint.config
     # On the meta device nothing is allocated or initialized: the checkpoint's tensors become the parameters.
     try:

@@ -354,14 +354,14 @@ def at_once(device: torch.device, features: int) -> int:
 
 
 def _shape(x: Tensor, mean: Tensor, rstd: Tensor) -> Shape:
-    tokens = at_once(x.device, x.shape[-1])
+    pieces = -(-x.shape[:-1].numel() // at_once(x.device, x.shape[-1]))
     kind = torch.promote_types(x.dtype, mean.dtype)
-    if x.shape[:-1].numel() <= tokens:
+    if pieces == 1:
         return Shape(*_shape_of(x, mean, rstd, torch.empty_like(x, dtype=kind)))
-    pieces = list(zip(*(each.flatten(0, -2).split(tokens) for each in (x, mean, rstd)), strict=True))
+    of_each = [each.flatten(0, -2).chunk(pieces) for each in (x, mean, rstd)]
     # Used again by every piece.
-    room = torch.empty_like(pieces[0][0], dtype=kind)
-    found = zip(*(_shape_of(*piece, room[: len(piece[0])]) for piece in pieces), strict=True)
+    room = torch.empty_like(of_each[0][0], dtype=kind)
+    found = zip(*(_shape_of(x, mu, r, room[: len(x)]) for x, mu, r in zip(*of_each, strict=True)), strict=True)
     return Shape(*(torch.cat(each).view(x.shape[:-1]) for each in found))
 
 
