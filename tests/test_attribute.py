@@ -9,7 +9,10 @@ import numpy as np
 import pytest
 import torch
 from conftest import raw_states, site_names, with_body
-from transformers import GPT2Model
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from transformers import GPT2Config, GPT2Model
 
 import gpt2ln_cli
 from gpt2ln_cli import output
@@ -17,6 +20,9 @@ from gpt2ln_cli.app import main
 from gpt2ln_cli.commands.plot import figures
 from gpt2ln_cli.errors import UsageError
 from gpt2ln_cli.measure import writers
+from gpt2ln_cli.model.batch import Batch
+from gpt2ln_cli.model.stand_in import run, stand_in
+from gpt2ln_cli.sites import all_sites
 
 PROMPTS = [[7, 1, 1, 60, 0, 3], [5, 9], [11, 12, 13, 14]]
 HEADS, LAYERS, WIDTH = 3, 4, 24
@@ -285,6 +291,40 @@ def test_chunks_groups_and_batches_change_nothing(folders, monkeypatch):
         for one, again in zip(whole.sites, other.sites, strict=True):
             for share, same in zip([*one.first, *one.rest], [*again.first, *again.rest], strict=True):
                 assert same.share == pytest.approx(share.share, rel=1e-5, abs=1e-6)
+
+
+class Live(TorchDispatchMode):
+    """The most bytes that tensors made inside held at once."""
+
+    def __init__(self):
+        super().__init__()
+        self.most, self._storages = 0, {}
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        made = function(*args, **(kwargs or {}))
+        for tensor in tree_leaves(made):
+            if isinstance(tensor, torch.Tensor):
+                storage = tensor.untyped_storage()
+                self._storages[StorageWeakRef(storage)] = storage.nbytes()
+        self._storages = {one: size for one, size in self._storages.items() if not one.expired()}
+        self.most = max(self.most, sum(self._storages.values()))
+        return made
+
+
+def test_no_more_is_kept_than_what_was_written():
+    """At GPT-2 small's shape; on meta, where nothing is computed."""
+    tokens, writers_in_all = 1024, 26
+    with torch.device("meta"):
+        body = GPT2Model(GPT2Config()).eval()
+    batch = Batch.of([[0] * tokens])
+    reader, plain = writers.Attribution(body, all_sites(body.config.n_layer)), stand_in(body, {})
+    assert len(reader.names) == writers_in_all
+    with Live() as bare:
+        run(plain, batch)
+    with Live() as attributed:
+        reader.read(batch)
+    assert bare.most > 4 * tokens * 4 * body.config.n_embd
+    assert attributed.most - bare.most <= writers_in_all * tokens * body.config.n_embd * 4
 
 
 def test_which_tokens_are_told(folders):

@@ -28,8 +28,10 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float64]
 ROUNDING = "rounding"
-# Sites whose x is kept until what was written before them is read, once for all of them.
-SITES_AT_ONCE = 9
+# Sites whose x is kept until what was written before them is read, once for all of them. A pass that no one reads is
+# largest inside an MLP, where it holds three writers' outputs and the last x by itself; with x of three more sites, what
+# is kept there is still no more than what all writers wrote.
+SITES_AT_ONCE = 4
 # Writers of a site that are followed feature by feature, which costs more than all else: those with the largest shares
 # of the first tokens.
 FOLLOWED = 3
@@ -211,8 +213,8 @@ class Attribution:
             x[:, place] = entering.index_select(0, some)
         values = None if self._feature is None else tuple(each[:, :, self._feature].clone() for each in (written, x))
         means, mu = written.mean(dim=2), x.mean(dim=2)
-        written -= means[:, :, None]
         x -= mu[:, :, None]
+        # <w_c, x~> is <w~_c, x~>, since x~ adds up to 0.
         square = x.square().sum(dim=2)
         shares = torch.bmm(written, x.transpose(1, 2)) / square[:, None]
         sigma = (square / x.shape[2]).sqrt()
@@ -224,16 +226,17 @@ class Attribution:
                 None if values is None else (values[0][:, :end], values[1][:, place]),
                 mu[:, place],
                 sigma[:, place],
-                self._through(written, x[:, place], shares[:, :end, place], (self._sites.index(site), part)),
+                self._through(written, means, x[:, place], shares[:, :end, place], (self._sites.index(site), part)),
             )
             for place, (end, (site, _, _)) in enumerate(zip(ends, pending, strict=True))
         ]
 
-    def _through(self, written: Tensor, x: Tensor, shares: Tensor, where: tuple[int, int]) -> Tensor:
+    def _through(self, written: Tensor, means: Tensor, x: Tensor, shares: Tensor, where: tuple[int, int]) -> Tensor:
         """What the followed writers made through each feature, (followed, features); x is x~ / ||x~||^2."""
         if where not in self._followed:
             self._followed[where] = shares.mean(dim=0).abs().topk(min(FOLLOWED, shares.shape[1])).indices
-        return written.index_select(1, self._followed[where]).mul_(x[:, None]).sum(dim=0)
+        own, mean = (each.index_select(1, self._followed[where]) for each in (written, means))
+        return own.sub_(mean[:, :, None]).mul_(x[:, None]).sum(dim=0)
 
     def _told(
         self,

@@ -47,8 +47,13 @@ PEAK_SCRIPT = """
 import resource, sys, torch
 from transformers import GPT2Model
 model = GPT2Model.from_pretrained(sys.argv[1]).eval()
-ids = torch.arange(4096).reshape(4, 1024)
-if sys.argv[2] == "probe":
+ids = torch.arange(1024 * int(sys.argv[3])).reshape(-1, 1024)
+if sys.argv[2] == "attribute":
+    from gpt2ln_cli.measure.writers import Attribution
+    from gpt2ln_cli.model.batch import Batch
+    from gpt2ln_cli.sites import all_sites
+    Attribution(model, all_sites(12)).read(Batch.of(ids.tolist()))
+elif sys.argv[2] == "probe":
     from gpt2ln_cli.measure.stream import stream
     from gpt2ln_cli.sites import all_sites
     from gpt2ln_cli.text.batches import in_batches
@@ -245,10 +250,22 @@ def whole_processes(folder: Path, peer: str | None) -> list[Result]:
 
 def memory(folder: Path, peer: str | None) -> list[Result]:
     against = "bare forward of that batch, whole process"
-    base = [peak(sys.executable, PEAK_SCRIPT, str(folder), "bare") for _ in range(3)]
-    probe = [peak(sys.executable, PEAK_SCRIPT, str(folder), "probe") for _ in range(3)]
+    rounds = range(3)
+    base = [peak(sys.executable, PEAK_SCRIPT, str(folder), "bare", "4") for _ in rounds]
+    probe = [peak(sys.executable, PEAK_SCRIPT, str(folder), "probe", "4") for _ in rounds]
     work = "peak memory, 4 x 1,024 tokens"
     results = [Result(f"{work}, probed", against, [a / b for a, b in zip(probe, base, strict=True)], "1.10")]
+    one = [peak(sys.executable, PEAK_SCRIPT, str(folder), "bare", "1") for _ in rounds]
+    attributed = [peak(sys.executable, PEAK_SCRIPT, str(folder), "attribute", "1") for _ in rounds]
+    written = 26 * 1024 * 768 * 4 / 1024
+    results.append(
+        Result(
+            "peak memory, 1 x 1,024 tokens, `attribute`, less that of a bare forward",
+            "the outputs of its 26 writers, 82 MB",
+            [(a - b) / written for a, b in zip(attributed, one, strict=True)],
+            "1.0",
+        )
+    )
     if peer:
         ratios = [peak(peer, PEER_PEAK_SCRIPT, str(folder)) / base[0] for _ in range(2)]
         results.append(Result(f"{work}, TransformerLens 4 `run_with_cache`", against, ratios, "(peer)"))
