@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 ROUNDING = "rounding"
 # Sites whose x is kept until what was written before them is read, once for all of them. A pass that no one reads is
-# largest inside an MLP, where it holds three writers' outputs and the last x by itself; with x of three more sites, what
-# is kept there is still no more than what all writers wrote.
+# largest inside an MLP, where it holds three writers' outputs and the last x; with x of three more sites, what is kept
+# there is still no more than what all writers wrote.
 SITES_AT_ONCE = 4
 # Writers of a site that are followed feature by feature, which costs more than all else: those with the largest shares
 # of the first tokens.
