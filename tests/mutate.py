@@ -165,7 +165,7 @@ def write_everything(folder: Path, writers: Sequence[layouts.Writer] = layouts.L
             tokenizer.save(str(place / "tokenizer.json"))
         heads = layouts.heads_for(writer, model)
         words = ["--model", str(path), *(["--heads", str(heads)] if heads else [])]
-        files = sorted(file for file in place.iterdir() if file.is_file())
+        files = sorted(file for file in place.rglob("*") if file.is_file())
         targets.append(Target(path, files, [["params", *words], ["inspect", "--token-ids", "1,2", *words]]))
     return targets
 

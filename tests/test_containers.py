@@ -84,7 +84,7 @@ def test_of_several_variants_one_is_to_be_chosen(tiny, tmp_path):
     assert gpt2ln_cli.params(model=tmp_path / "model.fp16.safetensors").sites == expected.sites
     (tmp_path / "model.fp16.safetensors").unlink()
     (tmp_path / "model.fp32.safetensors").unlink()
-    says(tmp_path, "no weights beside it")
+    says(tmp_path, "has a config.json and no model.safetensors")
 
 
 def quantized(tiny, folder, how, changed):
