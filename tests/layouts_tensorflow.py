@@ -150,7 +150,11 @@ def handles(content: bytes) -> list[tuple[int, int]]:
 
 def edit_index(draw: Callable[..., Any], content: bytes, numbers: Sequence[int]) -> bytes:
     """Change bytes within a block and give it the checksum that fits, so that its reader meets them."""
-    start, size = draw(st.sampled_from(handles(content)))
+    try:
+        places = handles(content)
+    except (IndexError, ValueError, struct.error):
+        return content  # it was changed before, beyond finding a block in it
+    start, size = draw(st.sampled_from(places))
     raw = bytearray(content[start : start + size])
     for _ in range(draw(st.integers(1, 3))):
         at = draw(st.integers(0, size - 1))

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import torch
 
 from gpt2ln_cli.errors import UsageError
-from gpt2ln_cli.model.deferred import deferred
 
 if TYPE_CHECKING:
     from transformers import GPT2Model
@@ -76,6 +75,8 @@ def make_room(body: GPT2Model, checkpoint: Checkpoint, tokens: int) -> None:
     Raises:
         UsageError: a pass takes more than there is.
     """
+    from gpt2ln_cli.model.deferred import deferred  # transformers, which a malformed variable of the Hub stops
+
     there = free(body.device)
     left = deferred(body)
     of_pass, of_matrices = tokens * least_bytes_a_token(body), [module.source.nbytes for module in left]
@@ -97,6 +98,8 @@ def settle(body: GPT2Model, checkpoint: Checkpoint) -> None:
     Raises:
         UsageError: the memory does not take them.
     """
+    from gpt2ln_cli.model.deferred import deferred
+
     left = deferred(body)
     whole = sum(module.source.nbytes for module in left)
     there = free(body.device) if left else None
