@@ -44,7 +44,8 @@ class Deferred(Conv1D):
         """The matrix, (in, out)."""
         source: Source | None = self.__dict__.get("source")
         # Without a source, another thread has just kept it.
-        return self.settle() if source is None or source.keep else _made(source)
+        # By its name: meanwhile another thread may have made this a plain one.
+        return Deferred.settle(self) if source is None or source.keep else _made(source)
 
     def settle(self) -> Tensor:
         """Make the matrix and keep it: from now on this is a ``Conv1D`` like any other."""
@@ -79,9 +80,11 @@ def defer(module: Conv1D, make: Callable[[], Tensor], itemsize: int) -> None:
     module.__class__ = Deferred
 
 
-def deferred(body: nn.Module) -> list[Deferred]:
-    """Those of a body that were not made, or not kept."""
-    return [module for module in body.modules() if isinstance(module, Deferred)]
+def deferred(body: nn.Module) -> dict[Deferred, Source]:
+    """Those of a body that were not made, or not kept, with what they are made of."""
+    found = {module: module.__dict__.get("source") for module in body.modules() if isinstance(module, Deferred)}
+    # Another thread may have kept one meanwhile.
+    return {module: source for module, source in found.items() if source is not None}
 
 
 def tensors(body: GPT2Model) -> Iterator[tuple[str, Tensor]]:

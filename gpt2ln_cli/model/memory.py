@@ -79,10 +79,10 @@ def make_room(body: GPT2Model, checkpoint: Checkpoint, tokens: int) -> None:
 
     there = free(body.device)
     left = deferred(body)
-    of_pass, of_matrices = tokens * least_bytes_a_token(body), [module.source.nbytes for module in left]
+    of_pass, of_matrices = tokens * least_bytes_a_token(body), [source.nbytes for source in left.values()]
     keep = there is None or sum(of_matrices) + of_pass <= SHARE_KEPT * there
-    for module in left:
-        module.source.keep = keep
+    for source in left.values():
+        source.keep = keep
     least = of_pass + max(of_matrices, default=0)
     if there is not None and least > there:
         ways = ["take fewer tokens at a time (--batch-tokens, shorter prompts)", *_narrower(body, checkpoint)]
@@ -98,10 +98,10 @@ def settle(body: GPT2Model, checkpoint: Checkpoint) -> None:
     Raises:
         UsageError: the memory does not take them.
     """
-    from gpt2ln_cli.model.deferred import deferred
+    from gpt2ln_cli.model.deferred import Deferred, deferred
 
     left = deferred(body)
-    whole = sum(module.source.nbytes for module in left)
+    whole = sum(source.nbytes for source in left.values())
     there = free(body.device) if left else None
     if there is not None and whole > there:
         ways = ["leave it to the commands that make its matrices one after the other", *_narrower(body, checkpoint)]
@@ -110,7 +110,7 @@ def settle(body: GPT2Model, checkpoint: Checkpoint) -> None:
             f"free: {', or '.join(ways)}."
         )
     for module in left:
-        module.settle()
+        Deferred.settle(module)
 
 
 def _narrower(body: GPT2Model, checkpoint: Checkpoint) -> list[str]:
