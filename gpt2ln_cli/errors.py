@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+
+SHOWN = 6
 
 
 class Gpt2lnError(Exception):
@@ -44,3 +46,8 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
     close = get_close_matches(word, list(known), n=1)
     return f"Did you mean '{close[0]}'?" if close else ""
+
+
+def listed(names: Sequence[str]) -> str:
+    """The first names, in a message, and whether there are more."""
+    return ", ".join(names[:SHOWN]) + " and more" * (len(names) > SHOWN)

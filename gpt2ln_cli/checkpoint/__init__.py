@@ -10,7 +10,6 @@ from importlib import import_module
 from pathlib import Path
 from typing import Protocol, cast
 
-from gpt2ln_cli.checkpoint.advice import what_lies_in
 from gpt2ln_cli.checkpoint.base import (
     CONFIG,
     Checkpoint,
@@ -22,7 +21,6 @@ from gpt2ln_cli.checkpoint.base import (
 )
 from gpt2ln_cli.checkpoint.files import BUNDLE, data_of, stamps
 from gpt2ln_cli.checkpoint.huggingface import INDEX_SUFFIX
-from gpt2ln_cli.checkpoint.single import PICKLED
 from gpt2ln_cli.checkpoint.tensors import LM_HEAD
 from gpt2ln_cli.errors import CheckpointError, UsageError
 from gpt2ln_cli.paths import user_path
@@ -194,13 +192,10 @@ def _layout(name: str) -> Layout:
 def _recognize(path: Path, *, name: str, source: Source, heads: int | None, prefix: str | None) -> Checkpoint:
     try:
         layout = next((layout for layout in map(_layout, LAYOUTS) if layout.matches(path)), None)
-        if layout is None and path.is_dir():
-            raise CheckpointError(f"{path} is no checkpoint: {what_lies_in(path)}")
         if layout is None:
-            raise CheckpointError(
-                f"{path} is a file of no kind that gpt2ln reads: .safetensors, {', '.join(PICKLED)}, .gguf, .h5, "
-                "llm.c's .bin, TensorFlow's .index."
-            )
+            from gpt2ln_cli.checkpoint.advice import of_no_layout
+
+            raise CheckpointError(of_no_layout(path))
         before = stamps(path)
         contents = layout.read(path, heads, prefix)
     except OSError as error:

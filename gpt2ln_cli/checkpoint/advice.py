@@ -1,4 +1,4 @@
-"""What lies in a folder that is no checkpoint, and what to give instead."""
+"""What to say of a path that is no checkpoint."""
 
 from __future__ import annotations
 
@@ -17,12 +17,22 @@ STATES = "mp_rank_00_model_states.pt"
 SHOWN = 6
 
 
-def what_lies_in(folder: Path) -> str:
-    """In words that follow on a colon; the folder has no ``config.json``.
+def of_no_layout(path: Path) -> str:
+    """What is wrong with a path that is read as no checkpoint, and what to give instead.
 
     Raises:
-        OSError: it can't be listed.
+        OSError: it is a folder, and can't be listed.
     """
+    if path.is_dir():
+        return f"{path} is no checkpoint: {_what_lies_in(path)}"
+    return (
+        f"{path} is a file of no kind that gpt2ln reads: .safetensors, {', '.join(PICKLED)}, .gguf, .h5, llm.c's .bin, "
+        "TensorFlow's .index."
+    )
+
+
+def _what_lies_in(folder: Path) -> str:
+    """In words that follow on a colon; the folder has no ``config.json``."""
     entries = sorted(folder.iterdir())
     saved = _numbered(entries, SAVED)
     if saved:

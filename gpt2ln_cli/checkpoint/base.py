@@ -15,7 +15,7 @@ import msgspec
 from gpt2ln_cli.checkpoint.files import Stamp, read_json
 from gpt2ln_cli.checkpoint.tensors import FLOATS, StoredTensor
 from gpt2ln_cli.checkpoint.tokenizer import GPT2_VOCABULARIES, cached_gpt2_tokenizer, read_tokenizer
-from gpt2ln_cli.errors import CheckpointError
+from gpt2ln_cli.errors import SHOWN, CheckpointError, listed
 from gpt2ln_cli.paths import path_text
 from gpt2ln_cli.records import ModelInfo, Source
 from gpt2ln_cli.sites import all_sites
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 MODEL_TYPE = "gpt2"
 CONFIG = "config.json"
-MISSING_SHOWN = 6
 LAYER_NORM = re.compile(r"(h\.\d+\.ln_[12]|ln_f)\.(weight|bias)")
 ALIASES = {
     "hidden_size": "n_embd",
@@ -176,12 +175,10 @@ def check_tensors(path: Path, config: Config, tensors: Mapping[str, StoredTensor
             elif config.bias or not name.endswith(".bias"):
                 yield name
 
-    names = list(islice(missing(), MISSING_SHOWN + 1))
+    names = [f"'{name}'" for name in islice(missing(), SHOWN + 1)]
     if names:
-        quoted = ", ".join(f"'{name}'" for name in names[:MISSING_SHOWN])
-        more = " and more" if len(names) > MISSING_SHOWN else ""
         raise CheckpointError(
-            f"{path} has no tensor {quoted}{more}; it is no GPT-2 of {config.n_layer} layers, or incomplete."
+            f"{path} has no tensor {listed(names)}; it is no GPT-2 of {config.n_layer} layers, or incomplete."
         )
     beyond = f"h.{config.n_layer}."
     if any(name.startswith(beyond) for name in tensors):

@@ -7,10 +7,9 @@ chunks, which may be compressed: Keras writes none, and a small file could claim
 from __future__ import annotations
 
 import math
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from gpt2ln_cli.checkpoint.tensors import FLOATS, Place, StoredTensor, from_array
+from gpt2ln_cli.checkpoint.tensors import FLOATS, Place, StoredTensor
 from gpt2ln_cli.errors import CheckpointError, is_want_of_memory
 
 if TYPE_CHECKING:
@@ -83,9 +82,4 @@ def _stored(path: Path, size: int, name: str, dataset: Any) -> StoredTensor | No
             raise CheckpointError(f"{path}: the values of '{name}' are not in one piece of it, as Keras writes them.")
         if start + length > size:
             raise CheckpointError(f"{path} is damaged: '{name}' ends beyond its {size:,} bytes.")
-    place = Place(dtype, tuple(shape), start or 0, (start or 0) + length)
-    return from_array(place.shape, dtype, partial(_values, path, place))
-
-
-def _values(path: Path, place: Place, mapped: bool) -> Any:
-    return place.of(path, mapped=mapped)
+    return Place(dtype, tuple(shape), start or 0, (start or 0) + length).stored(path)

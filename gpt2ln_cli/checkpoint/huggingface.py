@@ -15,7 +15,7 @@ from gpt2ln_cli.checkpoint.hdf5 import open_hdf5
 from gpt2ln_cli.checkpoint.pickled import open_pickle
 from gpt2ln_cli.checkpoint.safetensors_file import open_safetensors
 from gpt2ln_cli.checkpoint.tensors import StoredTensor, body_of, chosen_body
-from gpt2ln_cli.errors import CheckpointError
+from gpt2ln_cli.errors import CheckpointError, listed
 from gpt2ln_cli.paths import path_text
 
 if TYPE_CHECKING:
@@ -29,7 +29,6 @@ TENSORFLOW_WEIGHTS = "tf_model.h5"
 INDEX_SUFFIX = ".index.json"
 # What training leaves beside its weights, adapters, and parts of what has an index.
 NO_WEIGHTS = re.compile(r"optimizer|scheduler|training_args|rng_state|random_states|adapter_|.*-\d{5}-of-\d{5}\.")
-FILES_SHOWN = 6
 
 
 class Index(msgspec.Struct, frozen=True):
@@ -63,7 +62,21 @@ def read(path: Path, heads: int | None, prefix: str | None) -> Contents:  # noqa
             tensors = _open_shards(path / (name + INDEX_SUFFIX), opener)
         else:
             continue
-        return Contents(config, body_of(path, tfgpt2.renamed(tensors), prefix), chosen_body(prefix))
+        inferred: list[str] = []
+        break
+    else:
+        file = _only_weights(path)
+        tensors = (open_safetensors if file.suffix == ".safetensors" else open_pickled)(file)
+        inferred = [only(file)]
+    return Contents(config, body_of(path, tfgpt2.renamed(tensors), prefix), [*inferred, *chosen_body(prefix)])
+
+
+def _only_weights(path: Path) -> Path:
+    """The weights of a folder that has none of the usual name.
+
+    Raises:
+        CheckpointError: there are none, or several.
+    """
     found = weights_in(path)
     if not found:
         raise CheckpointError(
@@ -71,10 +84,7 @@ def read(path: Path, heads: int | None, prefix: str | None) -> Contents:  # noqa
         )
     if len(found) > 1:
         raise CheckpointError(f"{path} has no {WEIGHTS}, and several other files of weights; {choose(found)}.")
-    (file,) = found
-    opener = open_safetensors if file.suffix == ".safetensors" else open_pickled
-    tensors = tfgpt2.renamed(opener(file))
-    return Contents(config, body_of(path, tensors, prefix), [only(file), *chosen_body(prefix)])
+    return found[0]
 
 
 def weights_in(path: Path) -> list[Path]:
@@ -93,8 +103,7 @@ def only(file: Path) -> str:
 
 def choose(files: Sequence[Path]) -> str:
     """What to do where there are several."""
-    shown = ", ".join(file.name for file in files[:FILES_SHOWN]) + " and more" * (len(files) > FILES_SHOWN)
-    return f"give one of them, as --model {files[0]}: {shown}"
+    return f"give one of them, as --model {files[0]}: {listed([file.name for file in files])}"
 
 
 def open_pickled(path: Path) -> dict[str, StoredTensor]:

@@ -15,7 +15,7 @@ from gpt2ln_cli.checkpoint.files import BUNDLE, read_json
 from gpt2ln_cli.checkpoint.single import infer_config
 from gpt2ln_cli.checkpoint.tensor_bundle import open_bundle
 from gpt2ln_cli.checkpoint.tensors import StoredTensor, check_alone
-from gpt2ln_cli.errors import CheckpointError
+from gpt2ln_cli.errors import CheckpointError, listed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,7 +25,6 @@ CONFIG = "hparams.json"
 NEWEST = "checkpoint"
 # The last part of a path that may be of another machine.
 NAMED = re.compile(r'\s*model_checkpoint_path:\s*"(?:[^"\n]*[/\\])?([^"/\\\n]+)"')
-NAMES_SHOWN = 6
 EMBEDDING = re.compile(r"model/(wte|wpe)")
 PARAMETER = re.compile(r"model/(?:h(\d{1,9})/)?(ln_1|ln_2|ln_f|attn/c_attn|attn/c_proj|mlp/c_fc|mlp/c_proj)/([gwb])")
 PARTS = {"g": "weight", "w": "weight", "b": "bias"}
@@ -82,9 +81,7 @@ def _newest(folder: Path) -> tuple[Path, list[str]]:
         raise CheckpointError(f"{folder} has a {CONFIG} and no *{BUNDLE} of TensorFlow's beside it.")
     if len(found) == 1:
         return folder / (found[0] + BUNDLE), []
-    several = (
-        f"{folder} holds {len(found)} steps, {', '.join(found[:NAMES_SHOWN])}{' and more' * (len(found) > NAMES_SHOWN)}"
-    )
+    several = f"{folder} holds {len(found)} steps, {listed(found)}"
     if not (folder / NEWEST).is_file():
         raise CheckpointError(f"{several}, and no file '{NEWEST}' that names the newest; give one of their *{BUNDLE}.")
     with (folder / NEWEST).open(encoding="utf-8", errors="replace") as file:

@@ -16,8 +16,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from gpt2ln_cli.checkpoint.crc32c import crc32c, masked
-from gpt2ln_cli.checkpoint.files import BUNDLE
-from gpt2ln_cli.checkpoint.tensors import Place, StoredTensor, from_array
+from gpt2ln_cli.checkpoint.files import BUNDLE, bytes_of
+from gpt2ln_cli.checkpoint.tensors import FLOAT_BYTES, Place, StoredTensor, from_array
 from gpt2ln_cli.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -32,7 +32,6 @@ TRAILER_BYTES = 5
 # The index of GPT-2 XL and its optimizer takes about 100,000 bytes; in memory, names that share a beginning take more.
 MOST_INDEX_BYTES = 16 * 2**20
 DTYPES = {1: "float32", 2: "float64", 14: "bfloat16", 19: "float16"}
-ITEM_BYTES = {"float32": 4, "float64": 8, "bfloat16": 2, "float16": 2}
 # Numbers of fields: of the header, of a tensor's entry and of its shape.
 SHARDS, ENDIANNESS = 1, 2
 DTYPE, SHAPE, SHARD, OFFSET, SIZE, CHECKSUM, SLICES = range(1, 8)
@@ -86,10 +85,12 @@ def open_bundle(path: Path) -> dict[str, StoredTensor]:
 
 
 def _values(path: Path, name: str, entry: _Entry, mapped: bool) -> Array:
-    values = entry.place.of(path, mapped=mapped)
-    if masked(crc32c(values.reshape(-1).view("u1"))) != entry.checksum:
+    start, stop = entry.place.start, entry.place.stop
+    raw = bytes_of(path, start, stop - start, mapped=mapped)
+    if masked(crc32c(raw)) != entry.checksum:
         raise CheckpointError(f"{path} is damaged: the checksum of '{name}' is not that of its values; fetch it again.")
-    return values
+    values = entry.place.array(lambda *_: raw)
+    return values if values.flags.aligned else values.copy()
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:
@@ -226,7 +227,7 @@ class _Entry:
         if SLICES in told:
             # Of a variable that was partitioned the values lie under other keys.
             dtype = "slices"
-        elif dtype in ITEM_BYTES and size != math.prod(shape) * ITEM_BYTES[dtype]:
+        elif dtype in FLOAT_BYTES and size != math.prod(shape) * FLOAT_BYTES[dtype]:
             raise ValueError(f"'{name}' has {size:,} bytes for a shape of {list(shape)}")
         if shard >= shards:
             raise ValueError(f"'{name}' lies in file {shard} of {shards}")

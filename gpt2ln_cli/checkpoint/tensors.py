@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from gpt2ln_cli.checkpoint.files import bytes_of, read_at
-from gpt2ln_cli.errors import CheckpointError, UsageError
+from gpt2ln_cli.errors import CheckpointError, UsageError, listed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
     Array = NDArray[Any]
 
-FLOATS = ("float64", "float32", "float16", "bfloat16")
+FLOAT_BYTES = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}
+FLOATS = tuple(FLOAT_BYTES)
 LINEAR = ("attn.c_attn.weight", "attn.c_proj.weight", "mlp.c_fc.weight", "mlp.c_proj.weight")
 LM_HEAD = "lm_head.weight"
 EMBEDDING = re.compile(r"(.*\.)?wte\.weight")
 # loralib's lora_A and PEFT's lora_A.default.weight, DoRA's lora_magnitude_vector.
 FACTOR = re.compile(r"(.*\.)?lora_[^.]+(\..*)?")
-BODIES_SHOWN = 6
 
 
 @dataclass(frozen=True)
@@ -111,11 +111,6 @@ class Place:
             from ml_dtypes import bfloat16 as name
         kind: np.dtype[Any] = np.dtype(name)
         return kind.newbyteorder("<")
-
-    def of(self, path: Path, *, mapped: bool) -> Array:
-        """The tensor, of a floating-point type, in a file on disk: mapped copy-on-write, or copied."""
-        values = self.array(lambda start, stop: bytes_of(path, start, stop - start, mapped=mapped))
-        return values if values.flags.aligned else values.copy()
 
 
 def from_array(shape: Sequence[int], dtype: str, read: Callable[[bool], Array]) -> StoredTensor:
@@ -217,7 +212,7 @@ def _chosen(path: Path, bodies: Sequence[str], prefix: str | None) -> str:
         wanted = [body for body in bodies if body.startswith(f"{prefix}.")]
     if len(wanted) == 1:
         return wanted[0]
-    shown = ", ".join(f"'{body}'" for body in bodies[:BODIES_SHOWN]) + " and more" * (len(bodies) > BODIES_SHOWN)
+    shown = listed([f"'{body}'" for body in bodies])
     if prefix is None:
         raise UsageError(f"{path} holds {len(bodies)} bodies of GPT-2, {shown}: choose one with --prefix.")
     problem = f"{len(wanted)} bodies" if wanted else "no body"

@@ -283,7 +283,10 @@ def build_body(checkpoint: Checkpoint, *, device: Device = "auto", dtype: Dtype 
         raise CheckpointError(f"transformers rejects the configuration in {checkpoint.location}: {error}.") from error
 
     def read(stored: StoredTensor) -> torch.Tensor:
-        values = stored.tensor().to(device=target, dtype=kind)
+        return stored.tensor().to(device=target, dtype=kind)
+
+    def make(stored: StoredTensor) -> torch.Tensor:
+        values = read(stored)
         checkpoint.check_unchanged()
         return values
 
@@ -294,7 +297,7 @@ def build_body(checkpoint: Checkpoint, *, device: Device = "auto", dtype: Dtype 
         if stored is not None:
             as_stored = stored.mapped and stored.dtype == name_of_type and target.type == "cpu"
             if isinstance(module, Conv1D) and len(stored.shape) == 2 and not as_stored:
-                defer(module, partial(read, stored), kind.itemsize)
+                defer(module, partial(make, stored), kind.itemsize)
             else:
                 state[name] = read(stored)
         # Only a bias may be missing. Conv1D always adds one, which may as well be 0.
@@ -302,6 +305,7 @@ def build_body(checkpoint: Checkpoint, *, device: Device = "auto", dtype: Dtype 
             module.register_parameter("bias", None)
         else:
             state[name] = torch.zeros(parameter.shape, device=target, dtype=kind)
+    checkpoint.check_unchanged()
     body.load_state_dict(state, assign=True)
     body.requires_grad_(False)
     body.train(False)

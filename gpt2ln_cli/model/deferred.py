@@ -43,8 +43,7 @@ class Deferred(Conv1D):
     def weight(self) -> Tensor:  # type: ignore[override]
         """The matrix, (in, out)."""
         source: Source | None = self.__dict__.get("source")
-        # Without a source, another thread has just kept it.
-        # By its name: meanwhile another thread may have made this a plain one.
+        # Another thread may have kept it since, or keep it now: then this is a plain one, which has no such method.
         return Deferred.settle(self) if source is None or source.keep else _made(source)
 
     def settle(self) -> Tensor:
