@@ -277,7 +277,7 @@ def test_chunks_groups_and_batches_change_nothing(folders, monkeypatch):
     model = gpt2ln_cli.load(folders["head"])
     whole = gpt2ln_cli.attribute(PROMPTS, model=model, by_head=True, per_token=True)
     monkeypatch.setattr(writers, "CHUNK", 1)
-    monkeypatch.setattr(writers, "SITES_AT_ONCE", 2)
+    monkeypatch.setitem(writers.SITES_AT_ONCE, True, 2)
     for how in ({}, {"batch_size": 1}):
         other = gpt2ln_cli.attribute(PROMPTS, model=model, by_head=True, per_token=True, **how)
         for one, again in zip(whole.rows, other.rows, strict=True):

@@ -13,6 +13,7 @@ from transformers import GPT2Model
 import gpt2ln_cli
 from gpt2ln_cli import output
 from gpt2ln_cli.commands.plot import figures
+from gpt2ln_cli.measure import feature_sums
 from gpt2ln_cli.measure.feature_sums import Watcher
 from gpt2ln_cli.measure.features import Features, holding
 from gpt2ln_cli.measure.stream import stream
@@ -103,6 +104,13 @@ def test_every_number_is_that_of_float64(folders, kind, how):
                     assert getattr(one, f"{part}_post_share") == pytest.approx(
                         post_share[one.index], rel=2e-5, abs=1e-6
                     )
+
+
+@pytest.mark.parametrize("tokens", [1, 2, 5, 8])
+def test_pieces_of_a_pass_add_up_to_it(folders, monkeypatch, tokens):
+    """As many at a time as a core's cache takes: of these models all, so fewer here."""
+    monkeypatch.setattr(feature_sums, "at_once", lambda device, features: tokens)
+    test_every_number_is_that_of_float64(folders, "planted", {})
 
 
 def test_a_planted_feature_is_named_with_where_it_begins(folders):

@@ -21,6 +21,7 @@ from gpt2ln_cli.measure.flags import Tallies
 from gpt2ln_cli.measure.rows import Columns
 from gpt2ln_cli.measure.stream import Block, stream
 from gpt2ln_cli.measure.summary import Summaries
+from gpt2ln_cli.model import instrument
 from gpt2ln_cli.quantities import QUANTITIES, SUMMARIZED, Kernel, Quantities, Summarized
 from gpt2ln_cli.sites import Site, all_sites
 from gpt2ln_cli.text.batches import in_batches
@@ -206,6 +207,12 @@ def test_a_stream_agrees_with_float64(body, shape):
                     )
                     assert (np.abs(block.column(name)[line, mine] - expected[name]) <= 1e-5 * error + 1e-6).all(), name
     assert sorted(seen) == list(range(len(prompts)))
+
+
+@pytest.mark.parametrize("tokens", [1, 5])
+def test_pieces_of_a_pass_have_its_shape(body, monkeypatch, tokens):
+    monkeypatch.setattr(instrument, "at_once", lambda device, features: tokens)
+    test_a_stream_agrees_with_float64(body, True)
 
 
 def test_formulas_serve_tensors_as_well():

@@ -18,6 +18,7 @@ from gpt2ln_cli import output
 from gpt2ln_cli.checkpoint import BUNDLED
 from gpt2ln_cli.commands.profile import parts
 from gpt2ln_cli.errors import UsageError
+from gpt2ln_cli.measure import feature_sums
 from gpt2ln_cli.measure.feature_sums import Watcher
 from gpt2ln_cli.measure.places import Places
 from gpt2ln_cli.measure.stream import stream
@@ -118,6 +119,14 @@ def test_every_number_is_that_of_float64(record, reference):
                 if stage == "pre":
                     assert found.massive == np.flatnonzero(massive.any(0)).tolist()
                     assert found.massive_share == pytest.approx(share[:, found.massive].sum(-1).mean(), rel=1e-3)
+
+
+@pytest.mark.parametrize("tokens", [7, 150])
+def test_pieces_of_a_pass_add_up_to_it(planted, texts, reference, monkeypatch, tokens):
+    """As many at a time as a core's cache takes: of this model all, so fewer here."""
+    monkeypatch.setattr(feature_sums, "at_once", lambda device, features: tokens)
+    record = gpt2ln_cli.profile(texts, model=planted, features=True, threads=1, batch_tokens=200)
+    test_every_number_is_that_of_float64(record, reference)
 
 
 def test_a_planted_feature_is_found(record, reference):

@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float64]
 ROUNDING = "rounding"
-# Sites whose x is kept until what was written before them is read, once for all of them. A pass that no one reads is
-# largest inside an MLP, where it holds three writers' outputs and the last x; with x of three more sites, what is kept
-# there is still no more than what all writers wrote.
-SITES_AT_ONCE = 4
+# Sites whose x is kept until what was written before them is read, once for all of them: without heads and with. A pass
+# is largest inside an MLP, where it holds three writers' outputs and the last x anyway; x of three sites more is what
+# fits in their place. A head's output is not kept but computed for each reading.
+SITES_AT_ONCE = {False: 4, True: 9}
 # Writers of a site that are followed feature by feature, which costs more than all else: those with the largest shares
 # of the first tokens.
 FOLLOWED = 3
@@ -104,6 +104,7 @@ class Attribution:
     ) -> None:
         self._body, self._sites, self._rounding = body, list(sites), rounding
         self._feature, self.per_token = feature, per_token
+        self._at_once = SITES_AT_ONCE[heads]
         self._kept: list[tuple[Writer, Tensor]] = []
         self._pending: list[tuple[Site, int, Tensor]] = []
         self._parts: list[Tensor] = []
@@ -155,7 +156,7 @@ class Attribution:
             def forward(x: Tensor) -> Any:
                 self._pending.append((site, len(self._kept), x.flatten(0, 1)))
                 last = site == self._sites[-1]
-                if last or len(self._pending) == SITES_AT_ONCE:
+                if last or len(self._pending) == self._at_once:
                     self._tell()
                 if last:
                     raise EndForward
