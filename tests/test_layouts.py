@@ -463,7 +463,7 @@ def test_params_of_a_zip_archive_reads_its_pickle_gains_and_biases_alone(tmp_pat
         read.append(length)
         return read_at(file, start, length)
 
-    monkeypatch.setattr("gpt2ln_cli.checkpoint.tensors.read_at", counted)
+    monkeypatch.setattr("gpt2ln_cli.checkpoint.files.read_at", counted)
     monkeypatch.setattr(pickled, "_load", lambda _: pytest.fail("the values of all tensors were asked for"))
     record = gpt2ln_cli.params(model=path)
     assert record.sites[-1].gain.mean == pytest.approx(float(model.transformer.ln_f.weight.detach().mean()))

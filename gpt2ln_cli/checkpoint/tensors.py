@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from gpt2ln_cli.checkpoint.files import bytes_of, read_at
+from gpt2ln_cli.checkpoint.files import bytes_of
 from gpt2ln_cli.errors import CheckpointError, UsageError, listed
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ class Place:
         aligned = item_bytes > 0 and self.start % item_bytes == 0
 
         def array() -> Array:
-            return self.array(lambda start, stop: read_at(path, start, stop - start))
+            return self.array(lambda start, stop: bytes_of(path, start, stop - start, mapped=False))
 
         def tensor() -> torch.Tensor:
             values = bytes_of(path, self.start, self.stop - self.start, mapped=aligned)
